@@ -1,0 +1,216 @@
+"""The logical network: what the data plane must do, in no backend's words.
+
+The compiler derives it from a snapshot of the store; a backend makes packets obey it. Every
+record is frozen and refers to others by key. Keys are stable: they are the ids of the resources
+that the records come from, so that two compilations of one snapshot are equal, and a difference
+between two logical networks is a difference between their dictionaries.
+
+Addresses are text in their normal form (RFC 5952 for IPv6), prefixes are ``address/length``,
+MAC addresses are lower case with colons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+Family = Literal[4, 6]
+Direction = Literal["ingress", "egress"]
+Encapsulation = Literal["geneve", "vxlan"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all records. `key` is unique among the records of one type."""
+
+    key: str
+
+
+class Uplink(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a switch meets the physical world, on every host that has that physical network."""
+
+    #: The name of a physical network, which hosts map to a bridge.
+    physical_network: str
+    #: The VLAN id (1 to 4094), or None for untagged.
+    vlan: int | None = None
+
+
+class Switch(Record, frozen=True, kw_only=True):
+    """A layer-2 broadcast domain. Between hosts it is carried by the overlay, or by its uplink."""
+
+    name: str
+    #: The largest IP packet, in bytes.
+    mtu: int
+    #: None where the switch has an uplink and so needs no overlay.
+    encapsulation: Encapsulation | None = "geneve"
+    uplink: Uplink | None = None
+    #: Frames with 802.1Q tags of guests pass.
+    vlan_transparent: bool = False
+
+
+class Allowed(msgspec.Struct, frozen=True, kw_only=True):
+    """A pair that a port may send from: a MAC address with an address or a prefix."""
+
+    mac: str
+    prefix: str
+
+
+class SwitchPort(Record, frozen=True, kw_only=True):
+    """A place on a switch where a workload is plugged in.
+
+    The host plugs the interface in with `key` as its name (OVN: ``iface-id``).
+    """
+
+    switch: str
+    name: str
+    mac: str
+    #: The addresses of the port, without prefix length.
+    addresses: tuple[str, ...] = ()
+    #: Whether any frame passes at all.
+    enabled: bool = True
+    #: None: no anti-spoofing and no filtering. Otherwise frames from any other pair are dropped
+    #: (ARP, ND, IPv4, IPv6), (mac, addresses) of the port always included by the compiler.
+    allowed: tuple[Allowed, ...] | None = None
+    #: The keys of the rule sets that filter it. With `allowed` not None, what no rule allows is
+    #: dropped in both directions, DHCP, ND and RA of the network itself excepted.
+    rule_sets: tuple[str, ...] = ()
+    #: Keys of `Dhcp` records that answer the port.
+    dhcp4: str | None = None
+    dhcp6: str | None = None
+    #: The host that may claim it, or None for none yet.
+    host: str | None = None
+    #: "workload": on one host. "metadata": on every host at once, reached only from the same
+    #: host (OVN: localport), of the network's metadata service.
+    role: Literal["workload", "metadata"] = "workload"
+    #: Whether frames to addresses that no port owns are sent to it.
+    unknown: bool = False
+
+
+class Router(Record, frozen=True, kw_only=True):
+    """A distributed layer-3 router."""
+
+    name: str
+    enabled: bool = True
+
+
+class Advertisement(msgspec.Struct, frozen=True, kw_only=True):
+    """Router advertisements on an internal router port (RFC 4861)."""
+
+    #: slaac (RFC 4862), dhcpv6-stateful, dhcpv6-stateless (RFC 8415).
+    mode: Literal["slaac", "dhcpv6-stateful", "dhcpv6-stateless"]
+    mtu: int
+    dns_servers: tuple[str, ...] = ()
+
+
+class RouterPort(Record, frozen=True, kw_only=True):
+    """A router's leg on a switch."""
+
+    router: str
+    switch: str
+    mac: str
+    #: The router's own addresses there, with prefix length.
+    networks: tuple[str, ...]
+    enabled: bool = True
+    advertisement: Advertisement | None = None
+    #: For a leg on an external switch: the hosts that may carry it, the most wanted first.
+    #: Empty for a distributed leg.
+    gateway_hosts: tuple[str, ...] = ()
+    #: The largest IP packet of the leg.
+    mtu: int = 1500
+
+
+class Route(Record, frozen=True, kw_only=True):
+    """A static route of a router."""
+
+    router: str
+    prefix: str
+    next_hop: str
+    #: The router port it leaves by, where the next hop alone does not tell.
+    port: str | None = None
+
+
+class Nat(Record, frozen=True, kw_only=True):
+    """An address translation of a router, on its gateway.
+
+    snat: sources in `internal` (a prefix) leave as `external`.
+    floating: `external` and `internal` (an address) stand for each other, both ways.
+    """
+
+    router: str
+    type: Literal["snat", "floating"]
+    external: str
+    internal: str
+    #: For a floating address that is translated on the workload's own host: the switch port
+    #: it belongs to, and the MAC address that it answers with.
+    port: str | None = None
+    external_mac: str | None = None
+    gateway_port: str | None = None
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rule set lets pass. Rules only allow; their order has no meaning."""
+
+    key: str
+    direction: Direction
+    family: Family
+    #: IANA protocol number, or None for every protocol.
+    protocol: int | None = None
+    #: TCP, UDP, SCTP, DCCP, UDP-Lite: first and last destination port.
+    ports: tuple[int, int] | None = None
+    #: ICMP and ICMPv6.
+    icmp_type: int | None = None
+    icmp_code: int | None = None
+    #: The other side: a prefix; or the addresses of the ports of another rule set; or anyone.
+    remote_prefix: str | None = None
+    remote_set: str | None = None
+
+
+class RuleSet(Record, frozen=True, kw_only=True):
+    """A security group: rules, applied to the ports that name it."""
+
+    name: str
+    #: Whether replies to what was let through pass without a rule.
+    stateful: bool = True
+    rules: tuple[Rule, ...] = ()
+
+
+class Dhcp(Record, frozen=True, kw_only=True):
+    """What DHCP tells the clients of a subnet (with the extra options of one port, if its own).
+
+    `options` are standard names with text values, for whatever the other fields do not say; the
+    names are those of `dhcp_option_name` of the network API (``domain-name``, ``bootfile-name``,
+    ``tftp-server`` ...), the values unquoted and without control characters.
+    """
+
+    family: Family
+    prefix: str
+    #: The address and MAC that the server answers with.
+    server_address: str
+    server_mac: str
+    lease_seconds: int = 43200
+    mtu: int | None = None
+    router: str | None = None
+    dns_servers: tuple[str, ...] = ()
+    domain: str | None = None
+    #: (prefix, next hop), RFC 3442; the default route included where there is one.
+    routes: tuple[tuple[str, str], ...] = ()
+    #: IPv6: other configuration only, no addresses.
+    stateless: bool = False
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class LogicalNetwork:
+    """The whole of it: a dictionary by key for each type of record."""
+
+    switches: dict[str, Switch] = field(default_factory=dict)
+    ports: dict[str, SwitchPort] = field(default_factory=dict)
+    routers: dict[str, Router] = field(default_factory=dict)
+    router_ports: dict[str, RouterPort] = field(default_factory=dict)
+    routes: dict[str, Route] = field(default_factory=dict)
+    nats: dict[str, Nat] = field(default_factory=dict)
+    rule_sets: dict[str, RuleSet] = field(default_factory=dict)
+    dhcps: dict[str, Dhcp] = field(default_factory=dict)
+    #: The revision of the store that it was compiled from.
+    revision: int = 0

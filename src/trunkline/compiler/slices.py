@@ -1,0 +1,158 @@
+"""A host's slice: all that one host needs to know, and nothing else.
+
+The compiler derives it; it travels to the agent as JSON over the host channel. The agent drives
+its host towards the newest slice, whatever it finds there. Nothing in a slice is a command: a
+reboot is a serial number that the agent has or has not reached yet.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class Guard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a workload may claim to be, for the filters at its own interface.
+
+    Where a port has port security, its host drops router advertisements and DHCP server messages
+    from it, and neighbour discovery that claims any other address or MAC.
+    """
+
+    macs: tuple[str, ...]
+    #: Addresses and prefixes.
+    prefixes: tuple[str, ...]
+
+
+class PortSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A port that is to be plugged in on the host."""
+
+    #: The port's id, and the name under which it is plugged in (``iface-id``).
+    id: str
+    network: str
+    mac: str
+    mtu: int
+    addresses: tuple[str, ...] = ()
+    #: The server that it belongs to; "" for a probe.
+    server: str = ""
+    #: None without port security.
+    guard: Guard | None = None
+    #: "tap": a server's interface. "namespace": a network namespace of its own, with this port
+    #: as eth0 (probes of the lab, and namespace workloads).
+    attach: Literal["tap", "namespace"] = "tap"
+
+
+class ImageSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An image that a server of the host starts from, fetched by ``GET /images/{id}``."""
+
+    id: str
+    disk_format: str
+    size: int
+    #: SHA-512 of the file, hexadecimal.
+    sha512: str
+    #: Boot the kernel of this image directly: properties of the image, as the agent knows them.
+    properties: dict[str, str] = {}
+
+
+class ServerSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A server that the host runs, or keeps stopped."""
+
+    id: str
+    name: str
+    power: Literal["running", "stopped", "paused"]
+    vcpus: int
+    memory_mib: int
+    #: The size of the root disk, 0 for the size of the image.
+    disk_gib: int
+    image: str
+    #: Port ids, in the order of the interfaces.
+    ports: tuple[str, ...]
+    #: Counts rebuilds: a new number means a fresh root disk from `image`.
+    disk_serial: int = 0
+    #: Counts reboots. A hard one resets, a soft one asks the guest first.
+    hard_reboot_serial: int = 0
+    soft_reboot_serial: int = 0
+    config_drive: bool = False
+    #: The files of the metadata service, by path: "openstack/latest/meta_data.json",
+    #: "openstack/latest/user_data" (base64 in JSON), "ec2/..." are derived by the agent.
+    meta_data: dict[str, Any] = {}
+    network_data: dict[str, Any] = {}
+    vendor_data: dict[str, Any] = {}
+    #: base64, as given in the API; "" for none.
+    user_data: str = ""
+
+
+class MetadataSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A network whose metadata service the host must run (it has a port of it)."""
+
+    network: str
+    #: The metadata port (``iface-id`` of a localport), its MAC and its addresses with prefix length.
+    port: str
+    mac: str
+    addresses: tuple[str, ...]
+    mtu: int
+
+
+class HostSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything for one host, at one revision of the store."""
+
+    host: str
+    revision: int
+    servers: tuple[ServerSlice, ...] = ()
+    ports: tuple[PortSlice, ...] = ()
+    images: tuple[ImageSlice, ...] = ()
+    metadata: tuple[MetadataSlice, ...] = ()
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something that is not well, seen on a host: what, why, and what to do next."""
+
+    what: str
+    cause: str
+    remedy: str = ""
+
+
+class ServerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the agent sees of one server."""
+
+    id: str
+    state: Literal["absent", "fetching", "starting", "running", "stopped", "paused", "crashed", "failed"]
+    #: The serials reached.
+    disk_serial: int = 0
+    hard_reboot_serial: int = 0
+    soft_reboot_serial: int = 0
+    #: Ports that are plugged in and answered for by a running guest device.
+    ports: tuple[str, ...] = ()
+    problem: Condition | None = None
+    #: Whether the guest runs under KVM.
+    accelerated: bool = False
+
+
+class DaemonReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the agent sees of one daemon of its host."""
+
+    name: str
+    alive: bool
+    #: It did what it is for when last asked (not only: a process exists).
+    well: bool
+    detail: str = ""
+    restarts: int = 0
+
+
+class HostReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the agent sees, sent on every change and at least every two seconds."""
+
+    host: str
+    #: The newest revision that the agent has fully applied.
+    applied_revision: int
+    vcpus: int
+    memory_mib: int
+    disk_gib: int
+    accelerator: Literal["kvm", "tcg"] = "tcg"
+    datapath: Literal["system", "netdev"] = "netdev"
+    servers: tuple[ServerReport, ...] = ()
+    #: Ports plugged in.
+    ports: tuple[str, ...] = ()
+    daemons: tuple[DaemonReport, ...] = ()
+    problems: tuple[Condition, ...] = ()
+    physical_networks: tuple[str, ...] = ()
