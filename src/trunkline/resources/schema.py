@@ -293,7 +293,9 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.S)
 _MISSING = re.compile(r"Object missing required field `(?P<name>.*)`", re.S)
 
 
-def explain(error: msgspec.ValidationError, what: str, known: Mapping[str, FieldSpec] | None = None) -> BadField:
+def explain(
+    error: msgspec.ValidationError, what: str, known: Mapping[str, FieldSpec] | None = None
+) -> BadField:
     """Turns msgspec's message into one that names the field and the remedy."""
     match = _PATH.match(str(error))
     assert match is not None

@@ -1,0 +1,152 @@
+"""The ASGI application: every service under its prefix of one port."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+from prometheus_client import Counter, Histogram
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import Receive, Scope, Send
+
+from trunkline.api.context import Context
+from trunkline.api.http import Endpoint, Reply, Request, Service, TooLarge
+from trunkline.api.statuses import status_of
+from trunkline.errors import BadRequest, NotFound, Refusal, TooMany, Unauthenticated
+
+log = logging.getLogger(__name__)
+
+#: Finds out who asks, by the headers; raises Unauthenticated where a token is given and not valid.
+Authenticate = Callable[[StarletteRequest], Awaitable[Context]]
+
+REQUESTS = Counter("trunkline_api_requests", "Requests answered", ["service", "method", "status"])
+SECONDS = Histogram("trunkline_api_seconds", "Time to answer, seconds", ["service", "method"])
+
+_encode = msgspec.json.Encoder(order=None).encode
+
+
+def application(
+    services: Sequence[Service], authenticate: Authenticate, extra: Iterable[BaseRoute] = ()
+) -> Starlette:
+    """Builds the application.
+
+    Args:
+        services: the APIs.
+        authenticate: token to context.
+        extra: routes outside any service.
+    """
+    routes: list[BaseRoute] = list(extra)
+    for service in services:
+        routes.append(Mount(service.prefix, app=_ServiceApp(service, authenticate)))
+    return Starlette(routes=routes)
+
+
+class _ServiceApp:
+    """One service: finds the endpoint by path, then by method."""
+
+    def __init__(self, service: Service, authenticate: Authenticate) -> None:
+        self._service = service
+        self._authenticate = authenticate
+        by_path: dict[str, dict[str, Endpoint]] = {}
+        for endpoint in service.endpoints:
+            methods = by_path.setdefault(endpoint.path, {})
+            assert endpoint.method not in methods, f"{endpoint.method} {endpoint.path} is declared twice"
+            methods[endpoint.method] = endpoint
+        self._routes = [(Route(path or "/", endpoint=_unused), methods) for path, methods in by_path.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        request_id = f"req-{uuid.uuid4()}"
+        raw = StarletteRequest(scope, receive)
+        request: Request | None = None
+        try:
+            endpoint, raw = self._match(scope, receive)
+            context = replace(await self._authenticate(raw), request_id=request_id)
+            request = Request(raw, context, self._service.prefix)
+            if endpoint.token and not context.authenticated:
+                raise Unauthenticated("The request you have made requires authentication.")
+            response = self._response(await endpoint.handler(request), request, request_id)
+        except Refusal as refusal:
+            response = self._refused(refusal, request, request_id)
+        except ClientDisconnect:
+            return
+        except Exception:
+            log.exception("%s: %s %s failed", request_id, scope["method"], scope["path"])
+            response = self._failed(request, request_id)
+        method = scope["method"]
+        REQUESTS.labels(self._service.name, method, response.status_code).inc()
+        SECONDS.labels(self._service.name, method).observe(time.perf_counter() - started)
+        await response(scope, receive, send)
+
+    def _match(self, scope: Scope, receive: Receive) -> tuple[Endpoint, StarletteRequest]:
+        method = scope["method"]
+        wanted = "GET" if method == "HEAD" else method
+        allowed: set[str] = set()
+        for route, methods in self._routes:
+            match, child = route.matches(scope)
+            if match.value == 0 or "path_params" not in child:
+                continue
+            endpoint = methods.get(method) or methods.get(wanted)
+            if endpoint is not None:
+                scope.update(child)
+                return endpoint, StarletteRequest(scope, receive)
+            allowed.update(methods)
+        if allowed:
+            raise _NoMethod(f"{method} is not allowed here. Allowed: {', '.join(sorted(allowed))}.")
+        raise NotFound("The resource could not be found.", type="HTTPNotFound")
+
+    def _response(self, reply: Reply, request: Request | None, request_id: str) -> Response:
+        headers = {"x-openstack-request-id": request_id}
+        headers.update(self._service.headers(request, request_id))
+        headers.update(reply.headers)
+        if reply.stream is not None:
+            return StreamingResponse(
+                reply.stream, status_code=reply.status, headers=headers, media_type=reply.content_type
+            )
+        if reply.status in (204, 205, 304):
+            return Response(status_code=reply.status, headers=headers)
+        body = reply.body
+        content = body if isinstance(body, bytes) else b"" if body is None else _encode(body)
+        if body is None:
+            return Response(status_code=reply.status, headers=headers)
+        return Response(content, reply.status, headers, media_type=reply.content_type)
+
+    def _refused(self, refusal: Refusal, request: Request | None, request_id: str) -> Response:
+        status = (
+            405
+            if isinstance(refusal, _NoMethod)
+            else 413
+            if isinstance(refusal, TooLarge)
+            else status_of(refusal)
+        )
+        headers = {}
+        if isinstance(refusal, TooMany):
+            headers["retry-after"] = str(max(1, round(refusal.retry_after)))
+        if isinstance(refusal, Unauthenticated):
+            headers["www-authenticate"] = "Keystone"
+        body = self._service.error(refusal, status, request_id)
+        return self._response(Reply(body, status, headers), request, request_id)
+
+    def _failed(self, request: Request | None, request_id: str) -> Response:
+        refusal = Refusal(
+            f"The request failed inside the cloud. Its operator finds the cause in the log under {request_id}.",
+            type="HTTPInternalServerError",
+        )
+        return self._response(Reply(self._service.error(refusal, 500, request_id), 500), request, request_id)
+
+
+class _NoMethod(BadRequest):
+    """The path is there, the method is not."""
+
+
+async def _unused(request: Any) -> Response:
+    raise AssertionError("routes are matched, not called")
