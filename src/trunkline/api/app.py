@@ -138,7 +138,8 @@ class _ServiceApp:
 
     def _failed(self, request: Request | None, request_id: str) -> Response:
         refusal = Refusal(
-            f"The request failed inside the cloud. Its operator finds the cause in the log under {request_id}.",
+            "The request failed inside the cloud. "
+            f"Its operator finds the cause in the log under {request_id}.",
             type="HTTPInternalServerError",
         )
         return self._response(Reply(self._service.error(refusal, 500, request_id), 500), request, request_id)

@@ -352,7 +352,7 @@ class Engine:
         """Raises Stale where a revision is expected that the object does not have."""
         if expected is not None and getattr(obj, "revision_number", None) != expected:
             raise Stale(
-                f"The revision number of {obj.id} is {getattr(obj, 'revision_number', None)}, not {expected}. "
+                f"The revision number is {getattr(obj, 'revision_number', None)}, not {expected}. "
                 "Read it again, and repeat the change.",
                 type="RevisionNumberConstraintFailed",
             )

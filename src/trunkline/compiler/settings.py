@@ -1,0 +1,14 @@
+"""What the compiler must know of the region beside its resources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Facts of the region that no resource holds."""
+
+    region: str = "RegionOne"
+    #: Keys that a lab's operator is let into its guests with (vendor data), OpenSSH format.
+    operator_keys: tuple[str, ...] = ()

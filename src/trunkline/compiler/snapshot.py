@@ -1,0 +1,27 @@
+"""A snapshot: all resources at one revision, as the compiler sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
+
+from trunkline.resources.schema import Resource
+
+R = TypeVar("R", bound=Resource)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Resources by class and id. Nobody changes one."""
+
+    revision: int = 0
+    objects: Mapping[type[Resource], Mapping[str, Resource]] = field(default_factory=dict)
+
+    def all(self, cls: type[R]) -> Mapping[str, R]:
+        """Every resource of a class, by id."""
+        return cast("Mapping[str, R]", self.objects.get(cls, {}))
+
+    def get(self, cls: type[R], id: str | None) -> R | None:
+        """The resource of an id, or None."""
+        return None if not id else self.all(cls).get(id)

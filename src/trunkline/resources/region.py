@@ -1,0 +1,73 @@
+"""What a region is made of, beside what its users order: its hosts and the tokens they join with."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from trunkline.resources.schema import Resource, computed, hidden, observed, resource
+
+
+class HostDaemon(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A daemon of a host, as its agent last saw it."""
+
+    name: str
+    alive: bool
+    well: bool
+    detail: str = ""
+    restarts: int = 0
+
+
+class HostProblem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something on a host that is not well: what, why, and what to do next."""
+
+    what: str
+    cause: str
+    remedy: str = ""
+
+
+@resource(kind="host", plural="hosts", service="region")
+class Host(Resource):
+    """A machine (or in the lab, a network namespace) that carries workloads. Its id is its name."""
+
+    #: Its address on the underlay, without prefix length.
+    underlay_address: Annotated[str, computed()] = ""
+    #: The availability zone it is in.
+    zone: Annotated[str, computed()] = "nova"
+    #: Whether new servers may be placed on it.
+    enabled: Annotated[bool, computed()] = True
+    #: Why not.
+    disabled_reason: Annotated[str | None, computed()] = None
+    #: When it joined.
+    created_at: Annotated[str, computed()] = ""
+    #: When its agent last reported, seconds since the epoch.
+    seen_at: Annotated[float, observed()] = 0.0
+    #: The newest revision that its agent has applied.
+    applied_revision: Annotated[int, observed()] = 0
+    #: Processors, threads of execution.
+    vcpus: Annotated[int, observed()] = 0
+    #: Memory, MiB.
+    memory_mib: Annotated[int, observed()] = 0
+    #: Disk for servers, GiB.
+    disk_gib: Annotated[int, observed()] = 0
+    #: kvm or tcg.
+    accelerator: Annotated[str, observed()] = "tcg"
+    #: Open vSwitch's datapath: system or netdev.
+    datapath: Annotated[str, observed()] = "netdev"
+    #: The physical networks it is connected to.
+    physical_networks: Annotated[list[str], observed()] = []
+    daemons: Annotated[list[HostDaemon], observed()] = []
+    problems: Annotated[list[HostProblem], observed()] = []
+
+
+@resource(kind="join_token", plural="join_tokens", service="region")
+class JoinToken(Resource):
+    """A permission for one host to join. Its id is the SHA-256 of the secret, in hexadecimal."""
+
+    #: The host name it is for, or "" for any.
+    host: Annotated[str, computed()] = ""
+    #: Seconds since the epoch.
+    expires_at: Annotated[float, computed()] = 0.0
+    #: Whether it is spent.
+    used: Annotated[bool, hidden()] = False
