@@ -11,11 +11,13 @@ from trunkline.resources.schema import Resource
 R = TypeVar("R", bound=Resource)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """Resources by class and id. Nobody changes one."""
 
     revision: int = 0
+    #: The newest revision that changed what is wanted, not only what was seen.
+    intent: int = 0
     objects: Mapping[type[Resource], Mapping[str, Resource]] = field(default_factory=dict)
 
     def all(self, cls: type[R]) -> Mapping[str, R]:

@@ -41,7 +41,9 @@ class Host(Resource):
     disabled_reason: Annotated[str | None, computed()] = None
     #: When it joined.
     created_at: Annotated[str, computed()] = ""
-    #: When its agent last reported, seconds since the epoch.
+    #: Whether its agent reports. (Each single report is not stored: only what it changes.)
+    alive: Annotated[bool, observed()] = False
+    #: When that last changed, seconds since the epoch.
     seen_at: Annotated[float, observed()] = 0.0
     #: The newest revision that its agent has applied.
     applied_revision: Annotated[int, observed()] = 0

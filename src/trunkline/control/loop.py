@@ -1,0 +1,130 @@
+"""The loop that drives the world towards the newest revision.
+
+    store --changed--> refresh --> compile --> backend.apply      (the logical network)
+                                         \\--> directory.publish   (each host's slice)
+    backend --changed--> observe --> store (what was seen)
+
+Level-triggered: it compares what should be with what is, and may be killed anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from trunkline.backends.contract import Applied, Backend, Observation
+from trunkline.compiler.hosts import host_slices
+from trunkline.compiler.logical import LogicalNetwork
+from trunkline.compiler.network import logical_network
+from trunkline.compiler.settings import Settings
+from trunkline.compiler.slices import HostSlice
+from trunkline.compiler.snapshot import Snapshot
+from trunkline.control.replica import Replica
+from trunkline.errors import Refusal
+from trunkline.store import Store
+
+log = logging.getLogger(__name__)
+
+#: Without any sign of a change, everything is compared again after this many seconds.
+SWEEP = 5.0
+#: After a failure the next try waits this long, seconds, doubled each time up to the limit.
+RETRY, RETRY_LIMIT = 0.2, 5.0
+
+
+@dataclass
+class LoopState:
+    """What `status` tells of the loop."""
+
+    revision: int = 0
+    applied: Applied = field(default_factory=lambda: Applied(0))
+    #: Why the newest revision is not applied, or "".
+    trouble: str = ""
+    healed: int = 0
+    rounds: int = 0
+    #: Seconds that the last compilation and the last application took.
+    compile_seconds: float = 0.0
+    apply_seconds: float = 0.0
+    last_round: float = 0.0
+
+
+class Loop:
+    """Owns the path from the store to the backend and the hosts' slices.
+
+    Args:
+        publish: called with all slices after each compilation.
+        observed: called with the backend's observation when it may have changed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        backend: Backend,
+        settings: Settings,
+        publish: Callable[[Mapping[str, HostSlice]], None],
+        observed: Callable[[Observation, Snapshot], None],
+    ) -> None:
+        self.state = LoopState()
+        self._store = store
+        self._backend = backend
+        self._settings = settings
+        self._publish = publish
+        self._observed = observed
+        self._replica = Replica(store)
+        self._snapshot: Snapshot | None = None
+        self._network: LogicalNetwork | None = None
+
+    async def run(self) -> None:
+        """Runs until it is cancelled."""
+        await self._backend.start()
+        wait = RETRY
+        while True:
+            try:
+                await self._round()
+                self.state.trouble = ""
+                wait = RETRY
+            except Refusal as trouble:
+                self.state.trouble = trouble.message
+                log.warning("not applied: %s", trouble.message)
+            except Exception as error:
+                self.state.trouble = f"{type(error).__name__}: {error}"
+                log.exception("a round of the loop failed")
+                self._replica.forget()
+            if self.state.trouble:
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, RETRY_LIMIT)
+            else:
+                await self._sign_of_change()
+
+    async def _round(self) -> None:
+        self.state.rounds += 1
+        started = time.perf_counter()
+        snapshot = await asyncio.to_thread(self._replica.refresh)
+        if self._network is None or self._network.revision != snapshot.intent:
+            self._network = logical_network(snapshot, self._settings)
+            self._publish(host_slices(snapshot, self._settings))
+        self._snapshot = snapshot
+        compiled = time.perf_counter()
+        applied = await self._backend.apply(self._network)
+        self._observed(self._backend.observe(), snapshot)
+        done = time.perf_counter()
+        state = self.state
+        state.compile_seconds, state.apply_seconds = compiled - started, done - compiled
+        state.revision, state.applied, state.last_round = snapshot.revision, applied, time.time()
+        if applied.healed:
+            state.healed += applied.healed
+            log.warning("healed %d rows that somebody else had changed", applied.healed)
+
+    async def _sign_of_change(self) -> None:
+        revision = self._snapshot.revision if self._snapshot else 0
+        waits = [
+            asyncio.create_task(self._store.changed(revision)),
+            asyncio.create_task(self._backend.changed()),
+        ]
+        try:
+            await asyncio.wait(waits, timeout=SWEEP, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
