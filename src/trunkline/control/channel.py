@@ -24,7 +24,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import uvicorn
@@ -56,6 +56,7 @@ LONG_POLL = 20.0
 ANONYMOUS = 15.0
 _LARGEST_JOIN = 16 * 1024
 _LARGEST_REPORT = 8 * 1024 * 1024
+T = TypeVar("T")
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -164,9 +165,7 @@ def channel_app(directory: Directory, *, long_poll: float = LONG_POLL) -> Starle
             limit.failed(source, time.monotonic())
             raise Unauthenticated("The join token is not valid. Make a new one on the control plane.")
         if not _HOST_NAME.fullmatch(asked.host):
-            raise BadField(
-                "host", "a host's name is 1 to 63 of a-z, 0-9 and '-', with no '-' at either end."
-            )
+            raise BadField("host", "a host's name is 1 to 63 of a-z, 0-9 and '-', with no '-' at either end.")
         certificate = directory.authority.sign(asked.csr, asked.host)
         await directory.joined(asked.host, secret, _identity(certificate)[1])
         answer = JoinAnswer(certificate=certificate, authority=directory.authority.certificate_pem)
@@ -309,7 +308,7 @@ def _identity(certificate_pem: str) -> tuple[str, str]:
     return str(names[0].value) if len(names) == 1 else "", hashlib.sha256(key).hexdigest()
 
 
-async def _body[T](request: Request, shape: type[T], largest: int) -> T:
+async def _body(request: Request, shape: type[T], largest: int) -> T:
     """The decoded body of a request, never more than `largest` bytes of it."""
     body = bytearray()
     try:
@@ -339,6 +338,4 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     body = {"error": {"type": error.type, "message": error.message, "field": error.field}}
     headers = {"Retry-After": str(int(error.retry_after) + 1)} if isinstance(error, TooMany) else {}
-    return Response(
-        msgspec.json.encode(body), status_of(error), headers, media_type="application/json"
-    )
+    return Response(msgspec.json.encode(body), status_of(error), headers, media_type="application/json")
