@@ -39,8 +39,10 @@ class Host(Resource):
     enabled: Annotated[bool, computed()] = True
     #: Why not.
     disabled_reason: Annotated[str | None, computed()] = None
-    #: When it joined.
-    created_at: Annotated[str, computed()] = ""
+    #: When it joined, seconds since the epoch.
+    joined_at: Annotated[float, computed()] = 0.0
+    #: SHA-256 of the public key that it joined with, hexadecimal.
+    key: Annotated[str, hidden()] = ""
     #: Whether its agent reports. (Each single report is not stored: only what it changes.)
     alive: Annotated[bool, observed()] = False
     #: When that last changed, seconds since the epoch.
@@ -65,11 +67,11 @@ class Host(Resource):
 
 @resource(kind="join_token", plural="join_tokens", service="region")
 class JoinToken(Resource):
-    """A permission for one host to join. Its id is the SHA-256 of the secret, in hexadecimal."""
+    """A permission for one host to join. Its id is the digest of the secret (`control.channel`)."""
 
-    #: The host name it is for, or "" for any.
-    host: Annotated[str, computed()] = ""
+    #: Seconds since the epoch.
+    created_at: Annotated[float, computed()] = 0.0
     #: Seconds since the epoch.
     expires_at: Annotated[float, computed()] = 0.0
-    #: Whether it is spent.
-    used: Annotated[bool, hidden()] = False
+    #: The host that joined with it, or "" while it is unused.
+    host: Annotated[str, computed()] = ""

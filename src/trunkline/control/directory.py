@@ -1,0 +1,136 @@
+"""What the host channel asks of the control plane: who may join, what each host is told, what it sees."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from trunkline.compiler.slices import HostReport, HostSlice
+from trunkline.control.channel import token_matches
+from trunkline.devices.pki import Authority
+from trunkline.errors import Conflict
+from trunkline.resources.region import Host, JoinToken
+from trunkline.store import Store, Tx
+
+#: A host that has not reported for so many seconds is taken for gone.
+SILENCE = 5.0
+
+
+class RegionDirectory:
+    """Implements `channel.Directory` on the store, and holds what is not worth storing.
+
+    Owns the newest slice of every host, and the time of every host's last report.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        authority: Authority,
+        images: Path,
+        observe: Callable[[str, HostReport], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._authority = authority
+        self._images = images
+        self._observe = observe
+        self._slices: dict[str, HostSlice] = {}
+        self._published = asyncio.Event()
+        #: Host name to the newest report, and to when it came (monotonic seconds).
+        self.reports: dict[str, HostReport] = {}
+        self.heard: dict[str, float] = {}
+
+    @property
+    def authority(self) -> Authority:
+        """The region's authority."""
+        return self._authority
+
+    def publish(self, slices: Mapping[str, HostSlice]) -> None:
+        """Takes newly compiled slices; wakes the hosts whose slice says something new."""
+        for host, new in slices.items():
+            old = self._slices.get(host)
+            if old is None or msgspec.structs.replace(old, revision=new.revision) != new:
+                self._slices[host] = new
+        for host in self._slices.keys() - slices.keys():
+            del self._slices[host]
+        self._published.set()
+        self._published = asyncio.Event()
+
+    def published_revision(self, host: str) -> int | None:
+        """The revision of the host's newest slice."""
+        found = self._slices.get(host)
+        return None if found is None else found.revision
+
+    def silent(self, host: str) -> bool:
+        """Whether the host's agent has not reported of late."""
+        return time.monotonic() - self.heard.get(host, float("-inf")) > SILENCE
+
+    def check_token(self, secret: str) -> bool:
+        """Whether this is the secret of a join token that is valid now."""
+        with self._store.read() as reader:
+            tokens = reader.select(JoinToken)
+        now = time.time()
+        return token_matches(secret, [t.id for t in tokens if t.expires_at > now]) is not None
+
+    async def joined(self, host: str, secret: str, key: str) -> None:
+        """Records that a host joined; see `channel.Directory.joined`."""
+
+        def record(tx: Tx) -> None:
+            digest = token_matches(secret, [t.id for t in tx.select(JoinToken)])
+            token = tx.get(JoinToken, digest) if digest else None
+            known = tx.get(Host, host)
+            if known is not None and known.key == key:
+                return
+            if token is None or token.host not in ("", host):
+                raise Conflict("The join token is spent. Ask the operator for a new one.")
+            if known is not None and known.key and token.created_at <= known.joined_at:
+                raise Conflict(
+                    f"The name {host} is taken by a host with another key. "
+                    "Choose another name, or ask the operator for a new token to replace that host."
+                )
+            now = time.time()
+            if known is None:
+                tx.insert(Host(id=host, key=key, joined_at=now))
+            else:
+                tx.replace(msgspec.structs.replace(known, key=key, joined_at=now))
+            tx.replace(msgspec.structs.replace(token, host=host))
+
+        await self._store.write(record)
+
+    def accepts(self, host: str, key: str) -> bool:
+        """Whether this is the key that the host joined with last, and the host was not removed."""
+        with self._store.read() as reader:
+            known = reader.get(Host, host)
+        return known is not None and known.key == key
+
+    async def slice_after(self, host: str, revision: int, timeout: float) -> HostSlice | None:
+        """The host's slice once its revision is another; None after `timeout` seconds.
+
+        Another, not only a higher one: a store that was restored from a backup counts from there.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    published = self._published
+                    found = self._slices.get(host)
+                    if found is not None and found.revision != revision:
+                        return found
+                    await published.wait()
+        except TimeoutError:
+            return None
+
+    async def report(self, host: str, report: HostReport) -> None:
+        """Takes what a host sees."""
+        self.heard[host] = time.monotonic()
+        old = self.reports.get(host)
+        self.reports[host] = report
+        if old is None or msgspec.structs.replace(old, applied_revision=report.applied_revision) != report:
+            await self._observe(host, report)
+
+    def image_path(self, id: str) -> Path | None:
+        """The file of an image; None where there is none."""
+        path = self._images / id
+        return path if "/" not in id and not id.startswith(".") and path.is_file() else None
