@@ -1,0 +1,134 @@
+"""OpenAPI documents of the services, derived from their endpoints and from the specs of resources.
+
+OpenAPI 3.1.0; JSON Schema 2020-12 as msgspec writes it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from trunkline.api.http import Endpoint, Service
+from trunkline.resources.schema import Spec, spec_of
+
+_PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
+_REF = "#/components/schemas/{name}"
+
+
+def input_schema(kind: str, verb: str, envelope: str | None = None) -> Mapping[str, Any]:
+    """The JSON schema of a create or an update request.
+
+    Args:
+        verb: "create" or "update".
+        envelope: the key under which the resource stands, or None for a flat body.
+    """
+    spec = spec_of(kind)
+    inner = _input_schema(kind, verb)
+    if verb == "create":
+        needed = [f.wire for f in spec.fields.values() if f.flags.required]
+        if needed:
+            inner = {**inner, "required": needed}
+    if envelope is None:
+        return inner
+    return {"type": "object", "properties": {envelope: inner}, "required": [envelope]}
+
+
+@cache
+def _input_schema(kind: str, verb: str) -> dict[str, Any]:
+    spec = spec_of(kind)
+    shape = spec.create_input if verb == "create" else spec.update_input
+    schema = msgspec.json.schema(shape)
+    definitions = schema.get("$defs", {})
+    own: dict[str, Any] = _inlined(schema, definitions)
+    for field in spec.fields.values():
+        text = spec.field_docs.get(field.name)
+        if text and field.wire in own.get("properties", {}):
+            own["properties"][field.wire] = {**own["properties"][field.wire], "description": text}
+    return own
+
+
+def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """The schema with its references replaced by what they name."""
+    if isinstance(schema, Mapping):
+        if "$ref" in schema:
+            return _inlined(definitions[schema["$ref"].rsplit("/", 1)[-1]], definitions)
+        return {k: _inlined(v, definitions) for k, v in schema.items() if k not in ("$defs", "default")}
+    if isinstance(schema, list):
+        return [_inlined(v, definitions) for v in schema]
+    return schema
+
+
+def output_schema(spec: Spec) -> dict[str, Any]:
+    """The JSON schema of a resource as it is shown."""
+    shown = [f for f in spec.fields.values() if f.flags.shown]
+    shape = msgspec.defstruct(
+        spec.cls.__name__,
+        [(f.name, f.annotation) for f in shown],
+        rename={f.name: f.wire for f in shown if f.name != f.wire} or None,
+        module=spec.cls.__module__,
+    )
+    schema = msgspec.json.schema(shape)
+    own: dict[str, Any] = _inlined(schema, schema.get("$defs", {}))
+    own.pop("required", None)
+    for field in shown:
+        text = spec.field_docs.get(field.name)
+        if text:
+            own["properties"][field.wire] = {**own["properties"][field.wire], "description": text}
+    return own
+
+
+def document(service: Service, version: str) -> dict[str, Any]:
+    """The whole document of a service."""
+    paths: dict[str, dict[str, Any]] = {}
+    kinds: set[str] = set()
+    for endpoint in service.endpoints:
+        path = _PARAMETER.sub(r"{\1}", endpoint.path) or "/"
+        paths.setdefault(path, {})[endpoint.method.lower()] = _operation(endpoint)
+        if endpoint.kind:
+            kinds.add(endpoint.kind)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": f"Trunkline {service.name} API", "version": version},
+        "servers": [{"url": service.prefix}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"token": {"type": "apiKey", "in": "header", "name": "X-Auth-Token"}},
+            "schemas": {kind: output_schema(spec_of(kind)) for kind in sorted(kinds)},
+        },
+    }
+
+
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in _PARAMETER.findall(endpoint.path)
+    ]
+    parameters += [
+        {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
+        for name in endpoint.parameters
+    ]
+    success: dict[str, Any] = {"description": "Success"}
+    if endpoint.kind and endpoint.success not in (204, 205):
+        success["description"] = f"Holds: {_REF.format(name=endpoint.kind)}"
+    operation: dict[str, Any] = {
+        "summary": endpoint.summary or f"{endpoint.method} {endpoint.path}",
+        "parameters": parameters,
+        "responses": {
+            str(endpoint.success): success,
+            "4XX": {"description": "The request is refused; the body says which field, and what to do"},
+        },
+    }
+    if endpoint.kind:
+        operation["tags"] = [endpoint.kind]
+    if endpoint.token:
+        operation["security"] = [{"token": []}]
+    if endpoint.request is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": endpoint.request}},
+        }
+    return operation
