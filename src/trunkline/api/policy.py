@@ -25,7 +25,7 @@ import ast
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,9 @@ def read(path: Path) -> list[Rule]:
     if node is None:
         return []
     if not isinstance(node, yaml.MappingNode):
-        raise RulesError(f"{path}: a rules file is a mapping of names to checks, as 'get_network: role:reader'.")
+        raise RulesError(
+            f"{path}: a rules file is a mapping of names to checks, as 'get_network: role:reader'."
+        )
     rules: dict[str, Rule] = {}
     for key, value in node.value:
         rule = Rule(str(key.value), _plain(value), str(path), key.start_mark.line + 1)
@@ -157,7 +159,9 @@ def _compile(
 
     def refer(other: str) -> Decision:
         if other not in rules:
-            raise rule.refuse(f"it refers to rule '{other}', which does not exist. Define it, or check its spelling.")
+            raise rule.refuse(
+                f"it refers to rule '{other}', which does not exist. Define it, or check its spelling."
+            )
         return _compile(other, rules, done, (*within, name))
 
     try:
@@ -298,35 +302,19 @@ def _negated(inner: Decision) -> Decision:
 
 
 def _all(parts: list[Decision]) -> Decision:
-    if len(parts) == 1:
-        return parts[0]
-    if len(parts) == 2:
-        first, second = parts
-        return lambda context, target: first(context, target) and second(context, target)
-
-    def decide(context: Context, target: Mapping[str, Any]) -> bool:
-        for part in parts:
-            if not part(context, target):
-                return False
-        return True
-
-    return decide
+    return reduce(_both, parts)
 
 
 def _any(parts: list[Decision]) -> Decision:
-    if len(parts) == 1:
-        return parts[0]
-    if len(parts) == 2:
-        first, second = parts
-        return lambda context, target: first(context, target) or second(context, target)
+    return reduce(_either, parts)
 
-    def decide(context: Context, target: Mapping[str, Any]) -> bool:
-        for part in parts:
-            if part(context, target):
-                return True
-        return False
 
-    return decide
+def _both(first: Decision, second: Decision) -> Decision:
+    return lambda context, target: first(context, target) and second(context, target)
+
+
+def _either(first: Decision, second: Decision) -> Decision:
+    return lambda context, target: first(context, target) or second(context, target)
 
 
 @lru_cache(maxsize=4096)
@@ -412,7 +400,9 @@ def _text(value: str) -> _Text:
     parts = _PLACE.split(value)
     for index in range(0, len(parts), 2):
         if "%" in parts[index].replace("%%", ""):
-            raise _Problem(f"'{value}' has a stray '%'. Write %(name)s for a target's entry, %% for the sign.")
+            raise _Problem(
+                f"'{value}' has a stray '%'. Write %(name)s for a target's entry, %% for the sign."
+            )
         parts[index] = parts[index].replace("%%", "%")
     if len(parts) == 1:
         fixed = parts[0]
