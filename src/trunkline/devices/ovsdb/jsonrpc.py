@@ -50,8 +50,6 @@ class Framer:
             ProtocolError: it is no sequence of JSON objects.
         """
         self._buffer += data
-        if self._buffer[:1] not in (b"{", b" ", b"\n", b""):
-            raise ProtocolError("not a JSON object")
         ends = []
         for token in _TOKEN.finditer(self._buffer, self._scanned):
             text = token.group()
@@ -77,6 +75,8 @@ class Framer:
             start = end
         del self._buffer[:start]
         self._scanned -= start
+        if bytes(self._buffer[:1]) not in (b"{", b" ", b"\n", b""):
+            raise ProtocolError("not a JSON object")
 
 
 class Session:
