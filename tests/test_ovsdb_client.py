@@ -368,6 +368,7 @@ def update(params: Any) -> bytes:
     "nonsense",
     [
         b"HTTP/1.1 400 Bad Request\r\n",
+        b"[1]{}",
         b'{"method": 5, "id": 1, "params": []}',
         b'{"method": "update", "id": null, "params": {}}',
         b'{"a" 1}',
