@@ -3,7 +3,7 @@
 A resource is a `msgspec.Struct`. What a field is allowed to be stands in its annotation:
 
     @resource(kind="subnet", plural="subnets", service="network", quota=100)
-    class Subnet(Standard):
+    class Subnet(Standard, kw_only=True):
         #: The address range, in CIDR notation.
         cidr: Annotated[CIDR, fixed(required=True)]
         #: Whether addresses are handed out by DHCP.
