@@ -191,13 +191,21 @@ def fingerprint(certificate_pem: str) -> str:
 
 def new_request(common_name: str) -> tuple[str, str]:
     """A new private key and a certificate request for it: (key, request), both PEM."""
+    key = _key_pem(_new_key()).decode()
+    return key, request_for(key, common_name)
+
+
+def request_for(key_pem: str, common_name: str) -> str:
+    """A certificate request (PKCS #10, RFC 2986; PEM) for a private key (PEM)."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
 
-    key = _new_key()
+    key = serialization.load_pem_private_key(key_pem.encode(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise BadField("key", "it is of another kind. Move it away, and a new one is made.")
     request = x509.CertificateSigningRequestBuilder().subject_name(_subject(common_name))
-    pem = request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    return _key_pem(key).decode(), pem.decode()
+    return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 
 def server_context(files: IssuedFiles, authority: Path, *, clients: ssl.VerifyMode) -> ssl.SSLContext:
