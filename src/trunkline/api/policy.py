@@ -11,12 +11,13 @@ A rules file is a YAML mapping of rule name to check. A check is text:
     not C, C and C, C or C, (C)     and binds more tightly than or
 
 ``%(name)s`` in a value stands for the target's entry of that name. An entry that the target does not
-have, and a credential that the token does not have, make the check fail. The older form, a list of
-lists, is understood too: the outer list is an *or*, each inner one an *and*.
+have, and a credential that the token does not have, make the check fail; ``domain_id:None`` says that
+the token has none. The older form, a list of lists, is understood too: the outer list is an *or*,
+each inner one an *and*.
 
 Source: oslo.policy's documentation of its file format; ``field`` is the network service's addition.
 What oslo.policy turns into "deny" and a log line (a syntax error, a reference to nothing, a cycle),
-is refused here when the files are loaded.
+is refused here when the files are loaded; and a token without a project does not own what has none.
 """
 
 from __future__ import annotations
@@ -359,6 +360,9 @@ def _credential(kind: str, value: str) -> Decision:
     if read is None:
         # As oslo.policy: what a token does not have, equals nothing.
         return _never
+
+    if value == "None":
+        return lambda context, target: read(context) == ""
 
     def decide(context: Context, target: Mapping[str, Any]) -> bool:
         held = read(context)
