@@ -77,7 +77,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
     #: Seconds that a guest has to stop, or to reboot, when it is asked.
     graceful_seconds: float = 30.0
-    #: Daemons that the host is to be asked about, besides those that it is always.
+    #: ovn-controller's bridge, and the one in front of it that guards workloads.
     integration_bridge: str = "br-int"
     guard_bridge: str = "br-g"
 
@@ -95,6 +95,11 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def authority(self) -> Path:
         """The authority's certificate."""
         return self.folder / "ca.crt"
+
+    @property
+    def ovs_run_folder(self) -> Path:
+        """Where the control sockets of ovs-vswitchd and its bridges are."""
+        return Path(self.ovs_run)
 
     @property
     def ovn_run_folder(self) -> Path:

@@ -1,0 +1,170 @@
+"""The ports of a host's workloads: their interfaces, plugged into Open vSwitch behind their guards.
+
+    namespace workload           server
+    eth0 = veth                  virtio-net
+       |                            |
+    tlv3f2a9c1e-aa               tlt3f2a9c1e-aa         a device of the kernel, in the host's namespace
+       `------------.  .------------'
+                 guard bridge                           flows of `guards`
+                    tlg3f2a9c1e-aa
+                    |                                   patch
+                    tli3f2a9c1e-aa                      iface-id = the port's id, seen by ovn-controller
+                 integration bridge
+
+A tap is persistent: it is there before its server starts, and outlives it. Names end in the first 11
+characters of the port's id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+
+from trunkline.agent import guards
+from trunkline.agent.config import AgentConfig
+from trunkline.agent.own import OwnNamespaces
+from trunkline.compiler.slices import HostSlice, PortSlice
+from trunkline.devices import links, namespace, openvswitch
+from trunkline.devices.openvswitch import OpenFlowProbe, WantedPort
+from trunkline.devices.ovsdb import Database
+
+_OWNER = "workload"
+_TAP, _VETH, _GUARD_END, _OWN_END = "tlt", "tlv", "tlg", "tli"
+#: How long ovs-vswitchd may take to give new ports their numbers before the loop goes on without.
+_PLUG_SECONDS = 2.0
+#: The guards are put right this often even where nothing is seen to have changed.
+_REASSERT_SECONDS = 15.0
+
+
+def tap(port: str) -> str:
+    """The name of a port's tap device."""
+    return _TAP + port[:11]
+
+
+class Ports:
+    """Manager of the workloads' ports. Owns the devices named above and the rows marked ``workload``."""
+
+    def __init__(self, config: AgentConfig, db: Database, probe: OpenFlowProbe) -> None:
+        """`probe` watches the guard bridge."""
+        self._config = config
+        self._db = db
+        self._probe = probe
+        self._namespaces = OwnNamespaces(config.folder / "n", f"{config.namespace_prefix}p-")
+        self._wanted: dict[str, PortSlice] = {}
+        self._flows: tuple[int, list[str]] | None = None
+        self._asserted = 0.0
+        #: Ids of the ports that are plugged in, with their guards in place.
+        self.plugged: frozenset[str] = frozenset()
+        #: Says which ports running servers still hold: their taps must stay.
+        self.held: Callable[[], Iterable[str]] = tuple
+
+    def want(self, slice_: HostSlice) -> None:
+        """The ports of this slice, and no others."""
+        self._wanted = {port.id: port for port in slice_.ports}
+
+    async def apply(self) -> None:
+        """Drives the host there.
+
+        Raises:
+            Unavailable, Conflict, TransactError, OSError: something is in the way; the rest was done.
+        """
+        await asyncio.to_thread(self._make_devices)
+        operations = openvswitch.port_operations(self._db, self._ends(), _OWNER)
+        if operations:
+            await self._db.transact(operations)
+            await self._numbered()
+        await self._assert_guards()
+        await asyncio.to_thread(self._remove_devices)
+
+    def _device(self, port: PortSlice) -> str:
+        return (_TAP if port.attach == "tap" else _VETH) + port.id[:11]
+
+    def _ends(self) -> list[WantedPort]:
+        config, wanted = self._config, []
+        for port in self._wanted.values():
+            name = port.id[:11]
+            inner, outer = _OWN_END + name, _GUARD_END + name
+            ids = {"iface-id": port.id, "attached-mac": port.mac, "iface-status": "active"}
+            if port.server:
+                ids["vm-id"] = port.server
+            wanted += [
+                WantedPort(config.guard_bridge, self._device(port)),
+                WantedPort(config.guard_bridge, outer, "patch", {"peer": inner}),
+                WantedPort(config.integration_bridge, inner, "patch", {"peer": outer}, ids),
+            ]
+        return wanted
+
+    def _make_devices(self) -> None:
+        present = links.names()
+        lines: list[str] = []
+        for port in self._wanted.values():
+            name = self._device(port)
+            if port.attach == "namespace":
+                if name not in present or not namespace.exists(self._namespaces.name(port.id)):
+                    self._make_namespace(port, name, name in present)
+                    continue
+            elif name not in present:
+                lines += [f"tuntap add dev {name} mode tap", f"link set dev {name} mtu {port.mtu} up"]
+                continue
+            now = links.link(name)
+            if now is not None and (now.mtu != port.mtu or not now.up):
+                lines.append(f"link set dev {name} mtu {port.mtu} up")
+                if port.attach == "namespace":
+                    namespace.ip(self._namespaces.name(port.id), f"link set dev eth0 mtu {port.mtu}")
+        namespace.ip(None, *lines)
+
+    def _make_namespace(self, port: PortSlice, name: str, stale: bool) -> None:
+        inside = self._namespaces.name(port.id)
+        if stale:
+            namespace.ip(None, f"link delete dev {name}")
+        self._namespaces.make(inside)
+        namespace.ip(
+            None,
+            f"link add name {name} mtu {port.mtu} type veth "
+            f"peer name eth0 netns {inside} address {port.mac} mtu {port.mtu}",
+            f"link set dev {name} up",
+        )
+        namespace.ip(inside, "link set dev eth0 up")
+        namespace.checksums_in_software(inside, "eth0")
+
+    async def _numbered(self) -> None:
+        """Returns when every port has its OpenFlow number, or after a while."""
+        names = [end.name for end in self._ends()]
+        try:
+            async with asyncio.timeout(_PLUG_SECONDS):
+                while True:
+                    serial = self._db.serial
+                    numbers = {row["name"]: row["ofport"] for row in self._db.tables["Interface"].values()}
+                    if all(numbers.get(name) for name in names):
+                        return
+                    await self._db.changed(serial)
+        except TimeoutError:
+            pass
+
+    async def _assert_guards(self) -> None:
+        numbers = {row["name"]: row["ofport"] or 0 for row in self._db.tables["Interface"].values()}
+        guarded: dict[str, guards.GuardedPort] = {}
+        for port in self._wanted.values():
+            workload = numbers.get(self._device(port), 0)
+            patch = numbers.get(_GUARD_END + port.id[:11], 0)
+            if workload > 0 and patch > 0:
+                guarded[port.id] = guards.GuardedPort(workload, patch, port.guard)
+        flows = (self._probe.generation, guards.flows(list(guarded.values())))
+        now = time.monotonic()
+        if flows != self._flows or now > self._asserted + _REASSERT_SECONDS:
+            self._flows = None
+            self.plugged = frozenset(self.plugged & guarded.keys())
+            bridge = f"{self._config.guard_bridge}.mgmt"
+            await openvswitch.replace_flows(self._config.ovs_run_folder / bridge, flows[1])
+            self._flows, self._asserted = flows, now
+        self.plugged = frozenset(guarded)
+
+    def _remove_devices(self) -> None:
+        wanted = {self._device(port) for port in self._wanted.values()}
+        held = {tap(port) for port in self.held()}
+        unwanted = [n for n in links.names() if n.startswith((_TAP, _VETH)) and n not in wanted | held]
+        namespace.ip(None, *(f"link delete dev {name}" for name in unwanted))
+        kept = {self._namespaces.name(p.id) for p in self._wanted.values() if p.attach == "namespace"}
+        for name in self._namespaces.all() - kept:
+            self._namespaces.remove(name)
