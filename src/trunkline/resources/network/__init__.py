@@ -1,0 +1,47 @@
+"""The resources of the Network API (v2.0)."""
+
+from __future__ import annotations
+
+from trunkline.resources.network.layer2 import (
+    FLOATING_IP,
+    INTERNAL_OWNERS,
+    METADATA,
+    ROUTER_GATEWAY,
+    ROUTER_INTERFACE,
+    Network,
+    Port,
+    Subnet,
+)
+from trunkline.resources.network.layer3 import FloatingIP, Router
+from trunkline.resources.network.parts import (
+    AddressPair,
+    AllocationPool,
+    ExtraDhcpOption,
+    FixedIp,
+    Gateway,
+    HostRoute,
+)
+from trunkline.resources.network.quota import NetworkQuota
+from trunkline.resources.network.security import SecurityGroup, SecurityGroupRule
+
+__all__ = [
+    "FLOATING_IP",
+    "INTERNAL_OWNERS",
+    "METADATA",
+    "ROUTER_GATEWAY",
+    "ROUTER_INTERFACE",
+    "AddressPair",
+    "AllocationPool",
+    "ExtraDhcpOption",
+    "FixedIp",
+    "FloatingIP",
+    "Gateway",
+    "HostRoute",
+    "Network",
+    "NetworkQuota",
+    "Port",
+    "Router",
+    "SecurityGroup",
+    "SecurityGroupRule",
+    "Subnet",
+]

@@ -1,0 +1,161 @@
+"""Networks, subnets and ports."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from trunkline.resources.network import parts
+from trunkline.resources.network.checks import MacOrNew, Uuid, dns_servers, subnet_cidr
+from trunkline.resources.schema import (
+    Check,
+    computed,
+    fixed,
+    observed,
+    resource,
+    settable,
+)
+from trunkline.resources.standard import Standard
+from trunkline.resources.types import IpAddress, Name
+
+NetworkType = Literal["geneve", "vxlan", "flat", "vlan"]
+Ipv6Mode = Literal["slaac", "dhcpv6-stateful", "dhcpv6-stateless"]
+
+#: Device owners that the cloud gives to ports of its own.
+ROUTER_INTERFACE = "network:router_interface"
+ROUTER_GATEWAY = "network:router_gateway"
+FLOATING_IP = "network:floatingip"
+METADATA = "network:distributed"
+INTERNAL_OWNERS = frozenset({ROUTER_INTERFACE, ROUTER_GATEWAY, FLOATING_IP, METADATA})
+
+
+@resource(kind="network", plural="networks", service="network", quota=100)
+class Network(Standard, kw_only=True):
+    """A layer-2 broadcast domain: on the overlay, or on a physical network."""
+
+    #: A name for people.
+    name: Annotated[Name, settable()] = ""
+    #: Whether it forwards frames.
+    admin_state_up: Annotated[bool, settable()] = True
+    #: ACTIVE: it is part of what the backend is told to carry.
+    status: Annotated[str, computed()] = "ACTIVE"
+    #: Every project sees it and may have ports on it.
+    shared: Annotated[bool, settable(guarded_write=True, index=True)] = False
+    #: Routers may have their gateway on it.
+    external: Annotated[bool, settable(guarded_write=True, index=True, alias="external-net")] = msgspec.field(
+        default=False, name="router:external"
+    )
+    #: The ids of its subnets.
+    subnets: Annotated[list[str], computed(filter=False)] = []
+    #: The largest IP packet, bytes.
+    mtu: Annotated[Annotated[int, Meta(ge=68, le=65535)], settable(alias="net-mtu-writable")] = 0
+    #: The default of `port_security_enabled` of its ports.
+    port_security_enabled: Annotated[bool, settable(alias="port-security")] = True
+    #: geneve or vxlan on the overlay, flat or vlan on a physical network.
+    network_type: Annotated[
+        NetworkType | None, fixed(guarded_write=True, guarded_read=True, alias="provider")
+    ] = msgspec.field(default=None, name="provider:network_type")
+    #: The physical network, as hosts name it.
+    physical_network: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=64)] | None,
+        fixed(guarded_write=True, guarded_read=True, index=True, alias="provider"),
+    ] = msgspec.field(default=None, name="provider:physical_network")
+    #: The VLAN id, or the number of the overlay network (24 bits), which the cloud chooses.
+    segmentation_id: Annotated[int | None, fixed(guarded_write=True, guarded_read=True, alias="provider")] = (
+        msgspec.field(default=None, name="provider:segmentation_id")
+    )
+    #: Frames that guests tag by 802.1Q pass.
+    vlan_transparent: Annotated[bool | None, fixed(alias="vlan-transparent")] = None
+
+
+@resource(kind="subnet", plural="subnets", service="network", quota=100)
+class Subnet(Standard, kw_only=True):
+    """A range of addresses on a network, and what its hosts are told."""
+
+    #: A name for people.
+    name: Annotated[Name, settable()] = ""
+    #: The network it is on.
+    network_id: Annotated[Uuid, fixed(required=True, index=True)] = ""
+    #: 4 or 6.
+    ip_version: Annotated[Literal[4, 6], fixed(required=True)] = 4
+    #: The range.
+    cidr: Annotated[Annotated[str, Meta(max_length=64), Check(subnet_cidr)], fixed(required=True)] = ""
+    #: The default gateway of its hosts, None for none. By default the first address.
+    gateway_ip: Annotated[IpAddress | None, settable()] = None
+    #: What addresses are handed out from. By default all but the gateway.
+    allocation_pools: Annotated[
+        list[parts.AllocationPool], settable(filter=False), Check(parts.allocation_pools)
+    ] = []
+    #: Whether DHCP, and on IPv6 router advertisements, tell hosts their addresses.
+    enable_dhcp: Annotated[bool, settable()] = True
+    #: The name servers that hosts are told.
+    dns_nameservers: Annotated[list[str], settable(filter=False), Check(dns_servers)] = []
+    #: The routes that hosts are told.
+    host_routes: Annotated[list[parts.HostRoute], settable(filter=False), Check(parts.routes)] = []
+    #: Who advertises the router: the cloud's router in this mode, or None for nobody.
+    ipv6_ra_mode: Annotated[Ipv6Mode | None, fixed()] = None
+    #: How hosts get their addresses.
+    ipv6_address_mode: Annotated[Ipv6Mode | None, fixed()] = None
+
+
+@resource(kind="port", plural="ports", service="network", quota=500)
+class Port(Standard, kw_only=True):
+    """A place on a network where a workload, a router or a service of the cloud is plugged in."""
+
+    #: A name for people.
+    name: Annotated[Name, settable()] = ""
+    #: The network it is on.
+    network_id: Annotated[Uuid, fixed(required=True, index=True)] = ""
+    #: Whether it forwards frames.
+    admin_state_up: Annotated[bool, settable()] = True
+    #: ACTIVE where it was seen plugged in and wired, else DOWN; N/A for addresses without a wire.
+    status: Annotated[str, observed()] = "DOWN"
+    #: Its Ethernet address. Empty, the cloud makes one.
+    mac_address: Annotated[MacOrNew, settable(guarded_write=True)] = ""
+    #: Its addresses. In a request each names a subnet, an address, or both.
+    fixed_ips: Annotated[
+        list[parts.FixedIp], settable(guarded_write=True, filter=False), Check(parts.fixed_ips)
+    ] = []
+    #: The id of what it is plugged into: a server, a router.
+    device_id: Annotated[Annotated[str, Meta(max_length=255)], settable(guarded_write=True, index=True)] = ""
+    #: What kind of thing that is, as compute:nova or network:router_interface.
+    device_owner: Annotated[
+        Annotated[str, Meta(max_length=255)], settable(guarded_write=True, index=True)
+    ] = ""
+    #: The security groups that filter it.
+    security_groups: Annotated[list[str], settable(filter=False, alias="security-group")] = []
+    #: Whether it is filtered at all, and its addresses enforced.
+    port_security_enabled: Annotated[bool, settable(guarded_write=True, alias="port-security")] = True
+    #: What it may send from beside its own addresses.
+    allowed_address_pairs: Annotated[
+        list[parts.AddressPair],
+        settable(guarded_write=True, filter=False, alias="allowed-address-pairs"),
+        Check(parts.address_pairs),
+    ] = []
+    #: DHCP options of its own.
+    extra_dhcp_opts: Annotated[
+        list[parts.ExtraDhcpOption], settable(filter=False, alias="extra_dhcp_opt"), Check(parts.dhcp_options)
+    ] = []
+    #: The host it is plugged in on.
+    host_id: Annotated[
+        Annotated[str, Meta(max_length=255)],
+        settable(guarded_write=True, guarded_read=True, index=True, alias="binding"),
+    ] = msgspec.field(default="", name="binding:host_id")
+    #: How a workload is attached.
+    vnic_type: Annotated[Literal["normal"], settable(guarded_write=True, alias="binding")] = msgspec.field(
+        default="normal", name="binding:vnic_type"
+    )
+    #: Notes of who binds the port.
+    profile: Annotated[
+        dict[str, Any], settable(guarded_write=True, guarded_read=True, filter=False, alias="binding")
+    ] = msgspec.field(default_factory=dict, name="binding:profile")
+    #: unbound, ovs, or binding_failed where the host is not known.
+    vif_type: Annotated[str, computed(guarded_read=True, alias="binding")] = msgspec.field(
+        default="unbound", name="binding:vif_type"
+    )
+    #: What the host must know to plug it in.
+    vif_details: Annotated[dict[str, Any], computed(guarded_read=True, filter=False, alias="binding")] = (
+        msgspec.field(default_factory=dict, name="binding:vif_details")
+    )

@@ -1,0 +1,66 @@
+"""Routers and floating IPs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from trunkline.resources.network import parts
+from trunkline.resources.network.checks import Uuid
+from trunkline.resources.schema import (
+    Check,
+    changeable,
+    computed,
+    fixed,
+    hidden,
+    observed,
+    resource,
+    settable,
+)
+from trunkline.resources.standard import Standard
+from trunkline.resources.types import IpAddress, Name
+
+
+@resource(kind="router", plural="routers", service="network", quota=10)
+class Router(Standard, kw_only=True):
+    """A distributed router between networks, with a gateway to an external one."""
+
+    #: A name for people.
+    name: Annotated[Name, settable()] = ""
+    #: Whether it forwards packets.
+    admin_state_up: Annotated[bool, settable()] = True
+    #: ACTIVE: it is part of what the backend is told to carry.
+    status: Annotated[str, computed()] = "ACTIVE"
+    #: Its leg on an external network; null or {} for none.
+    external_gateway_info: Annotated[
+        parts.Gateway | None, settable(filter=False, alias="ext-gw-mode"), Check(parts.gateway)
+    ] = None
+    #: Its static routes.
+    routes: Annotated[
+        list[parts.HostRoute], changeable(filter=False, alias="extraroute"), Check(parts.routes)
+    ] = []
+    #: The port of its gateway.
+    gateway_port_id: Annotated[str, hidden(index=True)] = ""
+    #: The hosts that may carry its gateway, the most wanted first.
+    gateway_hosts: Annotated[list[str], hidden()] = []
+
+
+@resource(kind="floatingip", plural="floatingips", service="network", quota=50)
+class FloatingIP(Standard, kw_only=True):
+    """An external address that stands for a port's own, both ways."""
+
+    #: The external network that the address is of.
+    floating_network_id: Annotated[Uuid, fixed(required=True, index=True)] = ""
+    #: The external address.
+    floating_ip_address: Annotated[IpAddress | None, fixed(guarded_write=True, index=True)] = None
+    #: The subnet to take the address from.
+    subnet_id: Annotated[Uuid | None, fixed(shown=False, filter=False, sort=False, alias="router")] = None
+    #: The port it stands for, or None.
+    port_id: Annotated[Uuid | None, settable(index=True)] = None
+    #: Which of the port's addresses.
+    fixed_ip_address: Annotated[IpAddress | None, settable()] = None
+    #: The router that translates.
+    router_id: Annotated[str | None, computed(index=True)] = None
+    #: ACTIVE where it was seen carried, else DOWN.
+    status: Annotated[str, observed()] = "DOWN"
+    #: The port that holds the address on the external network.
+    floating_port_id: Annotated[str, hidden(index=True)] = ""

@@ -1,0 +1,48 @@
+"""Security groups and their rules."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from trunkline.resources.network.checks import Prefix, Uuid, ethertype, protocol
+from trunkline.resources.schema import Check, computed, fixed, resource, settable
+from trunkline.resources.standard import Standard
+from trunkline.resources.types import Name
+
+_Number = Annotated[int, Meta(ge=-1, le=65535)]
+
+
+@resource(kind="security_group", plural="security_groups", service="network", quota=10)
+class SecurityGroup(Standard, kw_only=True):
+    """Rules on what ports may send and receive."""
+
+    #: A name for people.
+    name: Annotated[Name, settable()] = ""
+    #: Whether replies to what was let through pass without a rule.
+    stateful: Annotated[bool, settable(alias="stateful-security-group")] = True
+
+
+@resource(kind="security_group_rule", plural="security_group_rules", service="network", quota=100)
+class SecurityGroupRule(Standard, kw_only=True):
+    """Lets something pass."""
+
+    #: The group it is of.
+    security_group_id: Annotated[Uuid, fixed(required=True, index=True)] = ""
+    #: As the port sees it: ingress or egress.
+    direction: Annotated[Literal["ingress", "egress"], fixed(required=True)] = "ingress"
+    #: IPv4 or IPv6.
+    ethertype: Annotated[Annotated[str, Meta(max_length=8), Check(ethertype)], fixed()] = "IPv4"
+    #: Name or number of an IP protocol; None for every one.
+    protocol: Annotated[Annotated[str, Meta(max_length=40), Check(protocol)] | None, fixed()] = None
+    #: The first destination port; for ICMP its type.
+    port_range_min: Annotated[_Number | None, fixed()] = None
+    #: The last destination port; for ICMP its code.
+    port_range_max: Annotated[_Number | None, fixed()] = None
+    #: The other side: the ports of a group.
+    remote_group_id: Annotated[Uuid | None, fixed(index=True)] = None
+    #: The other side: addresses.
+    remote_ip_prefix: Annotated[Prefix | None, fixed()] = None
+    #: The same in its normal form.
+    normalized_cidr: Annotated[str | None, computed(alias="security-groups-normalized-cidr")] = None
