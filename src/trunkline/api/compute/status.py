@@ -1,0 +1,119 @@
+"""What a server is, from what is wanted of it and what was seen: one pure function.
+
+    wanted    power, serials, deleting, forced_error          set by requests
+    seen      observed_state, serials reached, plugged        set by observation
+    -------------------------------------------------------------------------------
+    so        vm_state, task_state, power_state, status       `settle`, on every change of either
+
+The words are those of the Compute API: vm_state is where the server rests, task_state what is under
+way, status what clients read.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from trunkline.resources.compute import Fault, Server
+
+#: observed_state -> power_state of the Compute API.
+POWER_STATE = {"running": 1, "paused": 3, "stopped": 4, "crashed": 6}
+
+#: vm_state -> status; what is under way can change it.
+_STATUS = {
+    "building": "BUILD",
+    "active": "ACTIVE",
+    "stopped": "SHUTOFF",
+    "paused": "PAUSED",
+    "error": "ERROR",
+}
+_STATUS_BY_TASK = {
+    "rebooting": "REBOOT",
+    "rebooting_hard": "HARD_REBOOT",
+    "rebuild_spawning": "REBUILD",
+}
+#: status -> the vm_states that a filter by it means.
+STATUSES = (*_STATUS.values(), *_STATUS_BY_TASK.values())
+#: Statuses of the Compute API that no server here ever has.
+NEVER = frozenset(
+    {
+        "DELETED", "MIGRATING", "PASSWORD", "RESCUE", "RESIZE", "REVERT_RESIZE", "SHELVED",
+        "SHELVED_OFFLOADED", "SOFT_DELETED", "SUSPENDED", "UNKNOWN", "VERIFY_RESIZE",
+    }
+)  # fmt: skip
+
+
+class State(NamedTuple):
+    """What a server is."""
+
+    vm_state: str
+    task_state: str | None
+    power_state: int
+    status: str
+
+
+def derive(server: Server) -> State:
+    """The state of a server, as of its fields."""
+    vm_state, task = _rest(server)
+    status = _STATUS_BY_TASK.get(task or "", _STATUS[vm_state])
+    if server.deleting:
+        task = "deleting"
+    return State(vm_state, task, POWER_STATE.get(server.observed_state, 0), status)
+
+
+def _rest(server: Server) -> tuple[str, str | None]:
+    seen = server.observed_state
+    if server.forced_error or not server.host:
+        return "error", None
+    if seen == "failed":
+        return "error", None
+    if server.launched_at is None:
+        return "building", "networking" if seen == "running" else "spawning"
+    if seen == "crashed":
+        return "error", None
+    if server.observed_disk_serial < server.disk_serial:
+        return ("stopped" if server.power == "stopped" else "active"), "rebuild_spawning"
+    if server.power == "running":
+        if server.observed_hard_reboot_serial < server.hard_reboot_serial:
+            return "active", "rebooting_hard"
+        if server.observed_soft_reboot_serial < server.soft_reboot_serial:
+            return "active", "rebooting"
+        if seen == "running":
+            return "active", None
+        return ("paused", "unpausing") if seen == "paused" else ("stopped", "powering-on")
+    if server.power == "paused":
+        if seen == "paused":
+            return "paused", None
+        return ("active", "pausing") if seen == "running" else ("stopped", "powering-on")
+    return ("active", "powering-off") if seen in ("running", "paused") else ("stopped", None)
+
+
+def has_launched(server: Server) -> bool:
+    """Whether what was seen makes a new server a running one: it runs, and all its ports are plugged in."""
+    return (
+        server.observed_state == "running"
+        and server.observed_disk_serial >= server.disk_serial
+        and set(server.ports) <= set(server.plugged)
+    )
+
+
+def settle(server: Server, now: str) -> Server:
+    """The server with all that follows from its other fields brought up to date."""
+    if server.launched_at is None and server.host and not server.forced_error and has_launched(server):
+        server = replace(server, launched_at=now)
+    state = derive(server)
+    return replace(
+        server,
+        vm_state=state.vm_state,
+        task_state=state.task_state,
+        power_state=state.power_state,
+        status=state.status,
+    )
+
+
+def fault_of(server: Server) -> Fault | None:
+    """Why the server is in error, or None where it is not."""
+    if server.vm_state != "error":
+        return None
+    return server.fault or server.problem
