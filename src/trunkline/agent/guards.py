@@ -7,7 +7,8 @@ source pass port security, and its own flows cannot be told otherwise (ND and RA
 So each workload passes here first. Both bridges are in one datapath: the patch costs nothing a packet.
 
     table 0  PORTS          from P: to T. From T: to P where there is no guard, else to LINK
-    table 1  LINK           no tag of 802.1Q; the source MAC is the port's own, else drop
+    table 1  LINK           no tag of 802.1Q (or the network lets them through, unlooked at);
+                            the source MAC is the port's own, else drop
     table 2  KIND           RA, redirect, anything to a DHCP client: drop; NS -> 3, NA -> 5; others -> 9
     table 3  DUPLICATE      NS from :: (RFC 4862, 5.4.2) asks for an own address only
     table 4  SOLICITATION   NS: the source link-layer address, if any, is the port's own
@@ -86,6 +87,9 @@ def _port(port: GuardedPort) -> Iterator[str]:
     targets = sorted(_own_prefixes(port.guard))
     yield f"table=0,priority=100,in_port={t},actions=resubmit(,1)"
     yield f"table=9,priority=100,in_port={t},actions=output:{p}"
+    if port.guard.vlan_transparent:
+        tagged = f"in_port={t},vlan_tci=0x1000/0x1000"
+        yield from (f"table=1,priority=100,{tagged},dl_src={m},actions=output:{p}" for m in macs)
     # "No tag" is written as an exact match of the whole field.
     yield from (f"table=1,priority=100,in_port={t},vlan_tci=0,dl_src={m},actions=resubmit(,2)" for m in macs)
     for target in targets:

@@ -22,6 +22,8 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     macs: tuple[str, ...]
     #: Addresses and prefixes.
     prefixes: tuple[str, ...]
+    #: Whether frames with 802.1Q tags pass (what is inside them is the guests' own affair).
+    vlan_transparent: bool = False
 
 
 class PortSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -73,6 +75,9 @@ class ServerSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     hard_reboot_serial: int = 0
     soft_reboot_serial: int = 0
     config_drive: bool = False
+    #: The name of the flavor, and the floating addresses of the server: the metadata service tells them.
+    flavor: str = ""
+    public_addresses: tuple[str, ...] = ()
     #: The files of the metadata service, by path: "openstack/latest/meta_data.json",
     #: "openstack/latest/user_data" (base64 in JSON), "ec2/..." are derived by the agent.
     meta_data: dict[str, Any] = {}

@@ -1,0 +1,147 @@
+"""The command line of a server's QEMU, and its devices: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from trunkline.agent.ports import tap
+from trunkline.compiler.slices import PortSlice, ServerSlice
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of one server: FOLDER/NAME.*, NAME the 8 first hexadecimal digits of its id."""
+
+    folder: Path
+    name: str
+
+    @property
+    def state(self) -> Path:
+        """What was reached, in JSON."""
+        return self.folder / f"{self.name}.json"
+
+    @property
+    def pid(self) -> Path:
+        """The pid file of its QEMU."""
+        return self.folder / f"{self.name}.pid"
+
+    @property
+    def monitor(self) -> Path:
+        """The QMP socket."""
+        return self.folder / f"{self.name}.qmp"
+
+    @property
+    def disk(self) -> Path:
+        """The root disk."""
+        return self.folder / f"{self.name}.disk"
+
+    @property
+    def drive(self) -> Path:
+        """The config drive."""
+        return self.folder / f"{self.name}.iso"
+
+    @property
+    def console(self) -> Path:
+        """What the guest wrote on its serial console."""
+        return self.folder / f"{self.name}.log"
+
+    @property
+    def errors(self) -> Path:
+        """What QEMU itself said."""
+        return self.folder / f"{self.name}.err"
+
+
+def device(port: str) -> str:
+    """The id of a port's device in QEMU, of its netdev and, in the guest's view, of nothing."""
+    return f"n{port.replace('-', '')[:12]}"
+
+
+def netdev(port: PortSlice, datapath: Literal["netdev", "system"]) -> dict[str, Any]:
+    """The backend of a port's device: its tap, which is there already.
+
+    The user-space datapath forwards a frame as it is, so nothing may be left to "the hardware": with
+    no virtio header on the tap, QEMU offers the guest no checksum or segmentation offload at all.
+    """
+    return {
+        "type": "tap",
+        "id": device(port.id),
+        "ifname": tap(port.id),
+        "script": "no",
+        "downscript": "no",
+        "vnet_hdr": datapath == "system",
+    }
+
+
+def frontend(port: PortSlice) -> dict[str, Any]:
+    """The guest's end of a port. `host_mtu` tells the guest the MTU (virtio 1.1, 5.1.3)."""
+    return {
+        "driver": "virtio-net-pci",
+        "id": device(port.id),
+        "netdev": device(port.id),
+        "mac": port.mac,
+        "host_mtu": port.mtu,
+        "romfile": "",
+    }
+
+
+def arguments(
+    server: ServerSlice,
+    ports: Sequence[PortSlice],
+    files: Files,
+    *,
+    accelerated: bool,
+    datapath: Literal["netdev", "system"],
+) -> tuple[str, ...]:
+    """The command that starts a server; the machine stands still until it is told to go on.
+
+    QEMU stays when the guest powers off, so that this can be told from a QEMU that was killed.
+    """
+    # TCG's own default takes an eighth of the machine's memory for translated code, a server.
+    accelerator = "kvm" if accelerated else "tcg,thread=multi,tb-size=128"
+    command = [
+        "qemu-system-x86_64",
+        *("-name", f"guest={files.name},debug-threads=on", "-uuid", server.id),
+        *("-machine", "pc,usb=off,vmport=off,dump-guest-core=off", "-accel", accelerator),
+        # x86-64-v2, which distributions ask for; without AVX, which TCG is slow at.
+        *("-cpu", "host" if accelerated else "Nehalem"),
+        *("-smp", str(server.vcpus), "-m", str(server.memory_mib)),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-shutdown", "-S"),
+        *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
+        *("-chardev", f"socket,id=monitor,path={_escaped(files.monitor)},server=on,wait=off"),
+        *("-mon", "chardev=monitor,mode=control"),
+        # Appending, so that the file can be cut while QEMU writes.
+        *("-chardev", f"file,id=console,path={_escaped(files.console)},append=on"),
+        *("-serial", "chardev:console"),
+        *("-object", "rng-random,id=random,filename=/dev/urandom"),
+        *("-device", "virtio-rng-pci,rng=random"),
+        *("-blockdev", f"driver=file,node-name=rootfile,filename={_escaped(files.disk)}"),
+        *("-blockdev", "driver=qcow2,node-name=root,file=rootfile,discard=unmap"),
+        *("-device", "virtio-blk-pci,id=root,drive=root,bootindex=1"),
+    ]
+    if server.config_drive:
+        command += [
+            *("-blockdev", f"driver=file,node-name=drivefile,read-only=on,filename={_escaped(files.drive)}"),
+            *("-blockdev", "driver=raw,node-name=drive,file=drivefile,read-only=on"),
+            *("-device", "virtio-blk-pci,id=drive,drive=drive"),
+        ]
+    for port in ports:
+        command += ["-netdev", _options(netdev(port, datapath), "type")]
+        command += ["-device", _options(frontend(port), "driver")]
+    return tuple(command)
+
+
+def _options(values: dict[str, Any], first: str) -> str:
+    """In the form of the command line; `first` is given without its key."""
+    parts = [str(values[first])]
+    for key, value in values.items():
+        if key != first:
+            text = {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+            parts.append(f"{key}={text}")
+    return ",".join(parts)
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace(",", ",,")

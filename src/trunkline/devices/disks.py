@@ -1,0 +1,69 @@
+"""Disks of servers: copy-on-write files over images, by qemu-img."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from trunkline.devices.tools import ToolFailed, run
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class DiskInfo:
+    """What a disk's file says of itself: format, the size that a guest sees in bytes, what it builds on."""
+
+    format: str
+    virtual_size: int
+    backing: str | None
+
+
+async def info(file: Path, disk_format: str) -> DiskInfo:
+    """Reads a file as one of that format; never guesses, for a guest may write what it likes.
+
+    Raises:
+        trunkline.devices.tools.ToolFailed: it is none.
+    """
+    said = json.loads(
+        await run(["qemu-img", "info", "--force-share", "--output=json", "-f", disk_format, str(file)])
+    )
+    return DiskInfo(str(said["format"]), int(said["virtual-size"]), said.get("full-backing-filename") or None)
+
+
+async def create_overlay(file: Path, image: Path, image_format: str, size_gib: int) -> None:
+    """A new qcow2 file whose content is the image's until it is written to.
+
+    Args:
+        size_gib: what the guest sees; 0 for the image's size.
+    Raises:
+        trunkline.devices.tools.ToolFailed: the image is larger than that, or cannot be read.
+    """
+    size: list[str] = []
+    if size_gib:
+        found = await info(image, image_format)
+        if found.virtual_size > size_gib * GIB:
+            raise ToolFailed(
+                f"the image needs a disk of {-(-found.virtual_size // GIB)} GiB, the flavor has {size_gib}"
+            )
+        size = [f"{size_gib}G"]
+    new = file.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    # The path is written into the file: it must hold from any working directory.
+    backing = os.path.abspath(image)
+    await run(("qemu-img", "create", "-q", "-f", "qcow2", "-F", image_format, "-b", backing, str(new), *size))
+    os.replace(new, file)
+
+
+def free_bytes(folder: Path) -> int:
+    """What an unprivileged process could still write there."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+def total_bytes(folder: Path) -> int:
+    """The size of the file system."""
+    found = os.statvfs(folder)
+    return found.f_blocks * found.f_frsize
