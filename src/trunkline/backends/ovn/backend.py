@@ -1,0 +1,227 @@
+"""The backend: applies a logical network to OVN, and observes what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+
+from trunkline.backends.contract import Applied, Observation, Problem
+from trunkline.backends.ovn import observed
+from trunkline.backends.ovn.diff import Memory, Plan, compare
+from trunkline.backends.ovn.names import MARK, OWNED, Tables
+from trunkline.backends.ovn.rows import desired
+from trunkline.compiler.logical import LogicalNetwork
+from trunkline.devices.ovsdb import Database, Operation, Row, TransactError
+from trunkline.errors import Unavailable
+
+#: How quickly a gateway whose host died is found out (BFD on the tunnels): 200 ms three times.
+BFD = {"bfd-min-rx": "200", "bfd-min-tx": "200", "bfd-mult": "3"}
+#: After so many transactions somebody else must be writing the same rows all the time.
+_TRIES = 5
+_GLOBAL = ("nb_cfg", "sb_cfg", "options")
+
+
+class OvnBackend:
+    """Speaks to OVN's northbound and southbound databases (contract: `backends.contract.Backend`).
+
+    It owns the rows with its mark in the northbound database and the keys `options` in its
+    NB_Global, and writes nothing else. It may be killed at any time: a new one finds its rows.
+
+    Args:
+        nb_remotes, sb_remotes: ``unix:PATH``, ``tcp:HOST:PORT`` or ``ssl:HOST:PORT``, all members of
+            a cluster.
+        tls: for ``ssl:``.
+        options: keys of NB_Global's options to keep so.
+        patience: after how many seconds behind the newest configuration a daemon is a problem.
+    """
+
+    def __init__(
+        self,
+        nb_remotes: Sequence[str],
+        sb_remotes: Sequence[str],
+        tls: ssl.SSLContext | None = None,
+        *,
+        options: Mapping[str, str] = BFD,
+        patience: float = 5.0,
+    ) -> None:
+        self._north = Database(
+            nb_remotes,
+            "OVN_Northbound",
+            tables={**OWNED, "NB_Global": _GLOBAL},
+            tls=tls,
+            leader_only=True,
+            listener=self._north_changed,
+        )
+        self._south = Database(
+            sb_remotes, "OVN_Southbound", tables=observed.SOUTHBOUND, tls=tls, listener=self._south_changed
+        )
+        self._options = dict(options)
+        self._lag = observed.Lag(patience)
+        self._memory = Memory()
+        #: The last network applied, and its rows: the loop applies the same one many times.
+        self._translated: tuple[LogicalNetwork | None, Tables] = (None, {})
+        self._refused = ""
+        self._lock = asyncio.Lock()
+        self._writing = False
+        self._news = asyncio.Event()
+        self._watchers: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Connects to both databases, and returns when both are."""
+        if not self._watchers:
+            self._watchers = [asyncio.create_task(self._watch(db)) for db in (self._north, self._south)]
+        for database in (self._north, self._south):
+            database.start()
+            while not database.connected:
+                await database.changed()
+
+    async def apply(self, network: LogicalNetwork) -> Applied:
+        """Makes the northbound database hold `network`, in one transaction if nobody interferes.
+
+        Raises:
+            Unavailable: no connection, or the database refuses the rows (`observe` tells why), or
+                somebody else changes them as fast as we do.
+        """
+        async with self._lock:
+            if self._translated[0] is not network:
+                self._translated = (network, desired(network))
+            self._writing = True
+            try:
+                return await self._apply(self._translated[1], network.revision)
+            finally:
+                self._writing = False
+
+    async def _apply(self, wanted: Tables, revision: int) -> Applied:
+        done = Plan()
+        for _ in range(_TRIES):
+            if not self._north.connected:
+                raise Unavailable(f"OVN's northbound database is not connected: {self._north.trouble}")
+            plan = compare(wanted, self._north.tables, self._north.schema, self._memory)
+            operations = [*plan.operations, *self._global(bump=bool(plan.operations))]
+            if not operations:
+                # Nothing is awaited since the comparison: what changes from now on is drift.
+                self._memory, self._refused = Memory(wanted, plan.keys), ""
+                return Applied(revision, done.inserted, done.changed, done.removed, done.healed)
+            try:
+                await self._north.transact(operations)
+            except TransactError as error:
+                self._refused = str(error)
+                continue
+            done.inserted += plan.inserted
+            done.changed += plan.changed
+            done.removed += plan.removed
+            done.healed += plan.healed
+        if self._refused:
+            raise Unavailable(f"OVN's northbound database refuses the rows: {self._refused}")
+        raise Unavailable("somebody else keeps changing our rows in OVN's northbound database")
+
+    def _global(self, *, bump: bool) -> list[Operation]:
+        """What to do in NB_Global: our options, and the next configuration number."""
+        ops = self._north.ops
+        for uuid, row in self._north.tables["NB_Global"].items():
+            wrong = {key: value for key, value in self._options.items() if row["options"].get(key) != value}
+            mutations: list[tuple[str, str, object]] = [("nb_cfg", "+=", 1)] if bump or wrong else []
+            if wrong:
+                # An insertion does not replace the value of a key that is there (RFC 7047, section 5.1).
+                mutations += [("options", "delete", list(wrong)), ("options", "insert", wrong)]
+            return [ops.mutate("NB_Global", uuid, mutations)] if mutations else []
+        return [ops.insert("NB_Global", {"nb_cfg": 1, "options": self._options})]
+
+    def observe(self) -> Observation:
+        """What the southbound database says now. While a database is away: what it said last."""
+        following = self._north.connected and self._south.connected
+        late = self._lag.late(time.monotonic()) if following else {}
+        seen = observed.observation(self._south.tables, late)
+        for database in (self._north, self._south):
+            if not database.connected:
+                what = "northbound" if database is self._north else "southbound"
+                seen.problems.append(
+                    Problem(
+                        what=f"OVN's {what} database is not connected",
+                        cause=database.trouble,
+                        remedy="See whether its ovsdb-server runs, and its log.",
+                    )
+                )
+        if self._refused:
+            seen.problems.append(
+                Problem(
+                    what="OVN's northbound database refuses our rows",
+                    cause=self._refused,
+                    remedy="See the resource that the row is named after; report it with the row.",
+                )
+            )
+        seen.problems += self._encapsulation()
+        return seen
+
+    def _encapsulation(self) -> list[Problem]:
+        """OVN has one encapsulation for all networks of two hosts: tell where another is asked for."""
+        there = {row["type"] for row in self._south.tables["Encap"].values()}
+        network = self._translated[0]
+        if network is None or not there:
+            return []
+        asked = {switch.encapsulation for switch in network.switches.values() if switch.encapsulation}
+        return [
+            Problem(
+                what=f"networks that ask for {missing} are carried by {' and '.join(sorted(there))}",
+                cause="OVN chooses the encapsulation by host, not by network",
+                remedy=f"Set the region's encapsulation to {missing}, or ask for {min(there)}.",
+            )
+            for missing in sorted(asked - there)
+        ]
+
+    async def changed(self) -> None:
+        """Returns when an observation may differ, or somebody else changed a row of ours."""
+        while not self._news.is_set():
+            try:
+                async with asyncio.timeout(self._lag.due(time.monotonic())):
+                    await self._news.wait()
+            except TimeoutError:
+                break
+        self._news.clear()
+
+    async def close(self) -> None:
+        """Lets go of both databases. The network stays as it is."""
+        for task in self._watchers:
+            task.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        self._watchers = []
+        await self._north.close()
+        await self._south.close()
+
+    async def _watch(self, database: Database) -> None:
+        """Wakes `changed` when a connection comes or goes."""
+        connected = database.connected
+        while True:
+            await database.changed()
+            if database.connected != connected:
+                connected = database.connected
+                self._news.set()
+
+    def _north_changed(self, table: str, uuid: str, old: Row | None, new: Row | None) -> None:
+        if table == "NB_Global":
+            self._note_lag()
+            options = new["options"] if new is not None else {}
+            drift = any(options.get(key) != value for key, value in self._options.items())
+        else:
+            drift = _ours(old) or _ours(new)
+        if drift and not self._writing:
+            self._news.set()
+
+    def _south_changed(self, table: str, uuid: str, old: Row | None, new: Row | None) -> None:
+        if table == "Chassis_Private":
+            self._note_lag()
+        if observed.matters(table, old, new):
+            self._news.set()
+
+    def _note_lag(self) -> None:
+        now = time.monotonic()
+        late = self._lag.late(now)
+        self._lag.update(observed.behind(self._north.tables, self._south.tables), now)
+        if self._lag.late(now).keys() != late.keys():
+            self._news.set()
+
+
+def _ours(row: Row | None) -> bool:
+    return row is not None and MARK in row["external_ids"]

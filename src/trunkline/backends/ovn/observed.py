@@ -1,0 +1,97 @@
+"""What OVN's databases tell of the data plane: ports, gateways, hosts, and who lags behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from trunkline.backends.contract import Observation, Problem
+from trunkline.backends.ovn.names import MARK, redirect
+from trunkline.devices.ovsdb import Row
+
+Database = Mapping[str, Mapping[str, Row]]
+
+#: What is watched in the southbound database (ovn-sb(5)).
+SOUTHBOUND: dict[str, tuple[str, ...]] = {
+    "Port_Binding": ("logical_port", "type", "chassis", "up", "external_ids"),
+    "Chassis": ("name", "hostname"),
+    "Chassis_Private": ("name", "nb_cfg"),
+    "Encap": ("type", "chassis_name"),
+}
+_REDIRECT = redirect("")
+#: The key of northd among those that may lag; no host can have it.
+NORTHD = ""
+
+
+class Lag:
+    """Since when who has not reached the newest configuration number (NB_Global: nb_cfg)."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._since: dict[str, float] = {}
+
+    def update(self, behind: set[str], now: float) -> None:
+        """Notes who is behind at `now` (seconds, monotonic)."""
+        self._since = {who: self._since.get(who, now) for who in behind}
+
+    def late(self, now: float) -> dict[str, float]:
+        """Who has been behind for too long, and for how many seconds."""
+        return {who: now - since for who, since in self._since.items() if now - since >= self._patience}
+
+    def due(self, now: float) -> float | None:
+        """In how many seconds somebody more will be late."""
+        waits = [since + self._patience - now for since in self._since.values()]
+        return min((wait for wait in waits if wait > 0), default=None)
+
+
+def behind(northbound: Database, southbound: Database) -> set[str]:
+    """Who has not reached the newest configuration: hosts by name, and northd."""
+    row: Row = next(iter(northbound["NB_Global"].values()), {"nb_cfg": 0, "sb_cfg": 0})
+    late = {NORTHD} if row["sb_cfg"] != row["nb_cfg"] else set()
+    # A host follows what northd has passed on, so northd's lag is not its own.
+    for host in southbound["Chassis_Private"].values():
+        if host["nb_cfg"] != row["sb_cfg"]:
+            late.add(host["name"])
+    return late
+
+
+def observation(southbound: Database, late: Mapping[str, float]) -> Observation:
+    """Ports, gateways and hosts as the southbound database has them; hosts that lag are left out."""
+    hosts = {uuid: row["name"] for uuid, row in southbound["Chassis"].items()}
+    seen = Observation(hosts={host for host in hosts.values() if host not in late})
+    for row in southbound["Port_Binding"].values():
+        host = hosts.get(row["chassis"])
+        if host is None:
+            continue
+        if row["type"] == "" and row["up"] and MARK in row["external_ids"]:
+            seen.ports_up[row["logical_port"]] = host
+        elif row["type"] == "chassisredirect" and row["logical_port"].startswith(_REDIRECT):
+            seen.gateways[row["logical_port"].removeprefix(_REDIRECT)] = host
+    seen.problems += _lagging(late)
+    return seen
+
+
+def _lagging(late: Mapping[str, float]) -> Iterator[Problem]:
+    for who, seconds in sorted(late.items()):
+        if who == NORTHD:
+            yield Problem(
+                what="changes of the network do not reach the hosts",
+                cause=f"ovn-northd has not translated the newest configuration for {seconds:.0f} s",
+                remedy="See the log of ovn-northd, and restart it.",
+            )
+        else:
+            yield Problem(
+                what=f"host {who} does not follow the network",
+                cause=f"its ovn-controller has not reached the newest configuration for {seconds:.0f} s",
+                remedy=f"See whether host {who} is up and the log of its ovn-controller.",
+            )
+
+
+def matters(table: str, old: Row | None, new: Row | None) -> bool:
+    """Whether a southbound change can change an observation, lag apart."""
+    if table != "Port_Binding":
+        return table != "Chassis_Private"
+    return _bound(old) != _bound(new)
+
+
+def _bound(row: Row | None) -> tuple[object, object]:
+    return (None, None) if row is None else (row["chassis"], row["up"] or None)
