@@ -1,0 +1,48 @@
+"""Security groups to rule sets."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import cast
+
+from trunkline.compiler.logical import Direction, Family, Rule, RuleSet
+from trunkline.compiler.snapshot import Snapshot
+from trunkline.resources.network import SecurityGroup, SecurityGroupRule
+from trunkline.resources.network.checks import ICMP, ICMPV6, protocol_number
+
+_ICMP = frozenset({ICMP, ICMPV6})
+
+
+def rule_sets(snapshot: Snapshot) -> dict[str, RuleSet]:
+    """One rule set for each security group, its rules in the order of their ids."""
+    by_group: dict[str, list[Rule]] = defaultdict(list)
+    for key, rule in sorted(snapshot.all(SecurityGroupRule).items()):
+        by_group[rule.security_group_id].append(_rule(key, rule))
+    return {
+        key: RuleSet(key=key, name=group.name, stateful=group.stateful, rules=tuple(by_group[key]))
+        for key, group in snapshot.all(SecurityGroup).items()
+    }
+
+
+def _rule(key: str, rule: SecurityGroupRule) -> Rule:
+    family: Family = 6 if rule.ethertype == "IPv6" else 4
+    number = protocol_number(rule.protocol)
+    if family == 6 and number == ICMP:
+        number = ICMPV6
+    low, high = rule.port_range_min, rule.port_range_max
+    ports = icmp_type = icmp_code = None
+    if number in _ICMP:
+        icmp_type, icmp_code = low, high
+    elif low is not None and high is not None:
+        ports = (low, high)
+    return Rule(
+        key=key,
+        direction=cast(Direction, rule.direction),
+        family=family,
+        protocol=number,
+        ports=ports,
+        icmp_type=icmp_type,
+        icmp_code=icmp_code,
+        remote_prefix=rule.remote_ip_prefix,
+        remote_set=rule.remote_group_id,
+    )

@@ -1,0 +1,97 @@
+"""What was seen, into the store: the one arrow that runs back.
+
+Only differences are written, and no revision number of a resource is spent on them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import msgspec
+
+from trunkline.api.compute.observation import ServerObservation, observe
+from trunkline.backends.contract import Observation
+from trunkline.compiler.slices import HostReport
+from trunkline.compiler.snapshot import Snapshot
+from trunkline.compiler.switching import plugged
+from trunkline.control.directory import RegionDirectory
+from trunkline.resources.network import METADATA, Port
+from trunkline.resources.region import Host, HostDaemon, HostProblem
+from trunkline.store import Store, Tx
+
+#: How often it is looked which hosts have fallen silent, seconds.
+WATCH = 1.0
+
+
+async def host_report(store: Store, name: str, report: HostReport) -> None:
+    """Writes what a host's agent reported: the facts of the host, and its servers."""
+    facts = {
+        "alive": True,
+        "vcpus": report.vcpus,
+        "memory_mib": report.memory_mib,
+        "disk_gib": report.disk_gib,
+        "accelerator": report.accelerator,
+        "datapath": report.datapath,
+        "physical_networks": list(report.physical_networks),
+        "daemons": [HostDaemon(**msgspec.structs.asdict(d)) for d in report.daemons],
+        "problems": [HostProblem(**msgspec.structs.asdict(p)) for p in report.problems],
+    }
+    servers = [msgspec.convert(msgspec.to_builtins(s), ServerObservation) for s in report.servers]
+
+    def write(tx: Tx) -> None:
+        host = tx.get(Host, name)
+        if host is None:
+            return
+        new = msgspec.structs.replace(host, **facts)
+        if new != host:
+            tx.observe(msgspec.structs.replace(new, seen_at=time.time()))
+        observe(tx, name, servers)
+
+    await store.write(write)
+
+
+async def watch_hosts(store: Store, directory: RegionDirectory) -> None:
+    """Marks hosts that have fallen silent; runs until it is cancelled."""
+    await asyncio.sleep(WATCH)
+    while True:
+        with store.read() as reader:
+            silent = [h.id for h in reader.find(Host, alive=True) if directory.silent(h.id)]
+        if silent:
+
+            def write(tx: Tx, names: list[str] = silent) -> None:
+                for name in names:
+                    host = tx.get(Host, name)
+                    if host is not None and host.alive:
+                        tx.observe(msgspec.structs.replace(host, alive=False, seen_at=time.time()))
+
+            await store.write(write)
+        await asyncio.sleep(WATCH)
+
+
+def port_changes(observation: Observation, snapshot: Snapshot) -> dict[str, str]:
+    """Port id to its new status, where what the backend sees differs from what is stored."""
+    changes = {}
+    for key, port in snapshot.all(Port).items():
+        if not plugged(port) or port.device_owner == METADATA:
+            continue
+        up = port.admin_state_up and key in observation.ports_up
+        status = "ACTIVE" if up else "DOWN"
+        if port.status != status:
+            changes[key] = status
+    return changes
+
+
+async def ports(store: Store, observation: Observation, snapshot: Snapshot) -> None:
+    """Writes the status of the ports that the backend sees otherwise than the store has it."""
+    changes = port_changes(observation, snapshot)
+    if not changes:
+        return
+
+    def write(tx: Tx) -> None:
+        for key, status in changes.items():
+            port = tx.get(Port, key)
+            if port is not None and port.status != status:
+                tx.observe(msgspec.structs.replace(port, status=status))
+
+    await store.write(write)
