@@ -159,6 +159,8 @@ class User(Resource):
     email: Annotated[Text | None, settable()] = None
     #: While it is not, it cannot log in, and its tokens are not good.
     enabled: Annotated[bool, settable()] = True
+    #: Kept for clients that give one; `default_project_id` is what counts.
+    home_project_id: Annotated[Id | None, settable()] = field(default=None, name="project_id")
     #: Options of the user: ignore_password_expiry, lock_password ...
     options: Annotated[Options, settable()] = field(default_factory=dict)
     #: When the password has to be changed; null for never.
@@ -177,6 +179,8 @@ class Group(Resource):
     name: Annotated[ShortName, settable(required=True)]
     #: The domain it lives in; that of who creates it by default.
     domain_id: Annotated[Id, fixed(index=True)] = ""
+    #: Kept for clients that give one; it has no meaning.
+    home_project_id: Annotated[Id | None, settable()] = field(default=None, name="project_id")
     #: For people.
     description: Annotated[Description | None, settable()] = ""
 

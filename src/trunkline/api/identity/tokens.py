@@ -50,7 +50,7 @@ class Token:
     audit_ids: tuple[str, ...]
     #: Seconds since 1970.
     expires_at: float
-    issued_at: float = 0.0
+    issued_at: float
     project_id: str = ""
     domain_id: str = ""
     #: "all" or "".
@@ -69,6 +69,11 @@ def isotime(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def seconds(time: str) -> float:
+    """A time as `isotime` writes it, with or without its Z, as seconds since 1970."""
+    return datetime.fromisoformat(time.removesuffix("Z")).replace(tzinfo=UTC).timestamp()
+
+
 class Tokens:
     """Writes and reads tokens. Remembers what it read, since clients send one token many times.
 
@@ -84,9 +89,9 @@ class Tokens:
         self._crypt: MultiFernet | None = None
 
     def write(self, token: Token) -> str:
-        """The text of a token. When it was issued is now, whatever the token says."""
+        """The text of a token, issued at `issued_at`, of which whole seconds are kept."""
         payload = msgspec.msgpack.encode(_payload(token))
-        return self._keys.crypt().encrypt(payload).decode().rstrip("=")
+        return self._keys.crypt().encrypt_at_time(payload, int(token.issued_at)).decode().rstrip("=")
 
     def read(self, text: str) -> Token:
         """What a token says; whether it has expired, is the caller's to ask.
