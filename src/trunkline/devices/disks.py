@@ -37,6 +37,7 @@ async def create_overlay(file: Path, image: Path, image_format: str, size_gib: i
     """A new qcow2 file whose content is the image's until it is written to.
 
     Args:
+        image: an absolute path, for it is written into the file and must hold from any folder.
         size_gib: what the guest sees; 0 for the image's size.
     Raises:
         trunkline.devices.tools.ToolFailed: the image is larger than that, or cannot be read.
@@ -51,9 +52,9 @@ async def create_overlay(file: Path, image: Path, image_format: str, size_gib: i
         size = [f"{size_gib}G"]
     new = file.with_suffix(".new")
     new.unlink(missing_ok=True)
-    # The path is written into the file: it must hold from any working directory.
-    backing = os.path.abspath(image)
-    await run(("qemu-img", "create", "-q", "-f", "qcow2", "-F", image_format, "-b", backing, str(new), *size))
+    await run(
+        ("qemu-img", "create", "-q", "-f", "qcow2", "-F", image_format, "-b", str(image), str(new), *size)
+    )
     os.replace(new, file)
 
 

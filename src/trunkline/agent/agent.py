@@ -1,0 +1,292 @@
+"""The agent: one loop that drives the host to the newest slice, and says what it sees.
+
+    slice of the control plane --.                    HostNetwork   bridges, tunnel end, ovn-controller
+    slice of the last run -------+--> want() -------> Ports         taps, veths, guards
+    database of Open vSwitch ----+--> apply(), -----> Metadata      namespaces, sockets
+    ovs-vswitchd restarted ------+    in this order   Images        the cache
+    every two seconds -----------'                    Servers       QEMU
+                                                         |
+                                      HostReport <-------' on every change, and every two seconds
+
+Nothing is an event: whatever woke the loop, every manager looks at what is there and puts right what is
+not. A manager that fails leaves a condition in the report, and the others go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from trunkline.agent import join
+from trunkline.agent.channel import Channel, Refused
+from trunkline.agent.config import AgentConfig, save, write_durably
+from trunkline.agent.daemons import Daemons
+from trunkline.agent.host_network import HostNetwork
+from trunkline.agent.images import Images
+from trunkline.agent.machine import Host
+from trunkline.agent.metadata import Metadata
+from trunkline.agent.ports import Ports
+from trunkline.agent.servers import Servers
+from trunkline.compiler.slices import Condition, HostReport, HostSlice
+from trunkline.devices import disks, pki
+from trunkline.devices.openvswitch import TABLES, OpenFlowProbe
+from trunkline.devices.ovsdb import Database, TransactError
+from trunkline.errors import Refusal, Unavailable
+
+log = logging.getLogger(__name__)
+_TICK = 2.0
+_LONGEST_PAUSE = 5.0
+
+
+class Agent:
+    """Everything of one host. `run` ends when it is cancelled; servers and ports stay as they are."""
+
+    def __init__(self, config: AgentConfig, accelerated: bool) -> None:
+        """`accelerated`: whether guests run under KVM."""
+        self._config = config
+        self._accelerated = accelerated
+        self._wake = asyncio.Event()
+        self._report_wake = asyncio.Event()
+        self._reported = asyncio.Condition()
+        self._slice: HostSlice | None = None
+        self._applied = 0
+        self._clean = 0
+        self._problems: dict[str, Condition] = {}
+        self._last: bytes = b""
+
+    async def run(self) -> None:
+        """Joins the region if need be, then drives the host for ever."""
+        config = self._config
+        while not join.is_joined(config):
+            try:
+                await join.join(config)
+            except (Refusal, OSError) as error:
+                log.warning("cannot join the region: %s", error)
+                await asyncio.sleep(1.0)
+        await asyncio.to_thread(self._forget_token)
+        context = pki.client_context(await asyncio.to_thread(config.authority.read_text), config.files)
+        self._channel = Channel(config.control, context)
+        self._db = Database([config.ovsdb], "Open_vSwitch", tables=TABLES)
+        self._db.start()
+        self._probe = OpenFlowProbe(config.ovs_run_folder / f"{config.guard_bridge}.mgmt")
+        self._daemons = Daemons(config, self._db)
+        self._network = HostNetwork(config, self._db)
+        self._ports = Ports(config, self._db, self._probe)
+        self._metadata = Metadata(config, self._db)
+        self._images = Images(config.folder / "i", self._channel)
+        self._servers = Servers(
+            config.folder / "s",
+            Host(
+                images=self._images,
+                accelerated=self._accelerated,
+                datapath=config.datapath,
+                graceful_seconds=config.graceful_seconds,
+                starting=asyncio.Semaphore(max(4, 2 * (os.cpu_count() or 1))),
+                changed=self._changed,
+                reported=self._told,
+            ),
+        )
+        self._ports.held = self._servers.held_ports
+        self._images.in_use = self._servers.images
+        self._servers.open()
+        self._want(await asyncio.to_thread(self._remembered))
+        tasks = [
+            asyncio.create_task(work(), name=name)
+            for name, work in {
+                "slices": self._follow_slices,
+                "database": self._follow_database,
+                "switch": self._follow_switch,
+                "openflow": self._probe.run,
+                "reports": self._send_reports,
+                "loop": self._loop,
+            }.items()
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._servers.close()
+            await self._metadata.close()
+            await self._db.close()
+            await self._channel.close()
+
+    # What wakes the loop.
+
+    async def _follow_slices(self) -> None:
+        pause = 0.1
+        while True:
+            after = self._slice.revision if self._slice is not None else -1
+            try:
+                newest = await self._channel.slice_after(after)
+                self._problems.pop("control", None)
+                pause = 0.1
+            except (Unavailable, Refused) as error:
+                self._problem("control", error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                continue
+            if newest is not None and newest.host == self._config.host:
+                self._want(newest)
+                await asyncio.to_thread(
+                    write_durably, self._config.folder / "slice.json", msgspec.json.encode(newest), 0o600
+                )
+
+    async def _follow_database(self) -> None:
+        while True:
+            await self._db.changed()
+            self._wake.set()
+
+    async def _follow_switch(self) -> None:
+        while True:
+            await self._probe.changed.wait()
+            self._probe.changed.clear()
+            self._wake.set()
+
+    def _want(self, slice_: HostSlice | None) -> None:
+        if slice_ is None:
+            return
+        self._slice = slice_
+        for manager in (self._ports, self._metadata, self._images, self._servers):
+            manager.want(slice_)
+        self._wake.set()
+
+    def _remembered(self) -> HostSlice | None:
+        """The slice of the last run."""
+        try:
+            data = (self._config.folder / "slice.json").read_bytes()
+            return msgspec.json.decode(data, type=HostSlice)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return None
+
+    def _forget_token(self) -> None:
+        """The host has joined: its token is of no use any more, and is not to lie about."""
+        file = self._config.folder / "agent.json"
+        if self._config.token and file.exists():
+            save(msgspec.structs.replace(self._config, token=""), file)
+
+    # The loop.
+
+    async def _loop(self) -> None:
+        while True:
+            self._wake.clear()
+            await self._apply()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _TICK)
+
+    async def _apply(self) -> None:
+        slice_ = self._slice
+        well = await self._try("network", self._network.apply)
+        if slice_ is not None:
+            for name, apply in (
+                ("ports", self._ports.apply),
+                ("metadata", self._metadata.apply),
+                ("images", self._images.apply),
+                ("servers", self._servers.apply),
+            ):
+                well = await self._try(name, apply) and well
+            if well:
+                self._clean = slice_.revision
+        self._changed()
+
+    async def _try(self, name: str, apply: Callable[[], Awaitable[None]]) -> bool:
+        try:
+            await apply()
+        except (Refusal, TransactError, OSError) as error:
+            self._problem(name, error)
+            return False
+        except Exception as error:
+            log.exception("manager %s", name)
+            self._problem(name, error)
+            return False
+        self._problems.pop(name, None)
+        return True
+
+    def _problem(self, name: str, error: Exception) -> None:
+        known = self._problems.get(name)
+        found = Condition(
+            what=f"{name} of host {self._config.host}",
+            cause=str(error) or repr(error),
+            remedy=_REMEDIES.get(name, "It is tried again every two seconds."),
+        )
+        if found != known:
+            log.warning("%s: %s", found.what, found.cause)
+            self._problems[name] = found
+            self._changed()
+
+    # The reports.
+
+    def _changed(self) -> None:
+        """What is reported may differ."""
+        if self._clean and self._servers.settled:
+            self._applied = self._clean
+        self._report_wake.set()
+
+    async def _told(self) -> None:
+        """Returns when a report was sent after this call, or after a moment."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0), self._reported:
+                await self._reported.wait()
+
+    async def _send_reports(self) -> None:
+        asked = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            self._report_wake.clear()
+            due = loop.time() >= asked + _TICK
+            if due:
+                asked = loop.time()
+                await self._daemons.ask()
+            report = self._report()
+            data = msgspec.json.encode(report)
+            if due or data != self._last:
+                try:
+                    await self._channel.report(report)
+                    self._last = data
+                    async with self._reported:
+                        self._reported.notify_all()
+                except (Unavailable, Refused) as error:
+                    self._problem("control", error)
+                    await asyncio.sleep(0.5)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._report_wake.wait(), max(0.01, asked + _TICK - loop.time()))
+
+    def _report(self) -> HostReport:
+        config = self._config
+        return HostReport(
+            host=config.host,
+            applied_revision=self._applied,
+            vcpus=os.cpu_count() or 1,
+            memory_mib=_memory_mib(),
+            disk_gib=disks.total_bytes(config.folder) // disks.GIB,
+            accelerator="kvm" if self._accelerated else "tcg",
+            datapath=config.datapath,
+            servers=self._servers.reports(),
+            ports=tuple(sorted(self._ports.plugged)),
+            daemons=self._daemons.seen,
+            problems=tuple(self._problems.values()),
+            physical_networks=tuple(sorted(config.physical_networks)),
+        )
+
+
+_REMEDIES = {
+    "network": "Is Open vSwitch running? It is tried again every two seconds.",
+    "control": "The host goes on with what it knows, and tries again.",
+}
+
+
+def _memory_mib() -> int:
+    """The memory of the machine (proc(5), MemTotal)."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) // 1024
+    return 0

@@ -1,0 +1,529 @@
+"""One server of the host: driven towards what is wanted, one step at a time, from what is found.
+
+    look: is its QEMU alive, what does it say           wanted, by the slice
+        `------------------------ step ------------------------'
+                                   |
+         one of: make the disk, start, ask to power down, kill, pause, go on, plug, unplug; or nothing
+
+QEMU is no child of the agent's in any sense that matters: the agent can be killed at any line and finds
+it again by its pid file, untouched. What cannot be seen in QEMU (which rebuild, which reboot was the last)
+is in the state file, written before or after the deed so that repeating the deed is the worst outcome.
+
+A guest that powered itself off stays off (``halted``) until its power is wanted "stopped", or a reboot or
+rebuild is. A QEMU that ended otherwise is started again, with growing pauses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from trunkline.agent import documents, qemu
+from trunkline.agent.config import write_durably
+from trunkline.agent.images import Images
+from trunkline.agent.ports import tap
+from trunkline.compiler.slices import Condition, PortSlice, ServerReport, ServerSlice
+from trunkline.devices import configdrive, disks, links, process
+from trunkline.devices.qmp import CommandRefused, Monitor
+from trunkline.errors import Unavailable
+
+State = Literal["absent", "fetching", "starting", "running", "stopped", "paused", "crashed", "failed"]
+#: How much of the console is kept, and when it is cut.
+_CONSOLE_KEPT, _CONSOLE_CUT = 256 * 1024, 1024 * 1024
+#: A crash that was healed is told for so long.
+_CRASH_TOLD = 60.0
+_LONGEST_PAUSE = 15.0
+#: A guest is asked again to let go of a device after so many seconds.
+_UNPLUG_AGAIN = 3.0
+_UNPLUG_TOLD = 20.0
+
+
+class NotYet(Unavailable):
+    """Something that the server needs is not there yet; it is no fault of the server's."""
+
+
+class Reached(msgspec.Struct, kw_only=True):
+    """The state file: what was reached, and cannot be seen in QEMU."""
+
+    id: str
+    image: str = ""
+    #: None until there is a disk.
+    disk_serial: int | None = None
+    hard_reboot_serial: int = 0
+    soft_reboot_serial: int = 0
+    halted: bool = False
+    accelerated: bool = False
+
+
+@dataclass(frozen=True)
+class Host:
+    """What machines share."""
+
+    images: Images
+    accelerated: bool
+    datapath: Literal["netdev", "system"]
+    graceful_seconds: float
+    #: Bounds how many are started at once.
+    starting: asyncio.Semaphore
+    #: Something that is reported has changed.
+    changed: Callable[[], None]
+    #: Returns when what is seen now has been reported, or after a moment.
+    reported: Callable[[], Awaitable[None]]
+
+
+class Machine:
+    """One server. Owns its files, its QEMU, and one task.
+
+    `want` says what for; `want(None)` removes it for good, after which `gone` is set.
+    """
+
+    def __init__(self, files: qemu.Files, reached: Reached, host: Host) -> None:
+        self._files = files
+        self._reached = reached
+        self._host = host
+        self._server: ServerSlice | None = None
+        self._ports: tuple[PortSlice, ...] = ()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._process: process.Process | None = None
+        self._waiter: asyncio.Task[None] | None = None
+        self._monitor: Monitor | None = None
+        self._run_state = ""
+        self._devices: frozenset[str] = frozenset()
+        self._unplugging: dict[str, tuple[float, float]] = {}
+        self._released: set[str] = set()
+        #: Until when a guest that was asked to power down may take.
+        self._deadline: float | None = None
+        self._crashes: list[float] = []
+        self._failures = 0
+        self._crash: tuple[float, Condition] | None = None
+        self._state: State = "absent"
+        self._problem: Condition | None = None
+        self.settled = False
+        self.gone = asyncio.Event()
+
+    @property
+    def image(self) -> str:
+        """The image that its disk builds on."""
+        return self._reached.image
+
+    @property
+    def devices(self) -> frozenset[str]:
+        """The ids of the network devices that its QEMU has."""
+        return self._devices
+
+    def want(self, server: ServerSlice | None, ports: Sequence[PortSlice] = ()) -> None:
+        """What it should be from now on, with its ports in order."""
+        if (server, tuple(ports)) != (self._server, self._ports):
+            self._server, self._ports = server, tuple(ports)
+            self._failures = 0
+            self.settled = False
+            self._wake.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"server {self._files.name}")
+
+    def report(self) -> ServerReport:
+        """What is seen of it."""
+        reached = self._reached
+        problem = self._problem
+        if problem is None and self._crash is not None and time.monotonic() < self._crash[0] + _CRASH_TOLD:
+            problem = self._crash[1]
+        return ServerReport(
+            id=reached.id,
+            state=self._state,
+            disk_serial=reached.disk_serial or 0,
+            hard_reboot_serial=reached.hard_reboot_serial,
+            soft_reboot_serial=reached.soft_reboot_serial,
+            ports=tuple(p.id for p in self._ports if qemu.device(p.id) in self._devices),
+            problem=problem,
+            accelerated=reached.accelerated,
+        )
+
+    async def close(self) -> None:
+        """Lets go of it; its QEMU goes on."""
+        for task in (self._task, self._waiter):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        await self._hang_up()
+
+    # The task.
+
+    async def _run(self) -> None:
+        while not self.gone.is_set():
+            self._wake.clear()
+            pause: float | None = None
+            try:
+                pause = await self._step()
+                self._failures, self._problem = 0, None
+                self.settled = pause is None
+            except (Unavailable, CommandRefused, OSError) as error:
+                self._failures += 1
+                pause = min(0.5 * 2**self._failures, _LONGEST_PAUSE)
+                self._fail(str(error), lasting=not isinstance(error, NotYet))
+            self._host.changed()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), 5.0 if pause is None else pause)
+
+    def _fail(self, cause: str, *, lasting: bool = False) -> None:
+        self._problem = Condition(
+            what=f"server {self._name}", cause=cause, remedy="It is tried again; `trunkline logs` has more."
+        )
+        if lasting and self._process is None and self._state != "fetching":
+            self._state = "failed"
+
+    @property
+    def _name(self) -> str:
+        return self._server.name if self._server else self._reached.id
+
+    async def _step(self) -> float | None:
+        """Does what is to be done next; returns when to look again, None for nothing to do."""
+        server = self._server
+        await self._look(must_answer=server is not None and not self._is_reset(server))
+        if server is None:
+            await self._remove()
+            return None
+        if (pause := await self._serials(server)) is not None:
+            return pause
+        if server.power == "stopped":
+            return await self._stop(server)
+        if self._process is None:
+            if self._reached.halted:
+                self._state = "stopped"
+                return None
+            await self._start(server)
+            return 0.0
+        if self._run_state == "shutdown":
+            # The guest powered itself off.
+            self._reached.halted = True
+            await self._save()
+            await self._kill()
+            self._state = "stopped"
+            return 0.0
+        self._deadline = None
+        await self._keep_running(server)
+        return await self._plug()
+
+    def _is_reset(self, server: ServerSlice) -> bool:
+        """Whether its QEMU is to be ended, however it is."""
+        return (
+            server.disk_serial != self._reached.disk_serial
+            or server.hard_reboot_serial > self._reached.hard_reboot_serial
+        )
+
+    async def _look(self, *, must_answer: bool) -> None:
+        """Finds its QEMU, follows it, and asks how it is (if only to be ended, it need not answer)."""
+        if self._process is not None and not self._process.alive():
+            await self._ended()
+        if self._process is None:
+            self._process = await asyncio.to_thread(process.find, self._files.pid)
+        if self._process is None:
+            return
+        if self._waiter is None:
+            self._waiter = asyncio.create_task(self._watch(self._process))
+        if not must_answer:
+            return
+        if self._monitor is not None and self._monitor.lost.is_set():
+            await self._hang_up()
+        if self._monitor is None:
+            self._monitor = await Monitor.connect(self._files.monitor, self._event)
+        self._run_state = (await self._monitor.execute("query-status"))["status"]
+        listed = await self._monitor.execute("qom-list", path="/machine/peripheral")
+        self._devices = frozenset(
+            i["name"] for i in listed if i["name"][:1] == "n" and i["type"].startswith("child<virtio-net")
+        )
+        await asyncio.to_thread(_cut, self._files.console)
+
+    async def _watch(self, running: process.Process) -> None:
+        await running.wait()
+        self._wake.set()
+
+    def _event(self, name: str, data: dict[str, Any]) -> None:
+        if name == "DEVICE_DELETED" and "device" in data:
+            self._released.add(data["device"])
+        if name in ("DEVICE_DELETED", "SHUTDOWN", "STOP", "RESUME", "RESET", "DEVICE_UNPLUG_GUEST_ERROR"):
+            self._wake.set()
+
+    async def _ended(self) -> None:
+        """Its QEMU ended without us: takes note, tells, and lets the next step start it again."""
+        tail = await asyncio.to_thread(_tail, self._files.errors, 300)
+        console = await asyncio.to_thread(_tail, self._files.console, 200)
+        await self._forget()
+        now = time.monotonic()
+        self._crashes = [t for t in self._crashes if t > now - 300] + [now]
+        self._state = "crashed"
+        self._crash = (
+            now,
+            Condition(
+                what=f"server {self._name}",
+                cause=f"its QEMU ended at {time.strftime('%H:%M:%S')} without being asked"
+                + (f"; it said: {tail}" if tail else "")
+                + (f"; last on the console: {console}" if console else ""),
+                remedy="It is started again by itself.",
+            ),
+        )
+        self._host.changed()
+        await self._host.reported()
+        if len(self._crashes) > 1:
+            pause = min(2.0 ** (len(self._crashes) - 2), _LONGEST_PAUSE)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), pause)
+
+    # What is done.
+
+    async def _serials(self, server: ServerSlice) -> float | None:
+        """Rebuilds and reboots; returns when to look again, None where there was nothing to do."""
+        reached = self._reached
+        if reached.disk_serial != server.disk_serial or not self._files.disk.exists():
+            await self._kill()
+            await self._make_disk(server)
+            return 0.0
+        if server.hard_reboot_serial > reached.hard_reboot_serial:
+            await self._kill()
+            await self._rebooted(server)
+            return 0.0
+        if server.soft_reboot_serial > reached.soft_reboot_serial:
+            if self._process is not None and self._run_state != "paused" and not await self._powered_down():
+                return self._time_left()
+            await self._kill()
+            await self._rebooted(server)
+            return 0.0
+        return None
+
+    async def _make_disk(self, server: ServerSlice) -> None:
+        self._state = "fetching"
+        self._host.changed()
+        getting = asyncio.create_task(self._host.images.get(server.image))
+        waking = asyncio.create_task(self._wake.wait())
+        try:
+            # Whoever is not wanted any more does not wait for its image.
+            while self._server is not None and not getting.done():
+                self._wake.clear()
+                await asyncio.wait({getting, waking}, return_when=asyncio.FIRST_COMPLETED)
+                if waking.done():
+                    waking = asyncio.create_task(self._wake.wait())
+            if not getting.done():
+                return
+            file, image = getting.result()
+        finally:
+            getting.cancel()
+            waking.cancel()
+        self._state = "starting"
+        # Written first: the image must not be removed once a disk builds on it.
+        self._reached.image, self._reached.disk_serial = server.image, None
+        await self._save()
+        async with self._host.starting:
+            await disks.create_overlay(self._files.disk, file, image.disk_format, server.disk_gib)
+        self._reached.disk_serial = server.disk_serial
+        await self._rebooted(server)
+
+    async def _rebooted(self, server: ServerSlice) -> None:
+        self._reached.hard_reboot_serial = server.hard_reboot_serial
+        self._reached.soft_reboot_serial = server.soft_reboot_serial
+        self._reached.halted = False
+        self._deadline = None
+        await self._save()
+
+    async def _powered_down(self) -> bool:
+        """Asks the guest to power down; True when it did, or when its time is over."""
+        assert self._monitor is not None
+        now = time.monotonic()
+        if self._run_state == "shutdown":
+            return True
+        if self._deadline is None:
+            self._deadline = now + self._host.graceful_seconds
+            await self._monitor.execute("system_powerdown")
+        return now >= self._deadline
+
+    def _time_left(self) -> float:
+        return max(0.05, (self._deadline or 0.0) - time.monotonic())
+
+    async def _stop(self, server: ServerSlice) -> float | None:
+        if self._process is not None:
+            if self._run_state not in ("paused", "prelaunch") and not await self._powered_down():
+                return self._time_left()
+            await self._kill()
+        self._deadline = None
+        self._state = "stopped"
+        if self._reached.halted:
+            self._reached.halted = False
+            await self._save()
+        return None
+
+    async def _start(self, server: ServerSlice) -> None:
+        if self._state != "crashed":
+            self._state = "starting"
+        if len(self._ports) < len(server.ports):
+            raise NotYet("the control plane has not told about all of its ports")
+        present = links.names()
+        for port in self._ports:
+            if tap(port.id) not in present:
+                raise NotYet(f"port {port.id} is not plugged in")
+        async with self._host.starting:
+            if server.config_drive:
+                await configdrive.write(self._files.drive, documents.drive(server, self._ports))
+            command = process.Command(
+                name=f"server {self._files.name}",
+                argv=qemu.arguments(
+                    server,
+                    self._ports,
+                    self._files,
+                    accelerated=self._host.accelerated,
+                    datapath=self._host.datapath,
+                ),
+                log=self._files.errors,
+            )
+            self._files.errors.unlink(missing_ok=True)
+            self._files.monitor.unlink(missing_ok=True)
+            started = await asyncio.to_thread(process.spawn, command, self._files.pid)
+            await self._answers(started)
+        self._process = started
+        if self._reached.accelerated != self._host.accelerated:
+            self._reached.accelerated = self._host.accelerated
+            await self._save()
+
+    async def _answers(self, started: process.Process) -> None:
+        """Returns when a QEMU just started answers; raises its last words if it ends instead."""
+        connecting = asyncio.create_task(Monitor.connect(self._files.monitor, self._event, 30.0))
+        ending = asyncio.create_task(started.wait())
+        try:
+            await asyncio.wait({connecting, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if not connecting.done():
+                words = await asyncio.to_thread(_tail, self._files.errors, 500)
+                raise Unavailable(f"QEMU does not start: {words or 'it ended without a word'}")
+            self._monitor = await connecting
+        except BaseException:
+            started.signal(signal.SIGKILL)
+            raise
+        finally:
+            for task in (connecting, ending):
+                task.cancel()
+            await asyncio.gather(connecting, ending, return_exceptions=True)
+
+    async def _keep_running(self, server: ServerSlice) -> None:
+        assert self._monitor is not None
+        if server.power == "paused":
+            if self._run_state == "running":
+                await self._monitor.execute("stop")
+            self._state = "paused"
+            return
+        if self._run_state in ("paused", "prelaunch", "io-error", "suspended"):
+            await self._monitor.execute("system_wakeup" if self._run_state == "suspended" else "cont")
+        elif self._run_state in ("internal-error", "guest-panicked"):
+            self._crash = (
+                time.monotonic(),
+                Condition(what=f"server {self._name}", cause=f"its guest is stuck ({self._run_state})"),
+            )
+            await self._kill()
+            self._state = "crashed"
+            return
+        self._state = "running"
+
+    async def _plug(self) -> float | None:
+        """Makes the network devices of a running QEMU those wanted; returns when to look again."""
+        monitor = self._monitor
+        if monitor is None:
+            return 0.0
+        for device in tuple(self._released):
+            self._unplugging.pop(device, None)
+            with contextlib.suppress(CommandRefused):
+                await monitor.execute("netdev_del", id=device)
+            self._released.discard(device)
+        wanted = {qemu.device(port.id): port for port in self._ports}
+        for device, port in wanted.items():
+            if device not in self._devices:
+                if tap(port.id) not in links.names():
+                    raise NotYet(f"port {port.id} is not plugged in")
+                await self._attach(monitor, port)
+        now = time.monotonic()
+        leaving = self._devices - wanted.keys()
+        for device in leaving:
+            first, last = self._unplugging.get(device, (now, 0.0))
+            if now >= last + _UNPLUG_AGAIN:
+                self._unplugging[device] = (first, now)
+                with contextlib.suppress(CommandRefused):
+                    await monitor.execute("device_del", id=device)
+            if now > first + _UNPLUG_TOLD:
+                self._fail("the guest does not let go of a network interface that was detached")
+        return _UNPLUG_AGAIN if leaving else None
+
+    async def _attach(self, monitor: Monitor, port: PortSlice) -> None:
+        backend = qemu.netdev(port, self._host.datapath)
+        try:
+            await monitor.execute("netdev_add", **backend)
+        except CommandRefused:
+            # One of an earlier attachment was left: it is of the same port, but its tap may be a new one.
+            await monitor.execute("netdev_del", id=backend["id"])
+            await monitor.execute("netdev_add", **backend)
+        await monitor.execute("device_add", **qemu.frontend(port))
+        self._devices |= {qemu.device(port.id)}
+
+    async def _kill(self) -> None:
+        """Ends its QEMU, if any, as pulling the plug does; writes of the guest that were synced are kept."""
+        running, self._process = self._process, None
+        if running is not None:
+            if self._waiter is not None:
+                self._waiter.cancel()
+            await self._hang_up()
+            # QEMU writes out its caches on SIGTERM, whatever the guest does.
+            await running.stop(5.0)
+        await self._forget()
+
+    async def _forget(self) -> None:
+        await self._hang_up()
+        if self._waiter is not None:
+            self._waiter.cancel()
+        self._process, self._waiter, self._run_state = None, None, ""
+        self._devices, self._unplugging, self._deadline = frozenset(), {}, None
+        self._released.clear()
+        self._files.pid.unlink(missing_ok=True)
+
+    async def _hang_up(self) -> None:
+        monitor, self._monitor = self._monitor, None
+        if monitor is not None:
+            await monitor.close()
+
+    async def _remove(self) -> None:
+        await self._kill()
+        # The state file last: with it gone, nobody would know of the others.
+        files = self._files
+        for file in (files.disk, files.drive, files.console, files.errors, files.monitor, files.state):
+            file.unlink(missing_ok=True)
+        self._state = "absent"
+        self.gone.set()
+
+    async def _save(self) -> None:
+        await asyncio.to_thread(write_durably, self._files.state, msgspec.json.encode(self._reached))
+
+
+def _tail(file: Path, most: int) -> str:
+    """The last characters of a text, in one line."""
+    try:
+        with file.open("rb") as stream:
+            stream.seek(max(0, file.stat().st_size - most))
+            return " ".join(stream.read().decode(errors="replace").split())
+    except OSError:
+        return ""
+
+
+def _cut(console: Path) -> None:
+    """Keeps the end of a console that has become too long. QEMU appends, so it goes on after the cut."""
+    try:
+        if console.stat().st_size <= _CONSOLE_CUT:
+            return
+        with console.open("r+b") as stream:
+            stream.seek(-_CONSOLE_KEPT, 2)
+            kept = stream.read()
+            stream.truncate(0)
+        with console.open("ab") as stream:
+            stream.write(kept)
+    except OSError:
+        return

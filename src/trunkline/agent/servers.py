@@ -1,0 +1,94 @@
+"""All servers of the host: a `Machine` for each, kept or made or removed as the slice says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from trunkline.agent.machine import Host, Machine, Reached
+from trunkline.agent.qemu import Files
+from trunkline.compiler.slices import HostSlice, ServerReport
+
+
+class Servers:
+    """Manager of the servers. Owns FOLDER and the QEMU processes of its pid files."""
+
+    def __init__(self, folder: Path, host: Host) -> None:
+        self._folder = folder
+        self._host = host
+        self._machines: dict[str, Machine] = {}
+        self._names: dict[str, str] = {}
+        self._wanted: HostSlice | None = None
+
+    def open(self) -> None:
+        """Finds what an agent before this one left."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for file in self._folder.glob("*.json"):
+            try:
+                reached = msgspec.json.decode(file.read_bytes(), type=Reached)
+            except msgspec.MsgspecError:
+                # Written whole or not at all; this is none of ours, or the disk is damaged.
+                continue
+            self._names[reached.id] = file.stem
+            self._machines[reached.id] = Machine(Files(self._folder, file.stem), reached, self._host)
+
+    def want(self, slice_: HostSlice) -> None:
+        """The servers of this slice, and no others."""
+        self._wanted = slice_
+
+    async def apply(self) -> None:
+        """Tells every machine; each goes its own way from there."""
+        if self._wanted is None:
+            return
+        ports = {port.id: port for port in self._wanted.ports}
+        servers = {server.id: server for server in self._wanted.servers}
+        for id, machine in list(self._machines.items()):
+            if id not in servers:
+                machine.want(None)
+            if machine.gone.is_set():
+                await machine.close()
+                del self._machines[id]
+                del self._names[id]
+        for id, server in servers.items():
+            current = self._machines.get(id)
+            if current is None:
+                name = self._free_name(id)
+                self._names[id] = name
+                current = self._machines[id] = Machine(Files(self._folder, name), Reached(id=id), self._host)
+            current.want(server, [ports[p] for p in server.ports if p in ports])
+
+    @property
+    def settled(self) -> bool:
+        """Whether every server is as the slice wants it."""
+        return all(machine.settled for machine in self._machines.values())
+
+    def reports(self) -> tuple[ServerReport, ...]:
+        """What is seen of each."""
+        return tuple(machine.report() for machine in self._machines.values())
+
+    def images(self) -> set[str]:
+        """The images that disks build on."""
+        return {machine.image for machine in self._machines.values()}
+
+    def held_ports(self) -> Iterator[str]:
+        """The first 11 characters of the ids of the ports that running QEMUs hold."""
+        for machine in self._machines.values():
+            for device in machine.devices:
+                yield f"{device[1:9]}-{device[9:11]}"
+
+    def console(self, id: str) -> Path | None:
+        """The file of a server's console."""
+        name = self._names.get(id)
+        return Files(self._folder, name).console if name else None
+
+    async def close(self) -> None:
+        """Lets go of all; their QEMUs go on."""
+        await asyncio.gather(*(machine.close() for machine in self._machines.values()))
+
+    def _free_name(self, id: str) -> str:
+        digits = id.replace("-", "")
+        taken = set(self._names.values())
+        return next((digits[:n] for n in (8, 12) if digits[:n] not in taken), digits)
