@@ -87,10 +87,13 @@ class Daemon:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def stop(self, signal: signal.Signals = signal.SIGTERM) -> None:
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         if self._process is not None:
             if self.alive():
-                self._process.send_signal(signal)
+                self.send(number)
             try:
                 self._process.wait(10)
             except subprocess.TimeoutExpired:
@@ -111,14 +114,14 @@ class OvsdbServer(Daemon):
         name: str,
         schema: str,
         options: tuple[str, ...] = (),
-        env: dict[str, str] | None = None,
+        prefix: tuple[str, ...] = (),
     ) -> None:
         self.file = folder / f"{name}.db"
         self.socket = folder / f"{name}.sock"
         self.control = folder / f"{name}.ctl"
         self.schema = schema
-        command = ["ovsdb-server", f"--remote=punix:{self.socket}", f"--unixctl={self.control}"]
-        super().__init__(name, [*command, "--no-chdir", *options, str(self.file)], folder, env)
+        command = [*prefix, "ovsdb-server", f"--remote=punix:{self.socket}", f"--unixctl={self.control}"]
+        super().__init__(name, [*command, "--no-chdir", *options, str(self.file)], folder)
 
     @property
     def remote(self) -> str:

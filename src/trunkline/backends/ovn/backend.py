@@ -107,7 +107,7 @@ class OvnBackend:
             try:
                 await self._north.transact(operations)
             except TransactError as error:
-                self._refused = str(error)
+                self._refused = _told(error)
                 continue
             done.inserted += plan.inserted
             done.changed += plan.changed
@@ -225,3 +225,10 @@ class OvnBackend:
 
 def _ours(row: Row | None) -> bool:
     return row is not None and MARK in row["external_ids"]
+
+
+def _told(error: TransactError) -> str:
+    """What the database refused, with the name of our row where it is a new one."""
+    row = (error.operation or {}).get("row", {})
+    marks = dict(row["external_ids"][1]) if "external_ids" in row else {}
+    return f"{marks[MARK]}: {error}" if MARK in marks else str(error)
