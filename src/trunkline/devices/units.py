@@ -1,0 +1,116 @@
+"""The daemons of a cloud as its keeper is told them, and how it stands with each."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+import trunkline
+from trunkline.devices import files, process
+from trunkline.devices.process import Command, Process
+from trunkline.devices.state import StateFolder
+
+
+class Unit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A daemon that is to be kept running."""
+
+    name: str
+    argv: tuple[str, ...]
+    netns: str | None = None
+    env: dict[str, str] = {}
+    #: Units that are ready before it is started (the first time: they may come and go later).
+    after: tuple[str, ...] = ()
+    #: A unix socket that takes connections once it is ready; "" where it is as soon as it runs.
+    socket: str = ""
+    #: Seconds that it has to end by itself when it is asked to.
+    grace: float = 5.0
+
+
+class UnitState(msgspec.Struct, kw_only=True):
+    """What the keeper sees of a unit."""
+
+    state: Literal["waiting", "starting", "running", "backing-off", "stopped", "missing"] = "waiting"
+    pid: int = 0
+    #: Since when it runs, seconds since the epoch.
+    since: float = 0.0
+    #: How often it was started again.
+    restarts: int = 0
+    #: How it last ended ("exit status 1", "killed by SIGKILL", "ended"), when, and its last words.
+    ended: str = ""
+    ended_at: float = 0.0
+    cause: str = ""
+
+
+class KeeperState(msgspec.Struct, kw_only=True):
+    """``STATE/run/keeper.json``, written at each change."""
+
+    pid: int
+    updated_at: float
+    units: dict[str, UnitState]
+
+
+def save_units(state: StateFolder, units: list[Unit]) -> bool:
+    """Writes the list for the keeper; True if it is another than before."""
+    content = msgspec.json.format(msgspec.json.encode(units), indent=1)
+    try:
+        if state.units_file.read_bytes() == content:
+            return False
+    except FileNotFoundError:
+        pass
+    files.replace(state.units_file, content)
+    return True
+
+
+def load_units(state: StateFolder) -> list[Unit]:
+    """The keeper's list; empty where none was written."""
+    try:
+        return msgspec.json.decode(state.units_file.read_bytes(), type=list[Unit])
+    except FileNotFoundError:
+        return []
+
+
+def load_keeper(state: StateFolder) -> KeeperState | None:
+    """What the keeper last wrote; it may be dead since: compare with the pid files."""
+    try:
+        return msgspec.json.decode(state.keeper_file.read_bytes(), type=KeeperState)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+
+
+def python_unit_argv(module: str, *arguments: str) -> tuple[str, ...]:
+    """The command of one of our own daemons, by the interpreter that runs this."""
+    return (sys.executable, "-P", "-m", module, *arguments)
+
+
+def python_environment() -> dict[str, str]:
+    """What our own daemons need to find this very package from any folder."""
+    package = str(Path(trunkline.__file__).resolve().parent.parent)
+    others = [
+        p for p in os.environ.get("PYTHONPATH", "").split(":") if p and Path(p).resolve() != Path(package)
+    ]
+    return {
+        "PYTHONPATH": ":".join([package, *(str(Path(p).resolve()) for p in others)]),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def ensure_keeper(state: StateFolder) -> tuple[Process, bool]:
+    """The cloud's keeper, started if it does not run; and whether it was started now.
+
+    A new one takes over the daemons that it finds running.
+    """
+    pidfile = state.pidfile("keeper")
+    found = process.find(pidfile)
+    if found is not None:
+        return found, False
+    command = Command(
+        name="keeper",
+        argv=python_unit_argv("trunkline.keeper", "--state", str(state.root)),
+        log=state.log_file("keeper"),
+        env=python_environment(),
+    )
+    return process.spawn(command, pidfile), True
