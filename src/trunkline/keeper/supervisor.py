@@ -22,7 +22,7 @@ import msgspec
 from trunkline.devices import files, process
 from trunkline.devices.process import Command, MissingProgram, Process
 from trunkline.devices.state import StateFolder
-from trunkline.devices.units import KeeperState, Unit, UnitState, load_units
+from trunkline.devices.units import KeeperState, Unit, UnitState, load_keeper, load_units
 from trunkline.errors import Unavailable
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
@@ -43,7 +43,9 @@ class Supervisor:
         self._state = state
         self._units: dict[str, Unit] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._seen: dict[str, UnitState] = {}
+        # How often each died is remembered over the keeper's own death.
+        before = load_keeper(state)
+        self._seen: dict[str, UnitState] = before.units if before is not None else {}
         self._ready: dict[str, asyncio.Event] = {}
         self._processes: dict[str, Process] = {}
         self._stopping = asyncio.Event()
@@ -73,6 +75,7 @@ class Supervisor:
         gone = [name for name, unit in self._units.items() if wanted.get(name) != unit]
         await asyncio.gather(*(self._drop(name) for name in gone))
         self._units = wanted
+        self._seen = {name: seen for name, seen in self._seen.items() if name in wanted}
         for name in wanted:
             self._ready.setdefault(name, asyncio.Event())
             self._seen.setdefault(name, UnitState())

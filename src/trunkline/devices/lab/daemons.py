@@ -1,0 +1,139 @@
+"""What runs in the lab: OVN's central daemons, control, and each host's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trunkline.devices.lab import topology as t
+from trunkline.devices.lab.topology import Topology
+from trunkline.devices.state import LabHost, StateFolder
+from trunkline.devices.units import Unit, python_environment, python_unit_argv
+
+#: To standard error alone, which is the unit's log.
+_LOGGING = ("-vconsole:info", "-vsyslog:off", "-vfile:off")
+
+
+def units(state: StateFolder, lab: Topology) -> list[Unit]:
+    """Every daemon of the cloud, in the order in which they are shown."""
+    found = [*_control(state), *_central(state, lab), *_switch(state, lab)]
+    for host in lab.cloud.hosts:
+        found += _host(state, lab, host)
+    return found
+
+
+def switch_database(state: StateFolder) -> Path:
+    """The socket of the physical switch's Open_vSwitch database."""
+    return state.host("u") / "db.sock"
+
+
+def _control(state: StateFolder) -> list[Unit]:
+    # It runs in the machine's own namespace, where the API listens on loopback, and opens its socket
+    # for the hosts inside the lab by itself. It waits for OVN, not the keeper for it: it has much to
+    # load meanwhile.
+    argv = python_unit_argv("trunkline.control", "--state", str(state.root))
+    return [Unit(name="control", argv=argv, env=python_environment(), grace=10.0)]
+
+
+def _central(state: StateFolder, lab: Topology) -> list[Unit]:
+    folder = state.central
+    environment = {"OVN_RUNDIR": str(folder), "OVS_RUNDIR": str(folder)}
+    tls = (
+        f"--remote=pssl:{t.SOUTHBOUND_PORT}:{t.CONTROL_ADDRESS}",
+        f"--private-key={state.pki / 'ovn-sb.key'}",
+        f"--certificate={state.pki / 'ovn-sb.crt'}",
+        f"--ca-cert={state.pki / 'ca.crt'}",
+    )
+    return [
+        Unit(
+            name="nb",
+            argv=_database_argv(folder, "nb"),
+            netns=lab.control,
+            env=environment,
+            socket=f"{folder}/nb.sock",
+        ),
+        Unit(
+            name="sb",
+            argv=_database_argv(folder, "sb", *tls),
+            netns=lab.control,
+            env=environment,
+            socket=f"{folder}/sb.sock",
+        ),
+        Unit(
+            name="northd",
+            argv=(
+                "ovn-northd",
+                f"--ovnnb-db=unix:{folder}/nb.sock",
+                f"--ovnsb-db=unix:{folder}/sb.sock",
+                f"--unixctl={folder}/northd.ctl",
+                *_LOGGING,
+            ),
+            netns=lab.control,
+            env=environment,
+            after=("nb", "sb"),
+        ),
+    ]
+
+
+def _switch(state: StateFolder, lab: Topology) -> list[Unit]:
+    return _open_vswitch("switch", state.host("u"), lab.underlay)
+
+
+def _host(state: StateFolder, lab: Topology, host: LabHost) -> list[Unit]:
+    folder, netns = state.host(host.name), lab.host(host)
+    environment = {"OVN_RUNDIR": str(folder), "OVS_RUNDIR": str(folder)}
+    return [
+        Unit(
+            name=f"{host.name}-agent",
+            argv=python_unit_argv("trunkline.agent", "--config", str(folder / "agent.json")),
+            netns=netns,
+            env=python_environment(),
+            after=(f"{host.name}-ovsdb",),
+        ),
+        *_open_vswitch(host.name, folder, netns),
+        Unit(
+            name=f"{host.name}-controller",
+            argv=("ovn-controller", f"unix:{folder}/db.sock", *_LOGGING),
+            netns=netns,
+            env=environment,
+            after=(f"{host.name}-ovsdb",),
+        ),
+    ]
+
+
+def _open_vswitch(owner: str, folder: Path, netns: str) -> list[Unit]:
+    """A private Open vSwitch. No --monitor: the keeper does that, and tells about it."""
+    environment = {"OVS_RUNDIR": str(folder)}
+    return [
+        Unit(
+            name=f"{owner}-ovsdb",
+            argv=(
+                "ovsdb-server",
+                str(folder / "conf.db"),
+                f"--remote=punix:{folder}/db.sock",
+                f"--unixctl={folder}/ovsdb.ctl",
+                *_LOGGING,
+            ),
+            netns=netns,
+            env=environment,
+            socket=f"{folder}/db.sock",
+        ),
+        Unit(
+            name=f"{owner}-vswitchd",
+            argv=("ovs-vswitchd", f"unix:{folder}/db.sock", f"--unixctl={folder}/vswitchd.ctl", *_LOGGING),
+            netns=netns,
+            env=environment,
+            after=(f"{owner}-ovsdb",),
+            socket=f"{folder}/vswitchd.ctl",
+        ),
+    ]
+
+
+def _database_argv(folder: Path, name: str, *more: str) -> tuple[str, ...]:
+    return (
+        "ovsdb-server",
+        str(folder / f"{name}.db"),
+        f"--remote=punix:{folder}/{name}.sock",
+        f"--unixctl={folder}/{name}.ctl",
+        *more,
+        *_LOGGING,
+    )

@@ -1,0 +1,96 @@
+"""Names and addresses of the lab; docs/architecture.md has them as a table.
+
+ tlTAG-c eth0 ── u-c ┐
+                     ├ bridge `under` (Linux)          tlTAG-u
+tlTAG-h1 eth0 ── u-h1┘
+         eth1 ── p-h1┐
+                     ├ bridge `phys` (Open vSwitch)    tlTAG-u
+ tlTAG-x eth0 ── p-x ┘
+         eth1 ────────── eth0 tlTAG-i
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trunkline.devices.state import Cloud, LabHost
+
+UNDERLAY_MTU = 1600
+UNDERLAY_PREFIX = "10.99.0"
+CONTROL_ADDRESS = f"{UNDERLAY_PREFIX}.10"
+#: Of the host channel, and of OVN's southbound database.
+CHANNEL_PORT, SOUTHBOUND_PORT = 8443, 6642
+
+PHYSICAL_NETWORK = "physnet1"
+EXTERNAL_V4, EXTERNAL_V6 = "203.0.113.1/24", "2001:db8:113::1/64"
+#: The machine's own leg on the external network, with --expose.
+EXPOSED_V4, EXPOSED_V6 = "203.0.113.254/24", "2001:db8:113::fe/64"
+#: The router's leg, and the host behind it.
+INTERNET_ROUTER_V4, INTERNET_ROUTER_V6 = "198.51.100.1/24", "2001:db8:198::1/64"
+INTERNET_V4, INTERNET_V6 = "198.51.100.10/24", "2001:db8:198::10/64"
+
+#: The underlay bridge, and the physical switch.
+UNDERLAY_BRIDGE, SWITCH = "under", "phys"
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The lab of one cloud."""
+
+    cloud: Cloud
+
+    def _name(self, end: str) -> str:
+        return f"{self.cloud.prefix}{end}"
+
+    @property
+    def underlay(self) -> str:
+        """The namespace of the underlay and the physical switch."""
+        return self._name("u")
+
+    @property
+    def control(self) -> str:
+        return self._name("c")
+
+    @property
+    def router(self) -> str:
+        """The outside router's namespace."""
+        return self._name("x")
+
+    @property
+    def internet(self) -> str:
+        """The namespace of the host behind the outside router."""
+        return self._name("i")
+
+    def host(self, host: LabHost) -> str:
+        """The namespace of a host."""
+        return self._name(host.name)
+
+    @property
+    def namespaces(self) -> list[str]:
+        return [
+            self.underlay,
+            self.control,
+            self.router,
+            self.internet,
+            *(self.host(host) for host in self.cloud.hosts),
+        ]
+
+    @property
+    def switch_ports(self) -> list[str]:
+        """What is plugged into the physical switch."""
+        ports = [*(f"p-{host.name}" for host in self.cloud.hosts), "p-x"]
+        return [*ports, "p-m"] if self.cloud.expose else ports
+
+    @property
+    def exposed_device(self) -> str:
+        """The interface of the machine itself, with --expose."""
+        return self._name("x0")
+
+
+def underlay_address(host: LabHost) -> str:
+    """Without prefix length."""
+    return f"{UNDERLAY_PREFIX}.{100 + host.number}"
+
+
+def underlay_mac(host: LabHost) -> str:
+    return f"02:99:00:00:00:{host.number:02x}"
