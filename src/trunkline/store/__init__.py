@@ -1,5 +1,17 @@
-"""The store: transactions, revisions, change feed."""
+"""The store: transactions, revisions, change feed.
 
-from trunkline.store.interim import Change, Reader, Store, Tx, table_of
+    store = Store.open(path)            migrate.py, lock.py, sqlite.py
+    await store.write(function)         writer.py runs function(tx: Tx); tx.py
+    with store.read() as reader: ...    reader.py
+    await store.changed(after)          feed.py
 
-__all__ = ["Change", "Reader", "Store", "Tx", "table_of"]
+Tables are derived from the specs of resources in tables.py.
+"""
+
+from trunkline.store.reader import Change, Reader
+from trunkline.store.sqlite import CannotOpen
+from trunkline.store.store import Store
+from trunkline.store.tables import table_of
+from trunkline.store.tx import Tx
+
+__all__ = ["CannotOpen", "Change", "Reader", "Store", "Tx", "table_of"]

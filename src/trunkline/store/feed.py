@@ -1,0 +1,64 @@
+"""Waiting for the next revision, in any event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from trunkline.errors import Unavailable
+
+
+class Feed:
+    """The newest revision, and whoever waits for a newer one. Any thread may call its methods."""
+
+    def __init__(self, revision: int) -> None:
+        self._revision = revision
+        self._closed = False
+        self._lock = threading.Lock()
+        self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+
+    @property
+    def revision(self) -> int:
+        """The newest revision."""
+        return self._revision
+
+    def publish(self, revision: int) -> None:
+        """Makes it the newest one, and wakes everyone."""
+        with self._lock:
+            self._revision = revision
+            self._wake()
+
+    def close(self) -> None:
+        """Ends every wait."""
+        with self._lock:
+            self._closed = True
+            self._wake()
+
+    async def changed(self, after: int) -> int:
+        """Waits for a revision newer than `after`, and returns the newest.
+
+        Raises:
+            Unavailable: the store was closed.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            event = asyncio.Event()
+            with self._lock:
+                if self._revision > after:
+                    return self._revision
+                if self._closed:
+                    raise Unavailable("The store is closed. Try again when the control process is back.")
+                self._waiting[event] = loop
+            try:
+                await event.wait()
+            finally:
+                with self._lock:
+                    self._waiting.pop(event, None)
+
+    def _wake(self) -> None:
+        for event, loop in self._waiting.items():
+            try:
+                loop.call_soon_threadsafe(event.set)
+            except RuntimeError:
+                pass  # The loop is closed: nobody waits there any more.
+        self._waiting.clear()

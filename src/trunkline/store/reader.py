@@ -1,0 +1,137 @@
+"""What can be read: resources, claims and the change log, as of one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, CursorResult, Row
+
+from trunkline.resources.schema import R, Resource
+from trunkline.store.tables import CHANGE, CLAIM, META, model_of
+
+Op = Literal["insert", "update", "observe", "delete"]
+
+
+class Change(NamedTuple):
+    """What one revision did to one resource, taken as a whole."""
+
+    revision: int
+    kind: str
+    id: str
+    #: "observe": only what was seen of it changed, by `Tx.observe`.
+    op: Op
+
+
+_META = sa.select(META.c.value).where(META.c.key == sa.bindparam("of_key"))
+_CHANGES = (
+    sa.select(CHANGE.c.revision, CHANGE.c.kind, CHANGE.c.id, CHANGE.c.op)
+    .where(CHANGE.c.revision > sa.bindparam("after"))
+    .order_by(CHANGE.c.revision, CHANGE.c.kind, CHANGE.c.id)
+)
+_OWNER = sa.select(CLAIM.c.owner).where(
+    CLAIM.c.scope == sa.bindparam("of_scope"), CLAIM.c.value == sa.bindparam("of_value")
+)
+_CLAIMED = (
+    sa.select(CLAIM.c.value)
+    .where(CLAIM.c.scope == sa.bindparam("of_scope"), CLAIM.c.value >= sa.bindparam("at_least"))
+    .order_by(CLAIM.c.value)
+)
+_CLAIMS_OF = (
+    sa.select(CLAIM.c.scope, CLAIM.c.value)
+    .where(CLAIM.c.owner == sa.bindparam("of_owner"))
+    .order_by(CLAIM.c.scope, CLAIM.c.value)
+)
+
+
+class Reader:
+    """A snapshot of the store. Any thread may use it, one at a time."""
+
+    def __init__(self, connection: Connection, revision: int) -> None:
+        self._connection = connection
+        #: The newest revision that it shows.
+        self.revision = revision
+
+    @classmethod
+    def snapshot(cls, connection: Connection) -> Reader:
+        """A reader of a transaction that just began."""
+        # A transaction's snapshot is that of its first read, which this one is.
+        return cls(connection, int(connection.execute(_META, {"of_key": "revision"}).scalar_one()))
+
+    def get(self, cls: type[R], id: str) -> R | None:
+        """The resource of that id."""
+        model = model_of(cls)
+        row = self._execute(model.by_id, {"of_id": id}).first()
+        return None if row is None else model.build(row)
+
+    def find(self, cls: type[R], **equals: Any) -> list[R]:
+        """The resources whose attributes equal the values (None too), in no order."""
+        model = model_of(cls)
+        given = {name: value for name, value in equals.items() if value is not None}
+        return model.build_all(self._execute(model.equal(equals), given))
+
+    def first(self, cls: type[R], **equals: Any) -> R | None:
+        """One resource whose attributes equal the values, where there is one."""
+        model = model_of(cls)
+        given = {name: value for name, value in equals.items() if value is not None}
+        row = self._execute(model.equal(equals), given).first()
+        return None if row is None else model.build(row)
+
+    def select(
+        self,
+        cls: type[R],
+        *where: sa.ColumnElement[bool],
+        order_by: Sequence[sa.ColumnElement[Any]] = (),
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> list[R]:
+        """The resources that satisfy every clause, clauses being over ``table_of(cls).c``."""
+        model = model_of(cls)
+        statement = model.all.where(*where).order_by(*order_by)
+        if limit is not None:
+            statement = statement.limit(limit)
+        if offset is not None:
+            statement = statement.offset(offset)
+        return model.build_all(self._execute(statement))
+
+    def count(self, cls: type[Resource], *where: sa.ColumnElement[bool], **equals: Any) -> int:
+        """How many resources satisfy the clauses, and equal the values."""
+        table = model_of(cls).table
+        statement = sa.select(sa.func.count()).select_from(table).where(*where)
+        for name, value in equals.items():
+            statement = statement.where(table.c[name] == value)
+        return int(self._execute(statement).scalar_one())
+
+    def rows(self, statement: sa.Select[Any]) -> Sequence[Row[Any]]:
+        """The rows of a select of single columns, of joins, of aggregates."""
+        return self._execute(statement).all()
+
+    def changes(self, after: int) -> list[Change] | None:
+        """What happened after a revision, in order; one entry for a resource in a revision.
+
+        Returns: None where it cannot be told (the log was pruned, or `after` is of another
+            store's future): read everything, and go on from `revision`.
+        """
+        floor = int(self._execute(_META, {"of_key": "floor"}).scalar_one())
+        if not floor <= after <= self.revision:
+            return None
+        return [Change(*row) for row in self._execute(_CHANGES, {"after": after})]
+
+    def claimed(self, scope: str, *, at_least: str = "", limit: int | None = None) -> list[str]:
+        """The values that are claimed in a scope, sorted as text, from `at_least` on."""
+        statement = _CLAIMED if limit is None else _CLAIMED.limit(limit)
+        given = {"of_scope": scope, "at_least": at_least}
+        return list(self._execute(statement, given).scalars())
+
+    def claim_owner(self, scope: str, value: str) -> str | None:
+        """Who claimed it."""
+        owner: str | None = self._execute(_OWNER, {"of_scope": scope, "of_value": value}).scalar()
+        return owner
+
+    def claims_of(self, owner: str) -> list[tuple[str, str]]:
+        """The (scope, value) that an owner claimed, sorted."""
+        return [(row[0], row[1]) for row in self._execute(_CLAIMS_OF, {"of_owner": owner})]
+
+    def _execute(self, statement: sa.Executable, values: Any = None) -> CursorResult[*tuple[Any, ...]]:
+        return self._connection.execute(statement, values)
