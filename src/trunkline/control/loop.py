@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from trunkline.backends.contract import Applied, Backend, Observation
@@ -55,7 +55,7 @@ class Loop:
 
     Args:
         publish: called with all slices after each compilation.
-        observed: called with the backend's observation when it may have changed.
+        observed: awaited with the backend's observation when it may have changed.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Loop:
         backend: Backend,
         settings: Settings,
         publish: Callable[[Mapping[str, HostSlice]], None],
-        observed: Callable[[Observation, Snapshot], None],
+        observed: Callable[[Observation, Snapshot], Awaitable[None]],
     ) -> None:
         self.state = LoopState()
         self._store = store
@@ -108,7 +108,7 @@ class Loop:
         self._snapshot = snapshot
         compiled = time.perf_counter()
         applied = await self._backend.apply(self._network)
-        self._observed(self._backend.observe(), snapshot)
+        await self._observed(self._backend.observe(), snapshot)
         done = time.perf_counter()
         state = self.state
         state.compile_seconds, state.apply_seconds = compiled - started, done - compiled

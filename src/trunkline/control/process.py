@@ -1,0 +1,208 @@
+"""The control process: everything above the hosts, joined.
+
+    store ─▶ engine ─▶ APIs on loopback          (machine's own namespace)
+      │
+      ├────▶ loop ─▶ backend                     OVN's databases, by their unix sockets
+      │        └───▶ directory ─▶ host channel   a socket in the namespace tlTAG-c
+      ◀──────── observe ◀── backend, hosts
+
+It can be killed at any instruction: what was acknowledged is in the store, all else is made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from trunkline.api import wiring
+from trunkline.api.app import application
+from trunkline.backends.contract import Observation
+from trunkline.backends.ovn import OvnBackend
+from trunkline.compiler.settings import Settings
+from trunkline.compiler.slices import HostReport
+from trunkline.compiler.snapshot import Snapshot
+from trunkline.control import channel, observe, seed, status
+from trunkline.control.directory import RegionDirectory
+from trunkline.control.loop import Loop
+from trunkline.devices import files, namespace
+from trunkline.devices.image_files import ImageFiles
+from trunkline.devices.pki import Authority
+from trunkline.devices.state import Cloud, StateFolder
+from trunkline.store import Store
+
+log = logging.getLogger(__name__)
+
+#: Where the host channel listens, on the underlay.
+CHANNEL_ADDRESS, CHANNEL_PORT = "10.99.0.10", 8443
+
+
+class ControlProcess:
+    """Owns the parts of one region's control plane, from `run` until its end."""
+
+    def __init__(self, folder: StateFolder, cloud: Cloud, api_socket: socket.socket) -> None:
+        self._folder = folder
+        self._cloud = cloud
+        self._api_socket = api_socket
+        self._steps = {"store": "waiting", "api": "waiting", "backend": "waiting", "image": "waiting"}
+        self._observation = Observation()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        """Runs until SIGTERM."""
+        stopping = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        store = Store.open(self._folder.root / "db" / "trunkline.sqlite")
+        try:
+            await self._start(store)
+            ended = asyncio.create_task(stopping.wait())
+            done, _ = await asyncio.wait([ended, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {ended}:
+                task.result()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            store.close()
+
+    async def _start(self, store: Store) -> None:
+        folder, cloud = self._folder, self._cloud
+        authority = Authority.open(folder.pki)
+        images = ImageFiles(folder.root / "images")
+        api = wiring.build(store, images, keys=folder.root / "keys", region=cloud.region, url=cloud.api_url)
+        await seed.run(store, api, folder, cloud)
+        self._steps["store"] = "done"
+
+        async def host_reported(name: str, report: HostReport) -> None:
+            await observe.host_report(store, name, report)
+
+        self._directory = RegionDirectory(store, authority, folder.root / "images", host_reported)
+        backend = OvnBackend([f"unix:{folder.central / 'nb.sock'}"], [f"unix:{folder.central / 'sb.sock'}"])
+
+        async def observed(observation: Observation, snapshot: Snapshot) -> None:
+            self._observation = observation
+            self._steps["backend"] = "done"
+            await observe.ports(store, observation, snapshot)
+
+        self._loop = Loop(
+            store,
+            backend,
+            Settings(region=cloud.region, operator_keys=_operator_keys(folder)),
+            self._directory.publish,
+            observed,
+        )
+        channel_socket = namespace.open_socket_in(
+            f"{cloud.prefix}c", CHANNEL_ADDRESS, CHANNEL_PORT, free_bind=True
+        )
+        issued = authority.issue("control", addresses=[CHANNEL_ADDRESS])
+        app = application(api.services, api.authenticate, self._routes(store))
+        self._tasks = [
+            asyncio.create_task(_serve(app, self._api_socket)),
+            asyncio.create_task(self._loop.run()),
+            asyncio.create_task(
+                channel.serve(
+                    channel.channel_app(self._directory),
+                    channel_socket,
+                    issued,
+                    folder.pki / "ca.pem",
+                )
+            ),
+            asyncio.create_task(observe.watch_hosts(store, self._directory)),
+            asyncio.create_task(self._image(store, api, images)),
+        ]
+        self._steps["api"] = "done"
+
+    async def _image(self, store: Store, api: wiring.Api, images: ImageFiles) -> None:
+        """Sees to the image `tiny`, and then waits: a task that ends would end the process."""
+        self._steps["image"] = "running"
+        try:
+            await seed.tiny_image(store, api, images, self._folder, self._step("image"))
+            self._steps["image"] = "done"
+        except Exception as error:
+            log.exception("the image tiny could not be made")
+            self._steps["image"] = f"failed: {error}"
+        await asyncio.Event().wait()
+
+    def _step(self, name: str) -> seed.Progress:
+        def tell(text: str) -> None:
+            self._steps[name] = text
+
+        return tell
+
+    def _routes(self, store: Store) -> list[Route]:
+        key = _status_key(self._folder.run / "status.key")
+
+        async def ready(request: Request) -> Response:
+            done = all(step == "done" for step in self._steps.values())
+            return JSONResponse({"ready": done, "steps": self._steps})
+
+        async def metrics(request: Request) -> Response:
+            return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+        async def show(request: Request) -> Response:
+            if not secrets.compare_digest(request.headers.get("x-trunkline-key", ""), key):
+                return JSONResponse({"error": "X-Trunkline-Key is not the key in run/status.key."}, 403)
+            sources = status.Sources(
+                cloud={"tag": self._cloud.tag, "region": self._cloud.region, "api": self._cloud.api_url},
+                loop=self._loop.state,
+                directory=self._directory,
+                observation=self._observation,
+                backend="ovn",
+                steps=self._steps,
+            )
+            with store.read() as reader:
+                return JSONResponse(status.document(reader, sources))
+
+        return [Route("/ready", ready), Route("/metrics", metrics), Route("/status", show)]
+
+
+def _operator_keys(folder: StateFolder) -> tuple[str, ...]:
+    """The public half of the operator's key, if there is one."""
+    public = folder.operator_key.with_suffix(".pub")
+    return (public.read_text().strip(),) if public.exists() else ()
+
+
+def _status_key(file: Path) -> str:
+    if not file.exists():
+        files.replace(file, secrets.token_urlsafe(24).encode(), 0o600)
+    return file.read_text().strip()
+
+
+async def _serve(app: object, api_socket: socket.socket) -> None:
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )
+    server = _Server(config)
+    task = asyncio.ensure_future(server.serve(sockets=[api_socket]))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await task
+        raise
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the process that it runs in."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

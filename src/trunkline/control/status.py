@@ -1,0 +1,160 @@
+"""What the control plane knows to be well or not: one document, from what was observed.
+
+GET /status    with the key of STATE/run/status.key in X-Trunkline-Key
+
+{"well": bool, "cloud": {...}, "control": {...}, "backend": {...},
+ "hosts": [...], "servers": [...], "problems": [{"what", "cause", "remedy"}, ...]}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from trunkline.backends.contract import Observation, Problem
+from trunkline.compiler.slices import HostReport
+from trunkline.control.directory import RegionDirectory
+from trunkline.control.loop import LoopState
+from trunkline.resources.compute import Server
+from trunkline.resources.region import Host
+from trunkline.store import Reader
+
+#: A host that is this many seconds behind its slice is told of.
+PATIENCE = 10.0
+
+
+@dataclass
+class Sources:
+    """What a status document is made of."""
+
+    cloud: Mapping[str, Any]
+    loop: LoopState
+    directory: RegionDirectory
+    observation: Observation
+    backend: str
+    #: What is under way at the start: step to "waiting", "running", "done" or an error's text.
+    steps: Mapping[str, str]
+
+
+def document(reader: Reader, sources: Sources) -> dict[str, Any]:
+    """The whole document."""
+    hosts = [_host(h, sources) for h in reader.select(Host)]
+    servers = [_server(s) for s in reader.select(Server)]
+    problems: list[Problem] = list(sources.observation.problems)
+    if sources.loop.trouble:
+        problems.append(
+            Problem(
+                "The newest revision is not applied",
+                sources.loop.trouble,
+                "It is tried again by itself. If this stays: `trunkline logs control`.",
+            )
+        )
+    for entry in hosts:
+        problems += [
+            Problem(f"{entry['name']}: {p['what']}", p["cause"], p["remedy"]) for p in entry["problems"]
+        ]
+    for entry in servers:
+        if entry["problem"] is not None:
+            p = entry["problem"]
+            problems.append(
+                Problem(f"server {entry['name']} ({entry['id']}): {p['what']}", p["cause"], p["remedy"])
+            )
+    loop = sources.loop
+    return {
+        "well": not problems,
+        "cloud": dict(sources.cloud),
+        "control": {
+            "revision": reader.revision,
+            "applied_revision": loop.applied.revision,
+            "healed": loop.healed,
+            "compile_seconds": round(loop.compile_seconds, 4),
+            "apply_seconds": round(loop.apply_seconds, 4),
+            "steps": dict(sources.steps),
+        },
+        "backend": {
+            "name": sources.backend,
+            "well": not sources.observation.problems and not loop.trouble,
+            "hosts": sorted(sources.observation.hosts),
+            "ports_up": len(sources.observation.ports_up),
+            "gateways": dict(sources.observation.gateways),
+        },
+        "hosts": hosts,
+        "servers": servers,
+        "problems": [asdict(p) for p in problems],
+    }
+
+
+def _host(host: Host, sources: Sources) -> dict[str, Any]:
+    directory = sources.directory
+    report: HostReport | None = directory.reports.get(host.id)
+    silent = directory.silent(host.id)
+    problems: list[dict[str, str]] = []
+    if silent:
+        problems.append(
+            {
+                "what": "its agent is silent",
+                "cause": "no report has come for some seconds: the agent does not run, or cannot reach control",
+                "remedy": f"`trunkline logs {host.id}-agent`; in the lab the keeper starts it again by itself.",
+            }
+        )
+    if host.id not in sources.observation.hosts:
+        problems.append(
+            {
+                "what": "the backend does not see it",
+                "cause": "its ovn-controller is not registered as a chassis",
+                "remedy": f"`trunkline logs {host.id}-ovn-controller`",
+            }
+        )
+    if report is not None and not silent:
+        problems += [{"what": p.what, "cause": p.cause, "remedy": p.remedy} for p in report.problems]
+        problems += [
+            {
+                "what": f"{d.name} is not well",
+                "cause": d.detail or "it does not run",
+                "remedy": f"It is started again by itself; if this stays: `trunkline logs {host.id}-{d.name}`",
+            }
+            for d in report.daemons
+            if not d.well
+        ]
+    return {
+        "name": host.id,
+        "alive": not silent,
+        "well": not problems,
+        "enabled": host.enabled,
+        "accelerator": host.accelerator,
+        "datapath": host.datapath,
+        "vcpus": host.vcpus,
+        "memory_mib": host.memory_mib,
+        "applied_revision": report.applied_revision if report else None,
+        "published_revision": directory.published_revision(host.id),
+        "daemons": []
+        if report is None
+        else [
+            {"name": d.name, "alive": d.alive, "well": d.well, "detail": d.detail, "restarts": d.restarts}
+            for d in report.daemons
+        ],
+        "problems": problems,
+    }
+
+
+def _server(server: Server) -> dict[str, Any]:
+    problem = None
+    if server.problem is not None or server.fault is not None:
+        fault = server.problem or server.fault
+        assert fault is not None
+        problem = {
+            "what": f"is {server.status}",
+            "cause": fault.message,
+            "remedy": f"`openstack server show {server.id}`; "
+            f"`openstack server reboot --hard {server.id}` starts it anew.",
+        }
+    return {
+        "id": server.id,
+        "name": server.name,
+        "project_id": server.project_id,
+        "host": server.host,
+        "status": server.status,
+        "observed": server.observed_state,
+        "problem": problem,
+    }
