@@ -34,6 +34,7 @@ _READY = 15.0
 #: Logs longer than this are cut: the old one is kept beside the new.
 _LOG_BYTES = 32 * 1024 * 1024
 _LOG_CHECK = 60.0
+_TROUBLE = ("|EMER|", "|ERR|", "ERROR", "CRITICAL", "Error", "Exception", "not found", "fatal", "denied")
 
 
 class Supervisor:
@@ -155,7 +156,7 @@ class Supervisor:
             pause = _FIRST_PAUSE if lasted > _HEALTHY else pause
             seen.state, seen.pid, seen.restarts = "backing-off", 0, seen.restarts + 1
             seen.ended, seen.ended_at = _ending(status), time.time()
-            seen.cause = " / ".join(files.last_lines(self._log(unit), 3, since=log_start))
+            seen.cause = _last_words(self._log(unit), log_start)
             print(f"{unit.name}: {seen.ended} after {lasted:.1f} s; again in {pause:.1f} s", file=sys.stderr)
             self._tell()
             await asyncio.sleep(pause)
@@ -215,6 +216,13 @@ def _connects(path: str) -> bool:
         except OSError:
             return False
     return True
+
+
+def _last_words(log: Path, since: int) -> str:
+    """Why it ended, by its log: what sounds like trouble in the last lines, or just the last lines."""
+    lines = files.last_lines(log, 30, since=since)
+    trouble = [line for line in lines if any(word in line for word in _TROUBLE)]
+    return " / ".join((trouble or lines)[-3:])
 
 
 def _ending(status: int | None) -> str:

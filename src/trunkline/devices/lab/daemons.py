@@ -87,15 +87,20 @@ def _host(state: StateFolder, lab: Topology, host: LabHost) -> list[Unit]:
             argv=python_unit_argv("trunkline.agent", "--config", str(folder / "agent.json")),
             netns=netns,
             env=python_environment(),
-            after=(f"{host.name}-ovsdb",),
+            after=(f"{host.name}-ovsdb-server",),
         ),
         *_open_vswitch(host.name, folder, netns),
         Unit(
-            name=f"{host.name}-controller",
-            argv=("ovn-controller", f"unix:{folder}/db.sock", *_LOGGING),
+            name=f"{host.name}-ovn-controller",
+            argv=(
+                "ovn-controller",
+                f"unix:{folder}/db.sock",
+                f"--pidfile={folder}/ovn-controller.pid",
+                *_LOGGING,
+            ),
             netns=netns,
             env=environment,
-            after=(f"{host.name}-ovsdb",),
+            after=(f"{host.name}-ovsdb-server",),
         ),
     ]
 
@@ -105,12 +110,12 @@ def _open_vswitch(owner: str, folder: Path, netns: str) -> list[Unit]:
     environment = {"OVS_RUNDIR": str(folder)}
     return [
         Unit(
-            name=f"{owner}-ovsdb",
+            name=f"{owner}-ovsdb-server",
             argv=(
                 "ovsdb-server",
                 str(folder / "conf.db"),
                 f"--remote=punix:{folder}/db.sock",
-                f"--unixctl={folder}/ovsdb.ctl",
+                *_control_files(folder, "ovsdb-server"),
                 *_LOGGING,
             ),
             netns=netns,
@@ -118,14 +123,24 @@ def _open_vswitch(owner: str, folder: Path, netns: str) -> list[Unit]:
             socket=f"{folder}/db.sock",
         ),
         Unit(
-            name=f"{owner}-vswitchd",
-            argv=("ovs-vswitchd", f"unix:{folder}/db.sock", f"--unixctl={folder}/vswitchd.ctl", *_LOGGING),
+            name=f"{owner}-ovs-vswitchd",
+            argv=(
+                "ovs-vswitchd",
+                f"unix:{folder}/db.sock",
+                *_control_files(folder, "ovs-vswitchd"),
+                *_LOGGING,
+            ),
             netns=netns,
             env=environment,
-            after=(f"{owner}-ovsdb",),
-            socket=f"{folder}/vswitchd.ctl",
+            after=(f"{owner}-ovsdb-server",),
+            socket=f"{folder}/ovs-vswitchd.ctl",
         ),
     ]
+
+
+def _control_files(folder: Path, program: str) -> tuple[str, str]:
+    """Where those who ask a daemon how it is (`ovs-appctl`, the agent) look for it."""
+    return f"--unixctl={folder}/{program}.ctl", f"--pidfile={folder}/{program}.pid"
 
 
 def _database_argv(folder: Path, name: str, *more: str) -> tuple[str, ...]:
