@@ -387,11 +387,9 @@ class EndpointGroup(Resource):
 
 @resource(kind="revocation", plural="revocations", service="")
 class Revocation(Resource):
-    """Tokens with this audit id are not good any more; kept for as long as one can live."""
+    """The token with this audit id is not good any more; kept for as long as it would live."""
 
-    #: The audit id of a token, or of the first of a chain.
+    #: The token's own audit id.
     audit_id: Annotated[str, computed(index=True)]
-    #: Whether it means the chain.
-    chain: Annotated[bool, computed()] = False
-    #: Seconds since 1970: when no such token can be left.
+    #: Seconds since 1970: when the token ends.
     expires_at: Annotated[float, computed(index=True)] = 0.0

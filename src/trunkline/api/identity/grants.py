@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sqlalchemy import and_, or_
-
 from trunkline.api.context import Context
 from trunkline.api.identity import roles
 from trunkline.api.identity.roles import SYSTEM, Scope
@@ -173,10 +171,7 @@ def _scoped(
 
 
 def _revoked(reader: Reader, token: Token) -> bool:
-    table = table_of(Revocation)
-    own = and_(table.c.audit_id == token.audit_ids[0], table.c.chain.is_(False))
-    chain = and_(table.c.audit_id == token.audit_ids[-1], table.c.chain.is_(True))
-    return bool(reader.count(Revocation, or_(own, chain)))
+    return bool(reader.count(Revocation, audit_id=token.audit_ids[0]))
 
 
 def _trust(reader: Reader, token: Token, now: float) -> Trust | None:

@@ -22,6 +22,12 @@ class Rate:
     per_second: float
 
 
+#: Failed log-ins of one user: ten at once, then one in five seconds.
+USER_RATE = Rate(10, 0.2)
+#: Failed log-ins from one source, whoever they were for.
+SOURCE_RATE = Rate(100, 5)
+
+
 @dataclass(slots=True)
 class _Bucket:
     tokens: float
@@ -40,8 +46,8 @@ class LoginLimits:
     def __init__(
         self,
         *,
-        user: Rate | None = Rate(10, 0.2),
-        source: Rate | None = Rate(100, 5),
+        user: Rate | None = USER_RATE,
+        source: Rate | None = SOURCE_RATE,
         remember: int = 20_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -119,7 +119,7 @@ class Logins:
     async def _by_password(self, ref: UserRef, remote: str) -> Proven:
         user = await self._read(_user, ref)
         hashed = user.password or "" if user else ""
-        await self._verify(_limit_key(ref, user), remote, hashed, ref.password or "")
+        await self.verify(_limit_key(ref, user), remote, hashed, ref.password or "")
         assert user is not None
         await self._read(enabled_user, user.id)
         return Proven(user_id=user.id, methods=("password",))
@@ -128,13 +128,19 @@ class Logins:
         credential = await self._read(_credential, ref)
         key = f"credential/{credential.id if credential else ref.id or ref.name}"
         hashed = credential.secret or "" if credential else ""
-        await self._verify(key, remote, hashed, ref.secret or "")
+        await self.verify(key, remote, hashed, ref.secret or "")
         assert credential is not None
         if past(credential.expires_at, self._clock()):
             raise refused()
         return Proven(user_id=credential.user_id, methods=("application_credential",), credential=credential)
 
-    async def _verify(self, key: str, remote: str, hashed: str, secret: str) -> None:
+    async def verify(self, key: str, remote: str, hashed: str, secret: str) -> None:
+        """Verifies a password against its hash, "" for none, within the limits of `key` and of the source.
+
+        Raises:
+            Unauthenticated: it is wrong.
+            TooMany: too many were wrong.
+        """
         self._limits.take(key, remote)
         if not await self._passwords.verify(hashed, secret):
             raise refused()

@@ -82,6 +82,10 @@ class Sessions:
             _require_access(known.grant.access_rules, request)
         return replace(known.context, remote=remote)
 
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return self._clock()
+
     def grant(self, text: str) -> Grant:
         """What a token is good for.
 
