@@ -100,6 +100,10 @@ class _ServiceApp:
                 scope.update(child)
                 return endpoint, StarletteRequest(scope, receive)
             allowed.update(methods)
+        path = scope["path"].rstrip("/")
+        if not allowed and path != scope["path"] and path.startswith(f"{self._service.prefix}/"):
+            # A slash at the end means nothing: some clients have one before their query.
+            return self._match({**scope, "path": path}, receive)
         if allowed:
             raise _NoMethod(f"{method} is not allowed here. Allowed: {', '.join(sorted(allowed))}.")
         raise NotFound("The resource could not be found.", type="HTTPNotFound")

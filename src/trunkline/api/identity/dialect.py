@@ -54,8 +54,8 @@ def _error(refusal: Refusal, status: int, request_id: str) -> dict[str, Any]:
 
 def _discovery() -> list[Endpoint]:
     return [
-        *(Endpoint("GET", path, _versions, token=False, summary="List versions") for path in ("", "/")),
-        *(Endpoint("GET", path, _version, token=False, summary="Show version 3") for path in ("/v3", "/v3/")),
+        Endpoint("GET", "/", _versions, token=False, summary="List versions", success=300),
+        Endpoint("GET", "/v3", _version, token=False, summary="Show version 3"),
         Endpoint("GET", "/v3/extensions", _extensions, token=False, summary="List extensions"),
     ]
 
