@@ -10,17 +10,15 @@ from ovsdb_lab import OVN_NB, OVN_SB, Daemon, OvsdbServer, run, short_folder
 
 
 class Central:
-    """Both databases and northd, on Unix sockets; `remotes` are for hosts that come by the network."""
+    """Both databases and northd, on Unix sockets."""
 
-    def __init__(self, folder: Path, remotes: tuple[str, ...] = (), namespace: str = "") -> None:
-        prefix = ("ip", "netns", "exec", namespace) if namespace else ()
+    def __init__(self, folder: Path) -> None:
         env = {"OVN_RUNDIR": str(folder), "OVS_RUNDIR": str(folder)}
-        self.nb = OvsdbServer(folder, "nb", OVN_NB, prefix=prefix)
-        self.sb = OvsdbServer(folder, "sb", OVN_SB, tuple(f"--remote={r}" for r in remotes), prefix=prefix)
+        self.nb = OvsdbServer(folder, "nb", OVN_NB)
+        self.sb = OvsdbServer(folder, "sb", OVN_SB)
         self.northd = Daemon(
             "northd",
             [
-                *prefix,
                 "ovn-northd",
                 f"--ovnnb-db={self.nb.remote}",
                 f"--ovnsb-db={self.sb.remote}",
@@ -47,10 +45,6 @@ class Central:
     def sync(self) -> None:
         """Returns when northd has translated everything."""
         self.nbctl("--wait=sb", "sync")
-
-    def trace(self, switch: str, flow: str) -> str:
-        """What becomes of a packet, by the southbound flows alone (ovn-trace(8)), in short."""
-        return run("ovn-trace", f"--db={self.sb.remote}", "--timeout=20", "--minimal", switch, flow)
 
     def complaints(self) -> list[str]:
         """What northd warns of; nothing we write may cause any."""

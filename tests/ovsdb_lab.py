@@ -114,13 +114,12 @@ class OvsdbServer(Daemon):
         name: str,
         schema: str,
         options: tuple[str, ...] = (),
-        prefix: tuple[str, ...] = (),
     ) -> None:
         self.file = folder / f"{name}.db"
         self.socket = folder / f"{name}.sock"
         self.control = folder / f"{name}.ctl"
         self.schema = schema
-        command = [*prefix, "ovsdb-server", f"--remote=punix:{self.socket}", f"--unixctl={self.control}"]
+        command = ["ovsdb-server", f"--remote=punix:{self.socket}", f"--unixctl={self.control}"]
         super().__init__(name, [*command, "--no-chdir", *options, str(self.file)], folder)
 
     @property

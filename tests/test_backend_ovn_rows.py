@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,9 +108,12 @@ def test_a_gateway_is_on_the_first_host_that_lives() -> None:
     }
 
 
-def test_what_does_not_fit_the_smaller_side_of_a_router_is_answered() -> None:
+def test_what_does_not_fit_the_smallest_side_of_a_router_is_answered() -> None:
     assert row("Logical_Router_Port", "lrp-web-leg")["options"] == {"gateway_mtu": "1442"}
-    assert row("Logical_Router_Port", "lrp-outer-leg")["options"] == {}
+    assert row("Logical_Router_Port", "lrp-outer-leg")["options"] == {"gateway_mtu": "1442"}
+    equal = {key: msgspec.structs.replace(leg, mtu=1442) for key, leg in NETWORK.router_ports.items()}
+    legs = desired(replace(NETWORK, router_ports=equal))["Logical_Router_Port"]
+    assert [leg["options"] for leg in legs.values()] == [{}, {}]
 
 
 def test_router_advertisements_tell_mode_mtu_and_one_server() -> None:

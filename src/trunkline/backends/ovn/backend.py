@@ -210,7 +210,7 @@ class OvnBackend:
             self._news.set()
 
     def _south_changed(self, table: str, uuid: str, old: Row | None, new: Row | None) -> None:
-        if table == "Chassis_Private":
+        if table in ("Chassis", "Chassis_Private"):
             self._note_lag()
         if observed.matters(table, old, new):
             self._news.set()

@@ -47,9 +47,10 @@ def behind(northbound: Database, southbound: Database) -> set[str]:
     """Who has not reached the newest configuration: hosts by name, and northd."""
     row: Row = next(iter(northbound["NB_Global"].values()), {"nb_cfg": 0, "sb_cfg": 0})
     late = {NORTHD} if row["sb_cfg"] != row["nb_cfg"] else set()
+    hosts = {chassis["name"] for chassis in southbound["Chassis"].values()}
     # A host follows what northd has passed on, so northd's lag is not its own.
     for host in southbound["Chassis_Private"].values():
-        if host["nb_cfg"] != row["sb_cfg"]:
+        if host["name"] in hosts and host["nb_cfg"] != row["sb_cfg"]:
             late.add(host["name"])
     return late
 

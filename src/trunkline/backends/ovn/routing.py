@@ -27,12 +27,12 @@ def rows(network: LogicalNetwork) -> Tables:
         tables[table][key] = row
         members[router, column].add(Ref(table, key))
 
-    largest = _largest_packets(network)
+    mtus = _mtus(network)
     for port in network.router_ports.values():
         if port.router in network.routers and port.switch in network.switches:
             gateways = _gateways(port)
             tables["Gateway_Chassis"] |= gateways
-            row = _port(port, frozenset(gateways), largest[port.router])
+            row = _port(port, frozenset(gateways), mtus[port.router])
             add(port.router, "ports", "Logical_Router_Port", row["name"], row)
     for route in network.routes.values():
         if route.router in network.routers:
@@ -53,23 +53,32 @@ def rows(network: LogicalNetwork) -> Tables:
     return {"Logical_Router": routers, **tables}
 
 
-def _largest_packets(network: LogicalNetwork) -> dict[str, int]:
-    """By router, the largest packet that can come in by any of its ports."""
-    largest: dict[str, int] = {}
+def _mtus(network: LogicalNetwork) -> dict[str, set[int]]:
+    """By router, the largest packets of its ports."""
+    mtus: defaultdict[str, set[int]] = defaultdict(set)
     for port in network.router_ports.values():
-        largest[port.router] = max(largest.get(port.router, 0), port.mtu)
-    return largest
+        mtus[port.router].add(port.mtu)
+    return mtus
 
 
-def _port(port: RouterPort, gateways: frozenset[str], largest: int) -> Row:
+def _gateway_mtu(port: RouterPort, mtus: set[int]) -> dict[str, str]:
+    """Makes the router answer what does not fit (RFC 1191, RFC 8201), in or out by this port.
+
+    A gateway answers what does not fit behind it, before it translates addresses: an answer from
+    further in would quote the inner address, and the sender would not know it.
+    """
+    limit = min(mtus) if port.gateway_hosts else port.mtu
+    return {"gateway_mtu": str(limit)} if limit < max(mtus) else {}
+
+
+def _port(port: RouterPort, gateways: frozenset[str], mtus: set[int]) -> Row:
     name = names.router_port(port.key)
     return {
         "name": name,
         "mac": port.mac,
         "networks": frozenset(port.networks),
         "enabled": None if port.enabled else False,
-        # Where something larger can come in, what does not fit is answered (RFC 1191, RFC 8201).
-        "options": {"gateway_mtu": str(port.mtu)} if port.mtu < largest else {},
+        "options": _gateway_mtu(port, mtus),
         "gateway_chassis": frozenset(Ref("Gateway_Chassis", key) for key in gateways),
         "ipv6_ra_configs": _advertisement(port.advertisement) if port.advertisement else {},
         "external_ids": ids(name),
