@@ -1,0 +1,39 @@
+# Everything a newcomer types. `make up` starts a cloud, `make test` proves the project.
+
+STATE ?= $(or $(TRUNKLINE_STATE),$(HOME)/.local/state/trunkline)
+HOSTS ?= 3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: up down test lint bench conformance packages
+
+up: packages $(VENV)/installed
+	$(BIN)/trunkline --state $(STATE) up --hosts $(HOSTS) --prove
+
+down: $(VENV)/installed
+	$(BIN)/trunkline --state $(STATE) down $(if $(WIPE),--wipe)
+
+test: packages $(VENV)/installed-test lint
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: packages $(VENV)/installed-test
+	$(BIN)/python -m bench $(BENCH)
+
+conformance: packages $(VENV)/installed-test
+	$(BIN)/python conformance/run.py --state $(STATE)
+
+packages:
+	@scripts/install-packages
+
+$(VENV)/installed: pyproject.toml scripts/install-python
+	scripts/install-python $(VENV)
+	touch $@
+
+$(VENV)/installed-test: pyproject.toml scripts/install-python
+	scripts/install-python $(VENV) test
+	touch $@ $(VENV)/installed
