@@ -68,7 +68,9 @@ class FakeControl:
                     raise AssertionError(f"no such report within {timeout} s; the newest: {newest}")
 
     def close(self) -> None:
-        """Stops serving."""
+        """Stops serving; may be called again."""
+        if self._loop.is_closed():
+            return
         self._loop.call_soon_threadsafe(lambda: self._task and self._task.cancel())
         self._thread.join()
 

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -44,4 +45,7 @@ async def _run(config: AgentConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    logging.shutdown()
+    # Threads may wait for the network still; nothing of theirs is worth waiting for.
+    os._exit(status)

@@ -45,6 +45,7 @@ class Link:
         self._http = http.client.HTTPSConnection(
             parts.hostname or "", parts.port, timeout=timeout, context=context
         )
+        self._closed = False
 
     def ask(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -57,11 +58,13 @@ class Link:
         """
         kept = self._http.sock is not None
         try:
+            if self._closed:
+                raise OSError("closed")
             self._http.request(method, path, body, headers or {})
             answer = self._http.getresponse()
         except (OSError, http.client.HTTPException) as error:
             self._http.close()
-            if kept and not isinstance(error, TimeoutError):
+            if kept and not self._closed and not isinstance(error, TimeoutError):
                 return self.ask(method, path, body, headers)
             raise Unavailable(f"control plane at {self._http.host}:{self._http.port}: {error}") from None
         if answer.status < 400:
@@ -70,6 +73,7 @@ class Link:
 
     def close(self) -> None:
         """Closes it; a request that another thread waits for ends."""
+        self._closed = True
         if (sock := self._http.sock) is not None:
             try:
                 sock.shutdown(socket.SHUT_RDWR)

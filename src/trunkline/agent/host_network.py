@@ -37,10 +37,10 @@ class HostNetwork:
                 the way.
         """
         db = self._db
+        uuid, root = openvswitch.root(db)
         operations: list[Operation] = []
         for bridge in self._bridges():
             operations += openvswitch.bridge_operations(db, bridge, _OWNER)
-        uuid, root = openvswitch.root(db)
         operations += openvswitch.map_operations(
             db, "Open_vSwitch", uuid, "external_ids", root, self._external_ids()
         )

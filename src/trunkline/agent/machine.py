@@ -236,7 +236,7 @@ class Machine:
         if self._monitor is None:
             self._monitor = await Monitor.connect(self._files.monitor, self._event)
         self._run_state = (await self._monitor.execute("query-status"))["status"]
-        listed = await self._monitor.execute("qom-list", path="/machine/peripheral")
+        listed = await self._monitor.execute("qom-list", {"path": "/machine/peripheral"})
         self._devices = frozenset(
             i["name"] for i in listed if i["name"][:1] == "n" and i["type"].startswith("child<virtio-net")
         )
@@ -326,6 +326,7 @@ class Machine:
         await self._rebooted(server)
 
     async def _rebooted(self, server: ServerSlice) -> None:
+        self._state = "starting"
         self._reached.hard_reboot_serial = server.hard_reboot_serial
         self._reached.soft_reboot_serial = server.soft_reboot_serial
         self._reached.halted = False
@@ -435,7 +436,7 @@ class Machine:
         for device in tuple(self._released):
             self._unplugging.pop(device, None)
             with contextlib.suppress(CommandRefused):
-                await monitor.execute("netdev_del", id=device)
+                await monitor.execute("netdev_del", {"id": device})
             self._released.discard(device)
         wanted = {qemu.device(port.id): port for port in self._ports}
         for device, port in wanted.items():
@@ -450,7 +451,7 @@ class Machine:
             if now >= last + _UNPLUG_AGAIN:
                 self._unplugging[device] = (first, now)
                 with contextlib.suppress(CommandRefused):
-                    await monitor.execute("device_del", id=device)
+                    await monitor.execute("device_del", {"id": device})
             if now > first + _UNPLUG_TOLD:
                 self._fail("the guest does not let go of a network interface that was detached")
         return _UNPLUG_AGAIN if leaving else None
@@ -458,12 +459,13 @@ class Machine:
     async def _attach(self, monitor: Monitor, port: PortSlice) -> None:
         backend = qemu.netdev(port, self._host.datapath)
         try:
-            await monitor.execute("netdev_add", **backend)
+            await monitor.execute("netdev_add", backend)
         except CommandRefused:
-            # One of an earlier attachment was left: it is of the same port, but its tap may be a new one.
-            await monitor.execute("netdev_del", id=backend["id"])
-            await monitor.execute("netdev_add", **backend)
-        await monitor.execute("device_add", **qemu.frontend(port))
+            # One of an earlier attachment may be left: of the same port, but its tap may be a new one.
+            with contextlib.suppress(CommandRefused):
+                await monitor.execute("netdev_del", {"id": backend["id"]})
+            await monitor.execute("netdev_add", backend)
+        await monitor.execute("device_add", qemu.frontend(port))
         self._devices |= {qemu.device(port.id)}
 
     async def _kill(self) -> None:

@@ -63,8 +63,10 @@ def root(db: Database) -> tuple[str, Row]:
     """The one row of the table Open_vSwitch, with its UUID.
 
     Raises:
-        Unavailable: the database was never initialised (`ovs-vsctl init`).
+        Unavailable: the database is not connected, or was never initialised (`ovs-vsctl init`).
     """
+    if not db.connected:
+        raise Unavailable(f"The Open_vSwitch database does not answer: {db.trouble}.")
     for uuid, row in db.tables["Open_vSwitch"].items():
         return uuid, row
     raise Unavailable("The Open_vSwitch database is empty: start Open vSwitch, or run `ovs-vsctl init`.")

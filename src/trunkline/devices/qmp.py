@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,31 +42,34 @@ class Monitor:
         Raises:
             Unavailable: it did not within `timeout` seconds.
         """
-        trouble: Exception | None = None
+        trouble: object = "there is no such socket"
         try:
             async with asyncio.timeout(timeout):
                 while True:
-                    client = QMPClient(socket.stem)
-                    try:
-                        await client.connect(str(socket))
-                        return cls(client, on_event)
-                    except ConnectError as error:
-                        trouble = error.exc
-                    await asyncio.sleep(0.02)
+                    # Asked first, for the library logs every try that fails.
+                    if os.path.exists(socket):  # noqa: ASYNC240
+                        client = QMPClient(socket.stem)
+                        try:
+                            await client.connect(str(socket))
+                            return cls(client, on_event)
+                        except ConnectError as error:
+                            trouble = error.exc
+                    await asyncio.sleep(0.01)
         except TimeoutError:
             raise Unavailable(f"QEMU does not answer on {socket.name}: {trouble}") from None
 
-    async def execute(self, command: str, timeout: float = 10.0, /, **arguments: Any) -> Any:
-        """Runs a command; the underscores of argument names become hyphens.
+    async def execute(
+        self, command: str, arguments: dict[str, Any] | None = None, timeout: float = 10.0
+    ) -> Any:
+        """Runs a command, and returns what QEMU answers.
 
         Raises:
             CommandRefused: QEMU said no.
             Unavailable: the connection was lost, or there is no answer within `timeout` seconds.
         """
-        given = {key.replace("_", "-"): value for key, value in arguments.items()}
         try:
             async with asyncio.timeout(timeout):
-                return await self._client.execute(command, given)
+                return await self._client.execute(command, arguments or {})
         except ExecuteError as error:
             raise CommandRefused(command, error.error_class, str(error)) from None
         except TimeoutError:
