@@ -1,0 +1,71 @@
+"""The wiring page: which services there are, and what each kind of resource does beside the common stages.
+
+    identity ──┐
+    network  ──┤ STAGES, by kind ─▶ Engine ─▶ each service's endpoints ─▶ one ASGI application
+    compute  ──┤                      ▲
+    image    ──┘               Rules (access), Sessions (who asks)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from trunkline import __version__
+from trunkline.api import compute, identity, image, network, openapi
+from trunkline.api.engine import Engine, Stages
+from trunkline.api.http import Endpoint, Reply, Request, Service
+from trunkline.api.image.behaviour import Files
+from trunkline.api.policy import Rules
+from trunkline.store import Store
+
+STAGES: Mapping[str, Stages[Any]] = {
+    **identity.STAGES,
+    **network.STAGES,
+    **compute.STAGES,
+    **image.STAGES,
+}
+
+
+@dataclass(frozen=True)
+class Api:
+    """All of it, put together."""
+
+    engine: Engine
+    identity: identity.Identity
+    services: Sequence[Service]
+
+
+def build(
+    store: Store,
+    images: Files,
+    *,
+    keys: Path,
+    rules: Path | None = None,
+    options: identity.IdentityOptions | None = None,
+) -> Api:
+    """Puts the services together.
+
+    Args:
+        images: where image files are kept.
+        keys: the folder of the token keys.
+        rules: the operator's access rules, which go before the defaults.
+        options: costs and limits of log-ins.
+    """
+    engine = Engine(store, Rules.load(override=rules), STAGES, limit=network.quota_limit)
+    who = identity.Identity(engine, keys, options)
+    services = [who.service, network.service(engine), compute.service(engine), image.service(engine, images)]
+    return Api(engine, who, [with_document(s) for s in services])
+
+
+def with_document(service: Service) -> Service:
+    """The service, with its OpenAPI document at ``/openapi.json``."""
+    content = openapi.document(service, __version__)
+
+    async def document(request: Request) -> Reply:
+        return Reply(content)
+
+    endpoint = Endpoint("GET", "/openapi.json", document, token=False, summary="This document")
+    return replace(service, endpoints=[*service.endpoints, endpoint])
