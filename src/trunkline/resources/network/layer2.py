@@ -49,8 +49,8 @@ class Network(Standard, kw_only=True):
     )
     #: The ids of its subnets.
     subnets: Annotated[list[str], computed(filter=False)] = []
-    #: The largest IP packet, bytes.
-    mtu: Annotated[Annotated[int, Meta(ge=68, le=65535)], settable(alias="net-mtu-writable")] = 0
+    #: The largest IP packet, bytes; 0 asks for the largest that fits.
+    mtu: Annotated[Annotated[int, Meta(ge=0, le=65535)], settable(alias="net-mtu-writable")] = 0
     #: The default of `port_security_enabled` of its ports.
     port_security_enabled: Annotated[bool, settable(alias="port-security")] = True
     #: geneve or vxlan on the overlay, flat or vlan on a physical network.

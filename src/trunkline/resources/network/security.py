@@ -11,7 +11,7 @@ from trunkline.resources.schema import Check, computed, fixed, resource, settabl
 from trunkline.resources.standard import Standard
 from trunkline.resources.types import Name
 
-_Number = Annotated[int, Meta(ge=-1, le=65535)]
+_Number = Annotated[int, Meta(ge=0, le=65535)]
 
 
 @resource(kind="security_group", plural="security_groups", service="network", quota=10)

@@ -1,0 +1,107 @@
+"""What the behaviours of all network resources share: who sees what, what rules see, small helpers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, or_, select
+
+from trunkline.api.context import CLOUD, Context
+from trunkline.api.engine import Call
+from trunkline.errors import BadField
+from trunkline.resources.network import Network, Port, SecurityGroup, SecurityGroupRule, Subnet
+from trunkline.resources.schema import Resource
+from trunkline.resources.standard import Standard
+from trunkline.store import Reader, table_of
+
+
+def by_cloud(call: Call) -> Call:
+    """The same transaction, for what the cloud does by itself: sees all, may all."""
+    return Call(call.engine, CLOUD, call.tx)
+
+
+def owned(obj: Standard) -> None:
+    """Refuses a resource without a project.
+
+    Raises:
+        BadField: the token is of no project, and the request names none.
+    """
+    if not obj.project_id:
+        raise BadField("project_id", "it is required with a token that is not of a project.")
+
+
+def tenants(reader: Reader, context: Context, objects: Sequence[Standard]) -> list[Mapping[str, Any]]:
+    """The older name of the project's id, for every object."""
+    return [{"tenant_id": obj.project_id} for obj in objects]
+
+
+# Who sees what.
+
+
+def _mine(context: Context, cls: type[Resource]) -> ColumnElement[bool]:
+    clause: ColumnElement[bool] = table_of(cls).c.project_id == context.project_id
+    return clause
+
+
+def _my_networks(context: Context) -> Select[Any]:
+    networks = table_of(Network)
+    return select(networks.c.id).where(networks.c.project_id == context.project_id)
+
+
+def network_visible(context: Context) -> list[ColumnElement[bool]]:
+    """One's own networks, the shared and the external ones."""
+    if context.is_admin:
+        return []
+    networks = table_of(Network)
+    return [or_(_mine(context, Network), networks.c.shared.is_(True), networks.c.external.is_(True))]
+
+
+def subnet_visible(context: Context) -> list[ColumnElement[bool]]:
+    """One's own subnets, and those of all networks that one sees."""
+    if context.is_admin:
+        return []
+    networks, subnets = table_of(Network), table_of(Subnet)
+    seen = select(networks.c.id).where(*network_visible(context))
+    return [or_(_mine(context, Subnet), subnets.c.network_id.in_(seen))]
+
+
+def port_visible(context: Context) -> list[ColumnElement[bool]]:
+    """One's own ports, and all on one's own networks."""
+    if context.is_admin:
+        return []
+    return [or_(_mine(context, Port), table_of(Port).c.network_id.in_(_my_networks(context)))]
+
+
+def rule_visible(context: Context) -> list[ColumnElement[bool]]:
+    """One's own rules, and those of one's own security groups."""
+    if context.is_admin:
+        return []
+    groups, rules = table_of(SecurityGroup), table_of(SecurityGroupRule)
+    mine = select(groups.c.id).where(groups.c.project_id == context.project_id)
+    return [or_(_mine(context, SecurityGroupRule), rules.c.security_group_id.in_(mine))]
+
+
+# What the access rules see beside the fields.
+
+
+def on_network(reader: Reader, obj: Subnet | Port) -> Mapping[str, Any]:
+    """Of the network that a subnet or a port is on."""
+    return network_target(reader.get(Network, obj.network_id))
+
+
+def network_target(network: Network | None) -> Mapping[str, Any]:
+    """What rules on subnets and ports see of their network."""
+    if network is None:
+        return {}
+    return {
+        "network:project_id": network.project_id,
+        "network:tenant_id": network.project_id,
+        "network:shared": network.shared,
+    }
+
+
+def in_group(reader: Reader, obj: SecurityGroupRule) -> Mapping[str, Any]:
+    """Of the security group that a rule is of."""
+    group = reader.get(SecurityGroup, obj.security_group_id)
+    return {} if group is None else {"security_group:project_id": group.project_id}

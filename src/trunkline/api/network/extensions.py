@@ -1,0 +1,80 @@
+"""What is offered beside the core of the API, by the names that clients look for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: alias -> (name, description, the day it was defined upstream)
+_EXTENSIONS: dict[str, tuple[str, str, str]] = {
+    "allowed-address-pairs": ("Allowed Address Pairs", "Addresses that a port may send from", "2012-07-23"),
+    "availability_zone": ("Availability Zone", "The zones of the region", "2015-01-01"),
+    "binding": ("Port Binding", "The host that a port is plugged in on", "2014-02-03"),
+    "empty-string-filtering": (
+        "Empty String Filtering",
+        "Lists can be filtered by empty values",
+        "2018-04-09",
+    ),
+    "external-net": ("Neutron external network", "Networks that routers have gateways on", "2013-01-14"),
+    "ext-gw-mode": ("Neutron L3 Configurable external gateway mode", "SNAT on and off", "2013-03-28"),
+    "extra_dhcp_opt": ("Neutron Extra DHCP options", "DHCP options of single ports", "2013-03-17"),
+    "extraroute": ("Neutron Extra Route", "Static routes of routers", "2013-02-01"),
+    "extraroute-atomic": ("Atomically add/remove extra routes", "Routes one by one", "2019-07-10"),
+    "filter-validation": ("Filter parameters validation", "Unknown filters are refused", "2018-03-21"),
+    "fip-port-details": ("Floating IP Port Details", "What a floating IP stands for", "2018-04-09"),
+    "floatingip-pools": ("Floatingip pools", "What floating IPs are taken from", "2018-03-21"),
+    "ip-substring-filtering": ("IP address substring filtering", "Ports by part of an address", "2017-11-28"),
+    "net-mtu": ("Network MTU", "The largest packet of a network", "2015-03-25"),
+    "net-mtu-writable": ("Network MTU (writable)", "The largest packet of a network, set", "2017-07-12"),
+    "pagination": ("Pagination support", "Lists come in pages", "2016-06-12"),
+    "port-mac-address-regenerate": ("Neutron Port MAC address regenerate", "A new MAC address", "2018-05-03"),
+    "port-security": ("Port Security", "Anti-spoofing, on and off", "2012-07-23"),
+    "project-id": ("project_id field enabled", "Projects by their present name", "2016-09-09"),
+    "provider": ("Provider Network", "Networks on physical networks", "2012-09-07"),
+    "quota-check-limit": ("Quota engine limit check", "Limits below use are refused", "2021-05-27"),
+    "quota-check-limit-default": ("Quota engine limit check by default", "... unless forced", "2021-08-23"),
+    "quota_details": ("Quota details management support", "Use beside limit", "2017-02-10"),
+    "quotas": ("Quota management support", "Limits of projects", "2012-07-29"),
+    "revision-if-match": (
+        "If-Match constraints based on revision_number",
+        "Optimistic locking",
+        "2016-12-11",
+    ),
+    "router": ("Neutron L3 Router", "Routers and floating IPs", "2012-07-20"),
+    "security-group": ("security-group", "What ports may send and receive", "2012-10-05"),
+    "security-groups-normalized-cidr": (
+        "Normalized CIDR field for security group rules",
+        "The normal form of a rule's prefix",
+        "2019-11-05",
+    ),
+    "sorting": ("Sorting support", "Lists come in order", "2016-06-12"),
+    "standard-attr-description": ("standard-attr-description", "Descriptions", "2016-02-10"),
+    "standard-attr-revisions": ("Resource revision numbers", "Counters of changes", "2016-04-11"),
+    "standard-attr-tag": ("Tag support for resources with standard attribute", "Tags", "2017-01-01"),
+    "standard-attr-timestamp": ("Resource timestamps", "Times of creation and change", "2016-09-12"),
+    "stateful-security-group": ("Stateful security group", "Replies pass, or need a rule", "2019-11-26"),
+    "subnet-external-network": ("Subnet of an external network", "Everybody sees them", "2023-03-28"),
+    "tag": ("Tag support", "Tags of networks", "2016-01-01"),
+    "tag-ext": ("Tag support for resources", "Tags of all resources", "2017-01-01"),
+    "tag-ports-during-bulk-creation": ("Tag Ports During Bulk Creation", "Tags on creation", "2019-12-29"),
+    "vlan-transparent": ("Vlantransparent", "Frames that guests tag pass", "2015-03-23"),
+}
+
+
+def entry(alias: str) -> dict[str, Any] | None:
+    """One extension, as it stands in the list."""
+    found = _EXTENSIONS.get(alias)
+    if found is None:
+        return None
+    name, description, updated = found
+    return {
+        "alias": alias,
+        "name": name,
+        "description": description,
+        "updated": f"{updated}T00:00:00-00:00",
+        "links": [],
+    }
+
+
+def entries() -> list[dict[str, Any]]:
+    """All of them."""
+    return [found for alias in _EXTENSIONS if (found := entry(alias)) is not None]

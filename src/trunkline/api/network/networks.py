@@ -1,0 +1,233 @@
+"""Networks: which kind, which number, how large a packet; who may have what on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from trunkline.api.engine import Call
+from trunkline.api.network import common
+from trunkline.errors import BadRequest, Conflict, Exhausted, InUse
+from trunkline.plan import numbers
+from trunkline.resources.network import (
+    FLOATING_IP,
+    METADATA,
+    ROUTER_GATEWAY,
+    FloatingIP,
+    Network,
+    Port,
+    Subnet,
+)
+from trunkline.resources.region import Host
+from trunkline.store import table_of
+
+OVERLAYS = ("geneve", "vxlan")
+#: What an encapsulation adds to an inner IP packet over IPv4, bytes: the inner Ethernet header 14,
+#: IP 20, UDP 8, VXLAN 8 (RFC 7348), or Geneve 8 with OVN's option of 8 (RFC 8926).
+OVERHEAD = {"geneve": 58, "vxlan": 50}
+#: The least that a family needs: RFC 791 and RFC 8200, section 5.
+LEAST_MTU = {4: 68, 6: 1280}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Facts of the region that no resource holds."""
+
+    #: The IP packet that every physical network, the underlay included, is sure to carry, bytes.
+    #: An underlay that carries more than this leaves room that tenants are not promised.
+    physical_mtu: int = 1500
+
+    def largest(self, network_type: str | None) -> int:
+        """The largest IP packet on a network of a type: 1442 for geneve over 1500."""
+        return self.physical_mtu - OVERHEAD.get(network_type or "", 0)
+
+
+class Networks:
+    """The stages of networks."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def create(self, call: Call, network: Network, given: frozenset[str]) -> Network:
+        """Chooses the network's number and packet size."""
+        common.owned(network)
+        network = replace(network, network_type=network.network_type or "geneve")
+        if network.network_type in OVERLAYS:
+            network = _overlay(call, network)
+        else:
+            network = _physical(call, network)
+        return replace(network, mtu=self._mtu(network))
+
+    def update(self, call: Call, old: Network, new: Network, given: frozenset[str]) -> Network:
+        """Refuses what those on the network could not go on with."""
+        new = replace(new, mtu=self._mtu(new))
+        if new.mtu != old.mtu:
+            check_mtu(new, call.tx.find(Subnet, network_id=new.id))
+        if old.shared and not new.shared:
+            _refuse_unshare(call, old)
+        if old.external and not new.external:
+            _refuse_internal(call, old)
+        return new
+
+    def delete(self, call: Call, network: Network) -> None:
+        """Takes subnets and unused floating IPs along; refuses while any other port is left."""
+        ports = call.tx.find(Port, network_id=network.id)
+        unused = {f.floating_port_id: f for f in call.tx.find(FloatingIP, floating_network_id=network.id)}
+        unused = {port_id: f for port_id, f in unused.items() if f.port_id is None}
+        users = [port.id for port in ports if port.device_owner != METADATA and port.id not in unused]
+        if users:
+            raise InUse(
+                f"Unable to complete operation on network {network.id}. There are one or more ports still in "
+                f"use on the network, id for these ports: {', '.join(users[:10])}.",
+                type="NetworkInUse",
+            )
+        for floating in unused.values():
+            call.drop(floating)
+        for port in ports:
+            call.drop(port)
+        for subnet in call.tx.find(Subnet, network_id=network.id):
+            call.drop(subnet)
+
+    def _mtu(self, network: Network) -> int:
+        largest = self.settings.largest(network.network_type)
+        if network.mtu > largest:
+            raise BadRequest(
+                f"Invalid input for mtu: Requested MTU is too big, maximum is {largest}.",
+                type="InvalidInput",
+                field="mtu",
+            )
+        return network.mtu or largest
+
+
+def check_mtu(network: Network, subnets: Sequence[Subnet]) -> None:
+    """Refuses a packet size that a family on the network cannot do with.
+
+    Raises:
+        Conflict: NetworkMTUSubnetConflict.
+    """
+    for subnet in subnets:
+        least = LEAST_MTU[subnet.ip_version]
+        if network.mtu < least:
+            raise Conflict(
+                f"The MTU {network.mtu} of network {network.id} is less than the {least} bytes that "
+                f"IPv{subnet.ip_version} needs.",
+                type="NetworkMTUSubnetConflict",
+                field="mtu",
+            )
+
+
+def _overlay(call: Call, network: Network) -> Network:
+    for name in ("physical_network", "segmentation_id"):
+        if getattr(network, name) is not None:
+            raise BadRequest(
+                f"Invalid input for provider:{name}: it is for networks of type flat and vlan; the cloud "
+                "numbers its overlay networks itself. Remove it.",
+                type="InvalidInput",
+                field=f"provider:{name}",
+            )
+    number = numbers.free(
+        [numbers.VNI], lambda at_least, limit: call.tx.claimed("vni", at_least=at_least, limit=limit), 6
+    )
+    if number is None:
+        raise Exhausted("Unable to create the network. No overlay number is left.", type="NoNetworkAvailable")
+    call.tx.claim("vni", numbers.vni_text(number), network.id)
+    return replace(network, segmentation_id=number)
+
+
+def _physical(call: Call, network: Network) -> Network:
+    physical = network.physical_network
+    if physical is None:
+        raise BadRequest(
+            "Invalid input for provider:physical_network: it is required for a network of type "
+            f"{network.network_type}.",
+            type="InvalidInput",
+            field="provider:physical_network",
+        )
+    _check_known(call, physical)
+    if network.network_type == "flat":
+        if network.segmentation_id is not None:
+            raise BadRequest(
+                "Invalid input for provider:segmentation_id: a flat network has none. Remove it.",
+                type="InvalidInput",
+                field="provider:segmentation_id",
+            )
+        if not call.tx.claim("flat", physical, network.id):
+            raise Conflict(
+                f"Unable to create the flat network. Physical network {physical} is in use.",
+                type="FlatNetworkInUse",
+            )
+        return network
+    return _vlan(call, network, physical)
+
+
+def _vlan(call: Call, network: Network, physical: str) -> Network:
+    scope, number = f"vlan:{physical}", network.segmentation_id
+    if number is None:
+        number = numbers.free(
+            [numbers.VLAN], lambda at_least, limit: call.tx.claimed(scope, at_least=at_least, limit=limit), 3
+        )
+        if number is None:
+            raise Exhausted(
+                f"Unable to create the network. No VLAN is left on physical network {physical}.",
+                type="NoNetworkAvailable",
+            )
+    first, last = numbers.VLAN
+    if not first <= number <= last:
+        raise BadRequest(
+            f"Invalid input for provider:segmentation_id: a VLAN id is from {first} to {last}.",
+            type="InvalidInput",
+            field="provider:segmentation_id",
+        )
+    if not call.tx.claim(scope, numbers.vlan_text(number), network.id):
+        raise Conflict(
+            f"Unable to create the network. The VLAN {number} on physical network {physical} is in use.",
+            type="VlanIdInUse",
+        )
+    return replace(network, segmentation_id=number)
+
+
+def _check_known(call: Call, physical: str) -> None:
+    """Refuses a physical network that no host has, as soon as any host has told what it has."""
+    known = {name for host in call.tx.find(Host) for name in host.physical_networks}
+    if known and physical not in known:
+        raise BadRequest(
+            f"Invalid input for provider:physical_network: no host has '{physical}'. "
+            f"There are: {', '.join(sorted(known))}.",
+            type="InvalidInput",
+            field="provider:physical_network",
+        )
+
+
+def _refuse_unshare(call: Call, network: Network) -> None:
+    ports = table_of(Port)
+    others = call.tx.select(
+        Port,
+        ports.c.network_id == network.id,
+        ports.c.project_id.not_in([network.project_id, ""]),
+        ports.c.device_owner.not_in([ROUTER_GATEWAY, FLOATING_IP]),
+        limit=1,
+    )
+    if others:
+        raise Conflict(
+            f"Unable to reconfigure sharing settings for network {network.id}. Multiple projects are "
+            "using it.",
+            type="InvalidSharedSetting",
+        )
+
+
+def _refuse_internal(call: Call, network: Network) -> None:
+    ports = table_of(Port)
+    users = call.tx.select(
+        Port,
+        ports.c.network_id == network.id,
+        ports.c.device_owner.in_([ROUTER_GATEWAY, FLOATING_IP]),
+        limit=1,
+    )
+    if users:
+        raise InUse(
+            f"External network {network.id} cannot be updated to be made non-external, since it has existing "
+            "gateway ports.",
+            type="ExternalNetworkInUse",
+        )

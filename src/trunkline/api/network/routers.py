@@ -1,0 +1,236 @@
+"""Routers: their gateway to an external network, and their routes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from trunkline.api.engine import Call
+from trunkline.api.network import addressing, common, floatingips
+from trunkline.errors import BadRequest, InUse
+from trunkline.plan import gateways, ipam
+from trunkline.resources.network import (
+    ROUTER_GATEWAY,
+    ROUTER_INTERFACE,
+    Gateway,
+    HostRoute,
+    Network,
+    Port,
+    Router,
+    Subnet,
+)
+from trunkline.resources.region import Host
+
+
+def create(call: Call, router: Router, given: frozenset[str]) -> Router:
+    """Gives the router its gateway, if it names one."""
+    common.owned(router)
+    if router.external_gateway_info is None:
+        return router
+    return _connected(call, router, router.external_gateway_info, "create")
+
+
+def update(call: Call, old: Router, new: Router, given: frozenset[str]) -> Router:
+    """Moves the gateway; checks the routes."""
+    if "external_gateway_info" in given and new.external_gateway_info != old.external_gateway_info:
+        new = _with_gateway(call, old, new)
+    if new.routes != old.routes:
+        check_routes(call, new, new.routes)
+    return new
+
+
+def delete(call: Call, router: Router) -> None:
+    """Refuses while a network is attached."""
+    if interfaces(call, router.id):
+        raise InUse(f"Router {router.id} still has ports.", type="RouterInUse")
+    _disconnect(call, router)
+
+
+def interfaces(call: Call, router_id: str) -> list[Port]:
+    """The router's legs on tenants' networks."""
+    return call.tx.find(Port, device_id=router_id, device_owner=ROUTER_INTERFACE)
+
+
+def subnets_behind(call: Call, ports: Sequence[Port]) -> list[Subnet]:
+    """The subnets that legs are on."""
+    found = (call.tx.get(Subnet, f.subnet_id or "") for port in ports for f in port.fixed_ips)
+    return [subnet for subnet in found if subnet is not None]
+
+
+def check_routes(call: Call, router: Router, routes: Sequence[HostRoute]) -> None:
+    """That every next hop can be reached, and is not the router itself.
+
+    Raises:
+        BadRequest: InvalidRoutes.
+    """
+    legs = interfaces(call, router.id)
+    outside = call.tx.get(Port, router.gateway_port_id) if router.gateway_port_id else None
+    if outside is not None:
+        legs.append(outside)
+    own = {f.ip_address for leg in legs for f in leg.fixed_ips}
+    ranges = [subnet.cidr for subnet in subnets_behind(call, legs)]
+    for route in routes:
+        if not any(ipam.contains(cidr, route.nexthop) for cidr in ranges):
+            raise _invalid_routes(routes, "the nexthop is not connected with router")
+        if route.nexthop in own:
+            raise _invalid_routes(routes, "the nexthop is used by router")
+
+
+def gateway_hosts(call: Call, router_id: str, network: Network) -> list[str]:
+    """The hosts that may carry a router's gateway on a network, the most wanted first."""
+    return gateways.order(router_id, [host.id for host in call.tx.find(Host) if carries(host, network)])
+
+
+def carries(host: Host, network: Network) -> bool:
+    """Whether a host can carry a gateway on the network."""
+    return network.physical_network is None or network.physical_network in host.physical_networks
+
+
+def reschedule(call: Call) -> int:
+    """Chooses the hosts of all gateways anew, after hosts came or went. Returns how many routers changed.
+
+    Called by the cloud itself, in a transaction of its own.
+    """
+    changed = 0
+    networks: dict[str, Network | None] = {}
+    for router in call.tx.select(Router):
+        info = router.external_gateway_info
+        if info is None or info.network_id is None:
+            continue
+        if info.network_id not in networks:
+            networks[info.network_id] = call.tx.get(Network, info.network_id)
+        network = networks[info.network_id]
+        if network is None:
+            continue
+        hosts = gateway_hosts(call, router.id, network)
+        if hosts != router.gateway_hosts:
+            call.tx.replace(replace(router, gateway_hosts=hosts))
+            changed += 1
+    return changed
+
+
+def _with_gateway(call: Call, old: Router, new: Router) -> Router:
+    info, before = new.external_gateway_info, old.external_gateway_info
+    if info is None:
+        _disconnect(call, old)
+        new = replace(new, gateway_port_id="", gateway_hosts=[])
+        check_routes(call, new, new.routes)
+        return new
+    if before is not None and info.network_id == before.network_id:
+        return _changed_gateway(call, old, new, info, before)
+    _disconnect(call, old)
+    return _connected(call, new, info, "update")
+
+
+def _changed_gateway(call: Call, old: Router, new: Router, info: Gateway, before: Gateway) -> Router:
+    """Other addresses on the same external network, or SNAT switched."""
+    _require(call, old, info, "update")
+    addresses = list(before.external_fixed_ips or ())
+    if info.external_fixed_ips is not None and info.external_fixed_ips != addresses:
+        network = call.get(Network, info.network_id or "")
+        port = call.tx.get(Port, old.gateway_port_id)
+        assert port is not None
+        addresses = addressing.assign(
+            call,
+            network,
+            port.id,
+            port.mac_address,
+            ROUTER_GATEWAY,
+            info.external_fixed_ips,
+            held=port.fixed_ips,
+        )
+        call.save(replace(port, fixed_ips=addresses))
+    # What a request leaves out goes back to its default, as everywhere in this object.
+    snat = True if info.enable_snat is None else info.enable_snat
+    filled = Gateway(network_id=info.network_id, enable_snat=snat, external_fixed_ips=addresses)
+    return replace(new, external_gateway_info=filled)
+
+
+def _connected(call: Call, router: Router, info: Gateway, verb: str) -> Router:
+    """The router with a gateway port on the external network."""
+    network = call.get(Network, info.network_id or "")
+    if not network.external:
+        raise BadRequest(
+            f"Bad router request: Network {network.id} is not an external network.",
+            type="BadRequest",
+            field="external_gateway_info",
+        )
+    _require(call, router, info, verb)
+    _refuse_overlap(call, router, network)
+    id = str(uuid.uuid4())
+    mac = addressing.claim_mac(call, network.id, id, "")
+    addresses = addressing.assign(call, network, id, mac, ROUTER_GATEWAY, info.external_fixed_ips)
+    if not addresses:
+        raise BadRequest(
+            f"Bad router request: No IPs available for external network {network.id}: it has no subnet.",
+            type="BadRequest",
+            field="external_gateway_info",
+        )
+    port = call.add(
+        Port(
+            id=id,
+            project_id="",
+            network_id=network.id,
+            mac_address=mac,
+            fixed_ips=addresses,
+            device_owner=ROUTER_GATEWAY,
+            device_id=router.id,
+            port_security_enabled=False,
+        )
+    )
+    snat = True if info.enable_snat is None else info.enable_snat
+    return replace(
+        router,
+        external_gateway_info=Gateway(network_id=network.id, enable_snat=snat, external_fixed_ips=addresses),
+        gateway_port_id=port.id,
+        gateway_hosts=gateway_hosts(call, router.id, network),
+    )
+
+
+def _disconnect(call: Call, router: Router) -> None:
+    if not router.gateway_port_id:
+        return
+    users = floatingips.through(call, router.id)
+    if users:
+        info = router.external_gateway_info
+        raise InUse(
+            f"Gateway cannot be updated for router {router.id}, since a gateway to external network "
+            f"{info.network_id if info else ''} is required by one or more floating IPs, as {users[0].id}.",
+            type="RouterExternalGatewayInUseByFloatingIp",
+        )
+    port = call.tx.get(Port, router.gateway_port_id)
+    if port is not None:
+        call.drop(port)
+
+
+def _require(call: Call, router: Router, info: Gateway, verb: str) -> None:
+    target: dict[str, Any] = {}
+    for name in ("enable_snat", "external_fixed_ips"):
+        if getattr(info, name) is not None:
+            target = target or call.engine.target(call.tx, router)
+            call.require(f"{verb}_router:external_gateway_info:{name}", target)
+
+
+def _refuse_overlap(call: Call, router: Router, network: Network) -> None:
+    inside = subnets_behind(call, interfaces(call, router.id))
+    for outer in addressing.subnets_of(call, network.id):
+        for subnet in inside:
+            if ipam.overlap(subnet.cidr, outer.cidr):
+                raise overlapping(outer, subnet)
+
+
+def overlapping(one: Subnet, other: Subnet) -> BadRequest:
+    """The error that two subnets of one router have addresses in common."""
+    return BadRequest(
+        f"Bad router request: Cidr {one.cidr} of subnet {one.id} overlaps with cidr {other.cidr} of subnet "
+        f"{other.id}.",
+        type="BadRequest",
+    )
+
+
+def _invalid_routes(routes: Sequence[HostRoute], reason: str) -> BadRequest:
+    shown = [{"destination": r.destination, "nexthop": r.nexthop} for r in routes[:5]]
+    return BadRequest(f"Invalid format for routes: {shown}, {reason}.", type="InvalidRoutes", field="routes")

@@ -1,0 +1,95 @@
+"""The wiring page of the Network API: what each kind does beside the common stages.
+
+Network ── VNI or VLAN, MTU            Router ───── gateway port, gateway hosts, routes
+Subnet ─── pools, modes ─▶ metadata    FloatingIP ─ address port, reachability
+Port ───── MAC, addresses, groups      SecurityGroup, -Rule ─ defaults, meaning, duplicates
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trunkline.api.engine import Stages
+from trunkline.api.network import (
+    common,
+    filters,
+    floatingips,
+    ports,
+    routers,
+    security_groups,
+    subnets,
+)
+from trunkline.api.network.networks import Networks, Settings
+from trunkline.resources.network import FloatingIP, Network, Router, SecurityGroup, SecurityGroupRule
+
+
+def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
+    """The stages of all kinds of the Network API, by kind."""
+    networks = Networks(settings)
+    return {
+        "network": Stages(
+            create=networks.create,
+            update=networks.update,
+            delete=networks.delete,
+            visible=common.network_visible,
+            view=common.tenants,
+            filters=filters.standard(Network),
+            lax=True,
+        ),
+        "subnet": Stages(
+            create=subnets.create,
+            created=subnets.created,
+            update=subnets.update,
+            delete=subnets.delete,
+            visible=common.subnet_visible,
+            view=common.tenants,
+            target=common.on_network,
+            filters=filters.subnet_filters(),
+            lax=True,
+        ),
+        "port": Stages(
+            create=ports.create,
+            update=ports.update,
+            delete=ports.delete,
+            visible=common.port_visible,
+            view=common.tenants,
+            target=common.on_network,
+            filters=filters.port_filters(),
+            lax=True,
+        ),
+        "router": Stages(
+            create=routers.create,
+            update=routers.update,
+            delete=routers.delete,
+            view=common.tenants,
+            filters=filters.standard(Router),
+            lax=True,
+        ),
+        "floatingip": Stages(
+            create=floatingips.create,
+            update=floatingips.update,
+            delete=floatingips.delete,
+            view=floatingips.view,
+            filters=filters.standard(FloatingIP),
+            lax=True,
+        ),
+        "security_group": Stages(
+            create=security_groups.create,
+            created=security_groups.created,
+            update=security_groups.update,
+            delete=security_groups.delete,
+            view=security_groups.view,
+            filters=filters.standard(SecurityGroup),
+            lax=True,
+        ),
+        "security_group_rule": Stages(
+            create=security_groups.create_rule,
+            delete=security_groups.delete_rule,
+            visible=common.rule_visible,
+            view=common.tenants,
+            target=common.in_group,
+            filters=filters.standard(SecurityGroupRule),
+            lax=True,
+        ),
+    }
