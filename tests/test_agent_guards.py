@@ -1,0 +1,194 @@
+"""What a workload may not claim never leaves its host, whatever the network behind lets pass.
+
+Behind the guard stands a bridge that passes everything: what arrives, the guard let through.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from agent_lab import AgentLab, Raw, changed, port, wait
+from frames import (
+    advertisement,
+    ethernet,
+    icmp6,
+    ipv4,
+    ipv6,
+    option,
+    solicitation,
+    udp,
+)
+
+from trunkline.agent.guards import GuardedPort, flows, link_local
+from trunkline.compiler.slices import Guard
+
+SENDER, RECEIVER = port(1, attach="namespace"), port(2, attach="namespace")
+MAC, OTHER = SENDER.mac, "02:00:00:00:00:99"
+V4, V6 = "10.0.0.1", "fd00::1"
+LL = link_local(MAC)
+ALL = "ff02::1"
+EVERYONE, GROUP = "ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01"
+
+
+def v6(source: str, body: bytes, *, mac: str = MAC, protocol: int = 58, hops: int = 255) -> bytes:
+    return ethernet(GROUP, mac, 0x86DD, ipv6(source, ALL, protocol, body, hops=hops))
+
+
+RA = icmp6(134, b"\x40\0\x07\x08" + bytes(8), LL, ALL)
+ECHO = icmp6(128, b"\0\1\0\1hello", V6, ALL)
+DHCP = udp((67, 68), b"\x02\x01\x06\x00" + bytes(240), V4, "255.255.255.255")
+
+DROPPED = {
+    "router advertisement": v6(LL, RA),
+    "router advertisement behind a hop-by-hop header": v6(LL, b"\x3a\0\1\4\0\0\0\0" + RA, protocol=0),
+    "router advertisement behind destination options": v6(LL, b"\x3a\0\1\4\0\0\0\0" + RA, protocol=60),
+    "router advertisement in a first fragment": v6(LL, b"\x3a\0\0\1\0\0\0\7" + RA, protocol=44),
+    "router advertisement in a later fragment": v6(LL, b"\x3a\0\0\x08\0\0\0\7" + RA, protocol=44),
+    "router advertisement in a VLAN": ethernet(GROUP, MAC, 0x86DD, ipv6(LL, ALL, 58, RA), (0x8100, 7)),
+    "router advertisement in two VLANs": ethernet(
+        GROUP, MAC, 0x86DD, ipv6(LL, ALL, 58, RA), (0x88A8, 7), (0x8100, 8)
+    ),
+    "router advertisement in VLAN 0": ethernet(GROUP, MAC, 0x86DD, ipv6(LL, ALL, 58, RA), (0x8100, 0)),
+    "redirect": v6(LL, icmp6(137, bytes(36), LL, ALL)),
+    "DHCP server": ethernet(EVERYONE, MAC, 0x0800, ipv4(V4, "255.255.255.255", 17, DHCP)),
+    "DHCP server from another port": ethernet(
+        EVERYONE,
+        MAC,
+        0x0800,
+        ipv4(V4, "255.255.255.255", 17, udp((6767, 68), b"x" * 240, V4, "255.255.255.255")),
+    ),
+    "DHCPv6 server": v6(LL, udp((547, 546), b"\2\0\0\1", LL, ALL), protocol=17),
+    "solicitation with a forged source": v6(LL, solicitation("fd00::2", LL, ALL, option(1, OTHER))),
+    "solicitation for a stranger's address being claimed": v6("::", solicitation("fd00::2", "::", ALL)),
+    "advertisement of a stranger's address": v6(V6, advertisement("fd00::2", V6, ALL, option(2, MAC))),
+    "advertisement of the router": v6(V6, advertisement("fe80::1", V6, ALL)),
+    "advertisement with a forged target": v6(V6, advertisement(V6, V6, ALL, option(2, OTHER))),
+    "advertisement behind destination options": v6(
+        V6, b"\x3a\0\1\4\0\0\0\0" + advertisement("fd00::2", V6, ALL), protocol=60
+    ),
+    "forged MAC": v6(V6, ECHO, mac=OTHER),
+}
+PASSED = {
+    "echo": v6(V6, ECHO),
+    "large echo in fragments": v6(V6, b"\x3a\0\0\1\0\0\0\7" + ECHO, protocol=44, hops=64),
+    "router solicitation": v6(LL, icmp6(133, bytes(4) + option(1, MAC), LL, ALL)),
+    "solicitation": v6(LL, solicitation("fd00::2", LL, ALL, option(1, MAC))),
+    "solicitation without an option": v6(V6, solicitation("fd00::2", V6, ALL)),
+    "solicitation for the own address": v6("::", solicitation(V6, "::", ALL)),
+    "solicitation for the own link-local address": v6("::", solicitation(LL, "::", ALL)),
+    "advertisement of the own address": v6(V6, advertisement(V6, V6, ALL, option(2, MAC))),
+    "advertisement of the own link-local address": v6(LL, advertisement(LL, LL, ALL)),
+    "advertisement of an allowed prefix": v6(V6, advertisement("fd00:9::7", V6, ALL, option(2, MAC))),
+    "DHCP client": ethernet(
+        EVERYONE,
+        MAC,
+        0x0800,
+        ipv4("0.0.0.0", "255.255.255.255", 17, udp((68, 67), b"x" * 240, "0.0.0.0", "255.255.255.255")),
+    ),
+    "DHCPv6 client": v6(LL, udp((546, 547), b"\1\0\0\1", LL, ALL), protocol=17),
+}
+
+
+class Wire:
+    """The two ends of a host with nothing but guards between them."""
+
+    def __init__(self, lab: AgentLab) -> None:
+        self.lab = lab
+        guard = Guard(macs=(MAC,), prefixes=(V4, V6, "fd00:9::/64"))
+        self.guarded = changed(SENDER, guard=guard)
+        lab.start_all()
+        lab.put(ports=(self.guarded, RECEIVER))
+        lab.applied()
+        self.pass_everything()
+        self.sender = Raw(f"{lab.prefix}p-{SENDER.id[:8]}")
+        self.receiver = Raw(f"{lab.prefix}p-{RECEIVER.id[:8]}")
+
+    def pass_everything(self) -> None:
+        management = f"unix:{self.lab.run}/br-int.mgmt"
+        subprocess.run(["ovs-ofctl", "--timeout=5", "add-flow", management, "actions=NORMAL"], check=True)
+
+    def arrives(self, frame: bytes) -> bool:
+        """Whether a frame gets through. One that does is sent behind it, so no time is waited in vain."""
+        marker = b"this one passes "
+        self.sender.send(frame)
+        self.sender.send(ethernet(EVERYONE, MAC, 0x88B5, marker))
+        seen = False
+        # The kernel hands the outer tag of a frame beside it (PACKET_AUXDATA), not in it.
+        forms = (frame, frame[:12] + frame[16:])
+        while not (got := self.receiver.socket.recv(65536))[14:].startswith(marker):
+            seen = seen or any(got[: len(form)] == form for form in forms)
+        return seen
+
+
+@pytest.fixture(scope="module")
+def wire() -> Iterator[Wire]:
+    lab = AgentLab()
+    try:
+        wire = Wire(lab)
+        wire.receiver.socket.settimeout(5)
+        wait(lambda: wire.arrives(ethernet(EVERYONE, MAC, 0x88B5, b"anything")))
+        yield wire
+        wire.sender.close()
+        wire.receiver.close()
+    finally:
+        lab.close()
+
+
+@pytest.mark.machine
+@pytest.mark.parametrize("what", DROPPED)
+def test_it_is_dropped(wire: Wire, what: str) -> None:
+    assert not wire.arrives(DROPPED[what])
+
+
+@pytest.mark.machine
+@pytest.mark.parametrize("what", PASSED)
+def test_it_passes(wire: Wire, what: str) -> None:
+    assert wire.arrives(PASSED[what])
+
+
+@pytest.mark.machine
+def test_without_port_security_everything_passes_until_it_is_back(wire: Wire) -> None:
+    try:
+        wire.lab.put(ports=(changed(SENDER, guard=None), RECEIVER))
+        wire.lab.applied()
+        stopped = [what for what, frame in DROPPED.items() if not wire.arrives(frame)]
+        assert stopped == []
+    finally:
+        wire.lab.put(ports=(wire.guarded, RECEIVER))
+        wire.lab.applied()
+    assert not wire.arrives(DROPPED["router advertisement"])
+
+
+@pytest.mark.machine
+def test_on_a_transparent_network_tags_pass_but_not_forged_macs(wire: Wire) -> None:
+    guard = changed(wire.guarded.guard, vlan_transparent=True)
+    tagged = ethernet(GROUP, MAC, 0x86DD, ipv6(V6, ALL, 58, ECHO), (0x8100, 0))
+    forged = ethernet(GROUP, OTHER, 0x86DD, ipv6(V6, ALL, 58, ECHO), (0x8100, 0))
+    try:
+        wire.lab.put(ports=(changed(SENDER, guard=guard), RECEIVER))
+        wire.lab.applied()
+        assert (wire.arrives(tagged), wire.arrives(forged)) == (True, False)
+    finally:
+        wire.lab.put(ports=(wire.guarded, RECEIVER))
+        wire.lab.applied()
+
+
+@pytest.mark.machine
+def test_with_the_switch_restarted_the_guard_is_back_before_anything_passes(wire: Wire) -> None:
+    wire.lab.kill("ovs-vswitchd")
+    wire.lab.start_vswitchd()
+    wait(lambda: wire.lab.vsctl("get", "Bridge", "br-int", "_uuid") and (wire.pass_everything() or True))
+    wire.receiver.socket.settimeout(0.2)
+    wait(lambda: wire.arrives(PASSED["echo"]), 10)
+    wire.receiver.socket.settimeout(5)
+    assert not wire.arrives(DROPPED["router advertisement"])
+
+
+def test_the_flows_of_a_port_grow_with_its_addresses_and_not_with_their_product() -> None:
+    macs = tuple(f"02:00:00:00:01:{n:02x}" for n in range(10))
+    prefixes = tuple(f"fd00::{n:x}" for n in range(10))
+    one = len(flows([]))
+    many = len(flows([GuardedPort(1, 2, Guard(macs=macs, prefixes=prefixes))]))
+    assert many - one <= 5 * (len(macs) + len(prefixes)) + 20
