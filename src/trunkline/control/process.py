@@ -38,14 +38,12 @@ from trunkline.control.directory import RegionDirectory
 from trunkline.control.loop import Loop
 from trunkline.devices import files, namespace
 from trunkline.devices.image_files import ImageFiles
+from trunkline.devices.lab import topology
 from trunkline.devices.pki import Authority
 from trunkline.devices.state import Cloud, StateFolder
 from trunkline.store import Store
 
 log = logging.getLogger(__name__)
-
-#: Where the host channel listens, on the underlay.
-CHANNEL_ADDRESS, CHANNEL_PORT = "10.99.0.10", 8443
 
 
 class ControlProcess:
@@ -81,7 +79,7 @@ class ControlProcess:
         folder, cloud = self._folder, self._cloud
         authority = Authority.open(folder.pki)
         images = ImageFiles(folder.root / "images")
-        api = wiring.build(store, images, keys=folder.root / "keys", region=cloud.region, url=cloud.api_url)
+        api = wiring.build(store, images, keys=folder.root / "keys" / "tokens")
         await seed.run(store, api, folder, cloud)
         self._steps["store"] = "done"
 
@@ -104,10 +102,10 @@ class ControlProcess:
             observed,
         )
         channel_socket = namespace.open_socket_in(
-            f"{cloud.prefix}c", CHANNEL_ADDRESS, CHANNEL_PORT, free_bind=True
+            f"{cloud.prefix}c", topology.CONTROL_ADDRESS, topology.CHANNEL_PORT, free_bind=True
         )
-        issued = authority.issue("control", addresses=[CHANNEL_ADDRESS])
-        app = application(api.services, api.authenticate, self._routes(store))
+        issued = authority.issue("control", addresses=[topology.CONTROL_ADDRESS])
+        app = application(api.services, api.identity.authenticate, self._routes(store))
         self._tasks = [
             asyncio.create_task(_serve(app, self._api_socket)),
             asyncio.create_task(self._loop.run()),
@@ -116,7 +114,7 @@ class ControlProcess:
                     channel.channel_app(self._directory),
                     channel_socket,
                     issued,
-                    folder.pki / "ca.pem",
+                    folder.pki / "ca.crt",
                 )
             ),
             asyncio.create_task(observe.watch_hosts(store, self._directory)),

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import yaml
@@ -20,16 +22,19 @@ from trunkline.api import compute, identity
 from trunkline.api.context import CLOUD, Context
 from trunkline.api.engine import Call
 from trunkline.api.image.behaviour import register_image
+from trunkline.api.network.security_groups import default_of
 from trunkline.api.wiring import Api
 from trunkline.devices import files
 from trunkline.devices.image_files import ImageFiles
 from trunkline.devices.state import Cloud, LabHost, StateFolder
+from trunkline.devices.tiny import build, default_cache
 from trunkline.resources.identity import Project
-from trunkline.resources.image import Image
-from trunkline.resources.network import Network, SecurityGroup, SecurityGroupRule, Subnet
+from trunkline.resources.network import Network, SecurityGroupRule, Subnet
 from trunkline.resources.region import JoinToken
+from trunkline.resources.schema import Resource, spec_of
 from trunkline.store import Store, Tx
 
+R = TypeVar("R", bound=Resource)
 Progress = Callable[[str], None]
 
 _SCOPE = "seed"
@@ -53,17 +58,30 @@ class Passwords(msgspec.Struct, kw_only=True):
 async def run(store: Store, api: Api, folder: StateFolder, cloud: Cloud) -> None:
     """Seeds what is missing, and writes clouds.yaml."""
     passwords = _passwords(folder.root / "keys" / "passwords.json")
-    seeded = await identity.seed(
-        store, api.passwords, url=cloud.api_url, region=cloud.region, users=msgspec.structs.asdict(passwords)
+    hashes = await asyncio.gather(
+        *(asyncio.to_thread(api.identity.passwords.hash_now, p) for p in (passwords.admin, passwords.demo))
     )
+    options = identity.SeedOptions(
+        base_url=cloud.api_url,
+        region=cloud.region,
+        admin_password_hash=hashes[0],
+        demo_password_hash=hashes[1],
+    )
+    seeded = await store.write(lambda tx: identity.seed(tx, options))
     await store.write(compute.seed)
     await store.write(lambda tx: _tokens(tx, cloud.hosts))
-    await _once(api, "public", _public)
-    await _once(api, "demo-rules", lambda call: _demo_rules(call, seeded.demo_project_id))
+    admin = _of(seeded.admin_project_id)
+    await _once(api, "public", admin, _public)
+    await _once(api, "demo-rules", _of(seeded.demo_project_id), _demo_rules)
     _write_clouds(folder, cloud, passwords)
 
 
-async def _once(api: Api, name: str, make: Callable[[Call], None]) -> None:
+def _of(project_id: str) -> Context:
+    """The cloud, acting in a project."""
+    return replace(CLOUD, project_id=project_id)
+
+
+async def _once(api: Api, name: str, context: Context, make: Callable[[Call], None]) -> None:
     """Makes something in one transaction with the memory that it was made."""
 
     def run(call: Call) -> None:
@@ -71,56 +89,31 @@ async def _once(api: Api, name: str, make: Callable[[Call], None]) -> None:
             make(call)
             call.tx.claim(_SCOPE, name, _OWNER)
 
-    await api.engine.write(CLOUD, run)
+    await api.engine.write(context, run)
 
 
 def _public(call: Call) -> None:
-    admin = call.tx.first(Project, name="admin")
-    assert admin is not None
-    network = call.create(
-        Network,
-        {
-            "name": "public",
-            "project_id": admin.id,
-            "external": True,
-            "network_type": "flat",
-            "physical_network": "physnet1",
-        },
-    )
+    """The external network, on the lab's physical network."""
+    flat = {"provider:network_type": "flat", "provider:physical_network": "physnet1"}
+    network = _create(call, Network, {"name": "public", "router:external": True, **flat})
     for values in PUBLIC:
-        parsed = {
-            "name": f"public{values['ip_version']}",
-            "project_id": admin.id,
-            "network_id": network.id,
-            **_parsed(Subnet, {"network_id": network.id, **values}),
-        }
-        call.create(Subnet, parsed)
+        name = f"public{values['ip_version']}"
+        _create(call, Subnet, {"name": name, "network_id": network.id, **values})
 
 
-def _parsed(cls: type[Subnet], values: dict[str, Any]) -> dict[str, Any]:
-    from trunkline.resources.schema import spec_of
-
-    return spec_of(cls).parse_create(values)
-
-
-def _demo_rules(call: Call, project_id: str) -> None:
+def _demo_rules(call: Call) -> None:
     """Lets ping and SSH into the demo project's default group: a first server is to be reached."""
-    inside = Call(call.engine, _as_project(project_id), call.tx)
-    group = default_group(inside, project_id)
-    for values in (
-        {"protocol": "icmp", "ethertype": "IPv4"},
-        {"protocol": "ipv6-icmp", "ethertype": "IPv6"},
-        {"protocol": "tcp", "port_range_min": 22, "port_range_max": 22, "ethertype": "IPv4"},
-        {"protocol": "tcp", "port_range_min": 22, "port_range_max": 22, "ethertype": "IPv6"},
-    ):
-        inside.create(
-            SecurityGroupRule,
-            {"security_group_id": group.id, "direction": "ingress", "project_id": project_id, **values},
-        )
+    group = default_of(call, call.context.project_id)
+    for ethertype, icmp in (("IPv4", "icmp"), ("IPv6", "ipv6-icmp")):
+        rule = {"security_group_id": group, "direction": "ingress", "ethertype": ethertype}
+        _create(call, SecurityGroupRule, {**rule, "protocol": icmp})
+        ssh = {"protocol": "tcp", "port_range_min": 22, "port_range_max": 22}
+        _create(call, SecurityGroupRule, {**rule, **ssh})
 
 
-def _as_project(project_id: str) -> Context:
-    return msgspec.convert({}, Context) if not project_id else _cloud_in(project_id)
+def _create(call: Call, cls: type[R], body: dict[str, Any]) -> R:
+    """Creates as a request with this body would."""
+    return call.create(cls, spec_of(cls).parse_create(body))
 
 
 def _tokens(tx: Tx, hosts: tuple[LabHost, ...]) -> None:
@@ -145,6 +138,34 @@ def _passwords(file: Path) -> Passwords:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         files.replace(file, msgspec.json.encode(made), 0o600)
         return made
+
+
+async def tiny_image(
+    store: Store, api: Api, images: ImageFiles, folder: StateFolder, progress: Progress
+) -> None:
+    """Builds the image `tiny` if it is not there, and registers it."""
+    with store.read() as reader:
+        if reader.claim_owner(_SCOPE, "tiny") is not None:
+            return
+        admin = reader.first(Project, name="admin")
+    assert admin is not None
+    id = str(uuid.uuid4())
+    made = await asyncio.to_thread(build, images.path(id), default_cache(), progress)
+    facts = await asyncio.to_thread(images.describe, images.path(id), made.disk_format)
+
+    def register(tx: Tx) -> None:
+        register_image(
+            tx,
+            id,
+            "tiny",
+            facts,
+            disk_format=made.disk_format,
+            project_id=admin.id,
+            min_ram=made.min_ram_mib,
+        )
+        tx.claim(_SCOPE, "tiny", _OWNER)
+
+    await store.write(register)
 
 
 def _write_clouds(folder: StateFolder, cloud: Cloud, passwords: Passwords) -> None:

@@ -94,8 +94,8 @@ def _host(host: Host, sources: Sources) -> dict[str, Any]:
         problems.append(
             {
                 "what": "its agent is silent",
-                "cause": "no report has come for some seconds: the agent does not run, or cannot reach control",
-                "remedy": f"`trunkline logs {host.id}-agent`; in the lab the keeper starts it again by itself.",
+                "cause": "no report for some seconds: the agent does not run, or cannot reach control",
+                "remedy": f"The keeper starts it again; if this stays: `trunkline logs {host.id}-agent`",
             }
         )
     if host.id not in sources.observation.hosts:
@@ -112,7 +112,7 @@ def _host(host: Host, sources: Sources) -> dict[str, Any]:
             {
                 "what": f"{d.name} is not well",
                 "cause": d.detail or "it does not run",
-                "remedy": f"It is started again by itself; if this stays: `trunkline logs {host.id}-{d.name}`",
+                "remedy": f"It is started again; if this stays: `trunkline logs {host.id}-{d.name}`",
             }
             for d in report.daemons
             if not d.well
