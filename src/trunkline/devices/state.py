@@ -141,7 +141,8 @@ class StateFolder:
     def _check_empty(self) -> None:
         if self.root.exists() and not self.root.is_dir():
             raise Conflict(f"{self.root} is not a folder. Name another with --state.")
-        if self.root.is_dir() and (found := sorted(os.listdir(self.root))):
+        # A draft of cloud.json is all that a command leaves that was killed at the very start.
+        if self.root.is_dir() and (found := sorted(set(os.listdir(self.root)) - {".cloud.json.new"})):
             shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
             raise Conflict(
                 f"{self.root} holds {shown} but no cloud.json, so it is not (or no longer) the state of a "

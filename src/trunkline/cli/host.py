@@ -1,0 +1,107 @@
+"""``trunkline host``: real machines (or anything with an Open vSwitch of its own) as hosts of a cloud."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from trunkline.cli.options import state_option
+from trunkline.errors import BadField
+
+
+@click.group("host")
+@state_option
+def command() -> None:
+    """Real machines as hosts of a cloud."""
+
+
+@command.command("join")
+@click.option("--control", required=True, metavar="URL", help="The host channel: https://ADDRESS:8443.")
+@click.option("--token", required=True, help="A join token, as SECRET.FINGERPRINT.")
+@click.option("--name", required=True, help="The host's name in the region.")
+@click.option("--underlay-address", required=True, metavar="ADDRESS", help="Its own, for the tunnels.")
+@click.option(
+    "--physical-network",
+    "physical",
+    multiple=True,
+    metavar="NAME=BRIDGE",
+    help="A physical network that an Open vSwitch bridge of this machine leads to. May be repeated.",
+)
+@click.option(
+    "--ovsdb",
+    default="unix:/var/run/openvswitch/db.sock",
+    show_default=True,
+    metavar="unix:PATH",
+    help="This machine's Open_vSwitch database.",
+)
+@click.option("--datapath", type=click.Choice(["system", "netdev"]), help="Default: by what the kernel has.")
+@click.option("--encapsulation", type=click.Choice(["geneve", "vxlan"]), default="geneve", show_default=True)
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    default=Path("/var/lib/trunkline"),
+    show_default=True,
+    help="Where the agent keeps everything of its own.",
+)
+@click.option("--run/--no-run", default=True, help="Start the agent too, detached. On by default.")
+def join(
+    control: str,
+    token: str,
+    name: str,
+    underlay_address: str,
+    physical: tuple[str, ...],
+    ovsdb: str,
+    datapath: Literal["system", "netdev"] | None,
+    encapsulation: str,
+    directory: Path,
+    run: bool,
+) -> None:
+    """Make this machine a host of a cloud, with its own Open vSwitch and ovn-controller.
+
+    Gets a certificate for the token, and starts the agent. Once joined, the agent alone is started anew,
+    as after a reboot: `python -m trunkline.agent --config DIRECTORY/agent.json`.
+    """
+    import asyncio
+
+    from trunkline.agent import join as agent
+    from trunkline.devices import machine, process
+    from trunkline.devices.process import Command
+    from trunkline.devices.units import python_environment, python_unit_argv
+
+    networks = {}
+    for pair in physical:
+        network, equals, bridge = pair.partition("=")
+        if not (network and equals and bridge):
+            raise BadField("--physical-network", f"'{pair}' is not of the form NAME=BRIDGE.")
+        networks[network] = bridge
+    directory = directory.absolute()
+    chosen = datapath or ("system" if machine.has_openvswitch_module() else "netdev")
+    config = agent.prepare(
+        directory=directory,
+        control=control,
+        token=token,
+        name=name,
+        underlay_address=underlay_address,
+        ovsdb=ovsdb,
+        datapath=chosen,
+        encapsulation=encapsulation,
+        physical_networks=networks,
+    )
+    if agent.is_joined(config):
+        click.echo(f"{name} has joined before; its certificate in {directory} is kept.")
+    else:
+        asyncio.run(agent.join(config))
+        click.echo(f"{name} has joined the region at {control}.")
+    start = python_unit_argv("trunkline.agent", "--config", str(directory / "agent.json"))
+    if not run:
+        click.echo(f"Start its agent: {' '.join(start)}")
+        return
+    pidfile = directory / "agent.pid"
+    if (running := process.find(pidfile)) is not None:
+        running.terminate(10.0)
+    started = process.spawn(
+        Command("agent", start, directory / "agent.log", env=python_environment()), pidfile
+    )
+    click.echo(f"Its agent runs (pid {started.pid}); its log is {directory / 'agent.log'}.")
