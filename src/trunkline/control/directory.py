@@ -18,6 +18,9 @@ from trunkline.store import Store, Tx
 
 #: A host that has not reported for so many seconds is taken for gone.
 SILENCE = 5.0
+#: A report that says nothing new is passed on all the same after so many seconds: what it is compared
+#: with may have changed.
+REPEAT = 3.0
 
 
 class RegionDirectory:
@@ -42,6 +45,8 @@ class RegionDirectory:
         #: Host name to the newest report, and to when it came (monotonic seconds).
         self.reports: dict[str, HostReport] = {}
         self.heard: dict[str, float] = {}
+        #: Host name to when its report was last passed on.
+        self._told: dict[str, float] = {}
 
     @property
     def authority(self) -> Authority:
@@ -124,10 +129,13 @@ class RegionDirectory:
 
     async def report(self, host: str, report: HostReport) -> None:
         """Takes what a host sees."""
-        self.heard[host] = time.monotonic()
+        now = time.monotonic()
+        self.heard[host] = now
         old = self.reports.get(host)
         self.reports[host] = report
-        if old is None or msgspec.structs.replace(old, applied_revision=report.applied_revision) != report:
+        news = old is None or msgspec.structs.replace(old, applied_revision=report.applied_revision) != report
+        if news or now - self._told.get(host, 0.0) > REPEAT:
+            self._told[host] = now
             await self._observe(host, report)
 
     def image_path(self, id: str) -> Path | None:

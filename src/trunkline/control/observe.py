@@ -11,6 +11,9 @@ import time
 import msgspec
 
 from trunkline.api.compute.observation import ServerObservation, observe
+from trunkline.api.context import CLOUD
+from trunkline.api.engine import Call, Engine
+from trunkline.api.network import reschedule
 from trunkline.backends.contract import Observation
 from trunkline.compiler.slices import HostReport
 from trunkline.compiler.snapshot import Snapshot
@@ -24,8 +27,11 @@ from trunkline.store import Store, Tx
 WATCH = 1.0
 
 
-async def host_report(store: Store, name: str, report: HostReport) -> None:
-    """Writes what a host's agent reported: the facts of the host, and its servers."""
+async def host_report(engine: Engine, name: str, report: HostReport) -> None:
+    """Writes what a host's agent reported: the facts of the host, and its servers.
+
+    Where a host comes with other physical networks, gateways are given their hosts anew.
+    """
     facts = {
         "alive": True,
         "vcpus": report.vcpus,
@@ -39,16 +45,18 @@ async def host_report(store: Store, name: str, report: HostReport) -> None:
     }
     servers = [msgspec.convert(msgspec.to_builtins(s), ServerObservation) for s in report.servers]
 
-    def write(tx: Tx) -> None:
-        host = tx.get(Host, name)
+    def write(call: Call) -> None:
+        host = call.tx.get(Host, name)
         if host is None:
             return
         new = msgspec.structs.replace(host, **facts)
         if new != host:
-            tx.observe(msgspec.structs.replace(new, seen_at=time.time()))
-        observe(tx, name, servers)
+            call.tx.observe(msgspec.structs.replace(new, seen_at=time.time()))
+        if new.physical_networks != host.physical_networks:
+            reschedule(call)
+        observe(call.tx, name, servers)
 
-    await store.write(write)
+    await engine.write(CLOUD, write)
 
 
 async def watch_hosts(store: Store, directory: RegionDirectory) -> None:

@@ -84,7 +84,7 @@ class ControlProcess:
         self._steps["store"] = "done"
 
         async def host_reported(name: str, report: HostReport) -> None:
-            await observe.host_report(store, name, report)
+            await observe.host_report(api.engine, name, report)
 
         self._directory = RegionDirectory(store, authority, folder.root / "images", host_reported)
         backend = OvnBackend([f"unix:{folder.central / 'nb.sock'}"], [f"unix:{folder.central / 'sb.sock'}"])
