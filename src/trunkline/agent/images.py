@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from trunkline.agent.channel import Channel
+from trunkline.agent.channel import Channel, Refused
 from trunkline.compiler.slices import HostSlice, ImageSlice
 from trunkline.devices import disks
 from trunkline.errors import Unavailable
@@ -67,6 +67,8 @@ class Images:
                 part.unlink()
                 raise Unavailable(f"Image {image.id} came damaged (its SHA-512 differs); it is fetched anew.")
             await asyncio.to_thread(_settle, part, whole)
+        except Refused as error:
+            raise Unavailable(f"Image {image.id} is not given: {error.message}") from None
         except OSError as error:
             raise Unavailable(f"Image {image.id} cannot be kept: {error.strerror or error}.") from None
         return whole

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -33,8 +34,9 @@ from trunkline.agent.ports import tap
 from trunkline.compiler.slices import Condition, PortSlice, ServerReport, ServerSlice
 from trunkline.devices import configdrive, disks, links, process
 from trunkline.devices.qmp import CommandRefused, Monitor
-from trunkline.errors import Unavailable
+from trunkline.errors import Refusal, Unavailable
 
+log = logging.getLogger(__name__)
 State = Literal["absent", "fetching", "starting", "running", "stopped", "paused", "crashed", "failed"]
 #: How much of the console is kept, and when it is cut.
 _CONSOLE_KEPT, _CONSOLE_CUT = 256 * 1024, 1024 * 1024
@@ -165,9 +167,11 @@ class Machine:
                 pause = await self._step()
                 self._failures, self._problem = 0, None
                 self.settled = pause is None
-            except (Unavailable, CommandRefused, OSError) as error:
+            except Exception as error:
+                if not isinstance(error, (Refusal, CommandRefused, OSError)):
+                    log.exception("server %s", self._name)
                 self._failures += 1
-                pause = min(0.5 * 2**self._failures, _LONGEST_PAUSE)
+                pause = min(0.5 * 2 ** min(self._failures, 8), _LONGEST_PAUSE)
                 self._fail(str(error), lasting=not isinstance(error, NotYet))
             self._host.changed()
             with contextlib.suppress(TimeoutError):

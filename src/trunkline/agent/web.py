@@ -18,7 +18,7 @@ import httptools
 #: Given the source address and the path: the body, or None for "not found".
 Answer = Callable[[str, str], bytes | None]
 
-_SECONDS = 10.0
+_SECONDS = 5.0
 _LONGEST_REQUEST = 16 * 1024
 _CONNECTIONS = 32
 _REASONS = {

@@ -135,8 +135,9 @@ def port_operations(
         keep: names of ports of the owner that stay as they are.
     Raises:
         Conflict: somebody else has a port of a wanted name.
-        Unavailable: a wanted bridge is not there.
+        Unavailable: the database does not answer, or a wanted bridge is not there.
     """
+    root(db)
     operations: list[Operation] = []
     left = {w.name: w for w in wanted}
     kept = set(keep)
