@@ -65,13 +65,14 @@ class Every(Resource):
     wired: Annotated[str, computed(index=True)] = msgspec.field(name="toy:wired", default="")
 
 
-@toy("toy_order", unique=(("name",),))
+@toy("toy_order", unique=(("name",), ("token",)))
 class Order(Resource):
     """A kind with few fields, one of them hidden and one with a name that SQL reserves."""
 
     name: Annotated[str | None, settable()] = None
     group: Annotated[str, settable()] = ""
     status: Annotated[str, computed()] = "DOWN"
+    token: Annotated[str | None, hidden()] = None
 
 
 TOYS = specs_of(Every, Order)

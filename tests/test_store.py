@@ -14,10 +14,13 @@ from typing import Any
 import msgspec
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
 from store_toys import TOYS, Colour, Every, Order, Part
 
 from trunkline.errors import Conflict, NotFound, Unavailable
 from trunkline.store import Change, Store, Tx, table_of
+from trunkline.store.tables import Schema
 
 
 @pytest.fixture
@@ -109,8 +112,10 @@ def test_each_attribute_is_found_by_its_value(store: Store, name: str) -> None:
 
 
 def test_an_attribute_that_is_none_is_refused(store: Store) -> None:
-    with store.read() as r, pytest.raises(AttributeError, match="Order has no attribute colour"):
-        r.find(Order, colour="red")
+    with store.read() as r:
+        for ask in (r.find, r.first, r.count):
+            with pytest.raises(AttributeError, match="Order has no attribute colour"):
+                ask(Order, colour="red")
 
 
 def test_json_is_searched_as_text_with_case(store: Store) -> None:
@@ -151,6 +156,13 @@ def test_what_must_be_unique_is_refused_with_its_fields_named(store: Store) -> N
     with store.read() as r:
         assert r.count(Every) == 3
         assert r.count(Every, number=None) == 2
+
+
+def test_a_conflict_does_not_show_what_is_hidden(store: Store) -> None:
+    insert(store, Order(id="1", token="very secret"))
+    with pytest.raises(Conflict, match="A toy order with token exists already") as refusal:
+        insert(store, Order(id="2", token="very secret"))
+    assert "very secret" not in str(refusal.value)
 
 
 def test_nothing_is_replaced_or_deleted_that_is_not_there(store: Store) -> None:
@@ -356,6 +368,8 @@ def test_waiting_in_another_thread_ends_with_a_change_or_with_the_store(tmp_path
             second.result(10)
     with pytest.raises(Unavailable, match="closed"):
         store.write_sync(lambda tx: None)
+    with pytest.raises(Unavailable, match="closed"), store.read():
+        pass
 
 
 def test_a_claim_has_one_owner(store: Store) -> None:
@@ -397,3 +411,11 @@ def test_claims_are_released_by_owner_scope_and_value(store: Store) -> None:
     with store.read() as r:
         assert r.claims_of("x") == []
         assert r.claimed("t") == ["3"]
+
+
+def test_the_tables_are_postgresqls_too() -> None:
+    dialect = postgresql.dialect()
+    for table in Schema.of(TOYS).metadata.tables.values():
+        assert "NULL" in str(CreateTable(table).compile(dialect=dialect))
+        for statement in (sa.select(table), table.insert(), table.delete()):
+            statement.compile(dialect=dialect)

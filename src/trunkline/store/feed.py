@@ -47,7 +47,7 @@ class Feed:
                 if self._revision > after:
                     return self._revision
                 if self._closed:
-                    raise Unavailable("The store is closed. Try again when the control process is back.")
+                    raise Unavailable("The store is closed.")
                 self._waiting[event] = loop
             try:
                 await event.wait()

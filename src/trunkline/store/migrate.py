@@ -34,23 +34,31 @@ if TYPE_CHECKING:
 FORMAT = 1
 
 
-def migrate(connection: Connection, schema: Schema, path: Path) -> None:
+def refuse_foreign(there: set[str], path: Path) -> None:
+    """Refuses a file with another program's tables, by their names.
+
+    Raises:
+        CannotOpen: it is one.
+    """
+    if there and META.name not in there:
+        raise CannotOpen(
+            f"{path} is a database, but none of Trunkline. Move it away, or choose another state folder."
+        )
+
+
+def migrate(connection: Connection, schema: Schema, path: Path, *, fresh: bool) -> None:
     """Brings the database to the schema, within the caller's transaction.
 
     Args:
         path: the file, for messages.
+        fresh: whether there is no table yet.
     Raises:
-        CannotOpen: not without losing something, or the file is a newer version's, or another program's.
+        CannotOpen: not without losing something, or the file is a newer version's.
     """
     fingerprint = hashlib.sha256("\n".join(schema.lines()).encode()).hexdigest()
-    there = set(sa.inspect(connection).get_table_names())
-    if not there:
+    if fresh:
         schema.metadata.create_all(connection, checkfirst=False)
         connection.execute(META.insert(), [{"key": k, "value": "0"} for k in ("revision", "floor")])
-    elif META.name not in there:
-        raise CannotOpen(
-            f"{path} is a database, but none of Trunkline. Move it away, or choose another state folder."
-        )
     else:
         known = {row.key: row.value for row in connection.execute(sa.select(META))}
         _refuse_newer(path, int(known["format"]) > FORMAT, known["version"])

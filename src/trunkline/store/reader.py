@@ -97,10 +97,10 @@ class Reader:
 
     def count(self, cls: type[Resource], *where: sa.ColumnElement[bool], **equals: Any) -> int:
         """How many resources satisfy the clauses, and equal the values."""
-        table = model_of(cls).table
-        statement = sa.select(sa.func.count()).select_from(table).where(*where)
+        model = model_of(cls)
+        statement = sa.select(sa.func.count()).select_from(model.table).where(*where)
         for name, value in equals.items():
-            statement = statement.where(table.c[name] == value)
+            statement = statement.where(model.column(name) == value)
         return int(self._execute(statement).scalar_one())
 
     def rows(self, statement: sa.Select[Any]) -> Sequence[Row[Any]]:

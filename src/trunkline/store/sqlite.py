@@ -1,6 +1,7 @@
 """All that is particular to SQLite, and nothing else; the rest of the store is any database's.
 
-Another database needs the same names: `open_engines`, `prepare`, `is_storage_failure`, `violated`.
+Another database needs the same names: `prepare`, `open_engines`, `tables`,
+`is_storage_failure` and so on.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,9 @@ _STORAGE = frozenset(
         sqlite3.SQLITE_NOTADB,
     )
 )
+
+#: What opening a file raises, SQLAlchemy's errors and the module's own.
+ERRORS = (DBAPIError, sqlite3.Error)
 
 _HEADER = b"SQLite format 3\x00"
 _UNIQUE = re.compile(r"UNIQUE constraint failed: (?P<columns>.*)")
@@ -118,17 +123,10 @@ def _engine(path: Path, begin: str, *, pool_size: int, max_overflow: int) -> Eng
     return engine
 
 
-def tables(engine: Engine, path: Path) -> set[str]:
-    """The names of the tables in a file.
-
-    Raises:
-        CannotOpen: it is no database, or cannot be read.
-    """
-    try:
-        with engine.connect() as connection:
-            return set(sa.inspect(connection).get_table_names())
-    except DBAPIError as error:
-        raise explained(error, path) from error
+def tables(engine: Engine) -> set[str]:
+    """The names of the tables in a file."""
+    with engine.connect() as connection:
+        return set(sa.inspect(connection).get_table_names())
 
 
 def use_write_ahead_log(engine: Engine, path: Path) -> None:
@@ -137,26 +135,21 @@ def use_write_ahead_log(engine: Engine, path: Path) -> None:
     Raises:
         CannotOpen: the file system cannot do it.
     """
-    try:
-        connection = engine.raw_connection()
-        try:
-            mode = connection.cursor().execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        finally:
-            connection.close()
-    except sqlite3.DatabaseError as error:
-        raise CannotOpen(f"The store {path} cannot be opened: {error}.") from error
+    with closing(engine.raw_connection()) as connection:
+        mode = connection.cursor().execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
         raise CannotOpen(
             f"The file system of {path} has no shared memory, which the store needs. Use a local one."
         )
 
 
-def explained(error: DBAPIError, path: Path) -> CannotOpen:
+def explained(error: DBAPIError | sqlite3.Error, path: Path) -> CannotOpen:
     """The refusal that a database error at opening amounts to."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
     if _code(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return not_a_database(path)
     return CannotOpen(
-        f"The store {path} cannot be opened: {error.orig}. Check that the disk has room, that the file "
+        f"The store {path} cannot be opened: {cause}. Check that the disk has room, that the file "
         "is yours, and that no other program holds it."
     )
 
@@ -183,7 +176,8 @@ def violated(error: IntegrityError, table: sa.Table) -> list[str]:
     return [name.strip().removeprefix(f"{table.name}.") for name in found["columns"].split(",")]
 
 
-def _code(error: DBAPIError) -> int:
+def _code(error: DBAPIError | sqlite3.Error) -> int:
+    cause = error.orig if isinstance(error, DBAPIError) else error
     # The low byte is the primary result code.
-    extended: Any = getattr(error.orig, "sqlite_errorcode", 0)
+    extended: Any = getattr(cause, "sqlite_errorcode", 0)
     return int(extended) & 0xFF

@@ -12,17 +12,19 @@ from typing import TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from trunkline.errors import Unavailable
 from trunkline.resources.schema import Spec
 from trunkline.resources.schema import specs as declared
 from trunkline.store import sqlite
 from trunkline.store.feed import Feed
 from trunkline.store.lock import Lock
-from trunkline.store.migrate import migrate
+from trunkline.store.migrate import migrate, refuse_foreign
 from trunkline.store.reader import Reader
 from trunkline.store.tables import META, Schema
 from trunkline.store.tx import Tx
-from trunkline.store.writer import Job, Writer
+from trunkline.store.writer import CLOSED, Job, Writer
 
 T = TypeVar("T")
 
@@ -62,12 +64,14 @@ class Store:
             resources.callback(engine.dispose)
             resources.callback(readers.dispose)
             try:
+                there = sqlite.tables(engine)
+                refuse_foreign(there, path)
                 sqlite.use_write_ahead_log(engine, path)
                 with engine.begin() as connection:
-                    migrate(connection, schema, path)
+                    migrate(connection, schema, path, fresh=not there)
                 with engine.begin() as connection:
                     known = {row.key: row.value for row in connection.execute(sa.select(META))}
-            except DBAPIError as error:
+            except sqlite.ERRORS as error:
                 raise sqlite.explained(error, path) from error
             feed = Feed(int(known["revision"]))
             writer = Writer(
@@ -121,6 +125,16 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Reader]:
-        """A snapshot: what was committed when it began, whatever is committed meanwhile."""
-        with self._readers.connect() as connection, connection.begin():
+        """A snapshot: what was committed when it began, whatever is committed meanwhile.
+
+        Raises:
+            Unavailable: too many are open at once, or the disk fails. Or the store is closed.
+        """
+        if self._writer.closed:
+            raise Unavailable(CLOSED)
+        try:
+            connection = self._readers.connect()
+        except (DBAPIError, PoolTimeout) as error:
+            raise Unavailable(f"The store cannot be read just now ({error}). Try again.") from error
+        with connection, connection.begin():
             yield Reader.snapshot(connection)

@@ -127,6 +127,16 @@ class Model(Generic[R]):
         values["of_id"] = obj.id
         return values
 
+    def column(self, name: str) -> sa.Column[Any]:
+        """The column of an attribute.
+
+        Raises:
+            AttributeError: the class has no such attribute.
+        """
+        if name not in self.spec.fields:
+            raise AttributeError(f"{self.cls.__name__} has no attribute {name}")
+        return self.table.c[name]
+
     def equal(self, wanted: dict[str, Any]) -> sa.Select[Any]:
         """A select of the rows whose columns equal the values; to be executed with the values.
 
@@ -138,9 +148,7 @@ class Model(Generic[R]):
         if select is None:
             select = self.all
             for name, null in key:
-                if name not in self.spec.fields:
-                    raise AttributeError(f"{self.cls.__name__} has no attribute {name}")
-                column = self.table.c[name]
+                column = self.column(name)
                 select = select.where(
                     column.is_(None) if null else column == sa.bindparam(name, type_=column.type)
                 )

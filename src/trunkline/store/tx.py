@@ -49,7 +49,10 @@ class Tx(Reader):
         try:
             self._execute(model.insert, model.values(obj))
         except IntegrityError as error:
-            raise _refusal(model, obj, error) from error
+            conflict = _conflict(model, obj, error)
+            if conflict is None:
+                raise
+            raise conflict from error
         self._log(model.kind, obj.id, "insert")
         return obj
 
@@ -125,7 +128,10 @@ class Tx(Reader):
         try:
             self._execute(model.update, model.changes(obj))
         except IntegrityError as error:
-            raise _refusal(model, obj, error) from error
+            conflict = _conflict(model, obj, error)
+            if conflict is None:
+                raise
+            raise conflict from error
         self._log(model.kind, obj.id, op)
         return True
 
@@ -161,10 +167,10 @@ def _absent(model: Model[Any], id: str) -> NotFound:
     return NotFound(f"No {_words(model.kind)} has the id {id}.")
 
 
-def _refusal(model: Model[R], obj: R, error: IntegrityError) -> Exception:
+def _conflict(model: Model[R], obj: R, error: IntegrityError) -> Conflict | None:
     names = sqlite.violated(error, model.table)
     if not names:
-        return error
+        return None
     fields = [model.spec.fields[name] for name in names]
     given = ", ".join(f"{f.wire} = '{getattr(obj, f.name)}'" if f.flags.shown else f.wire for f in fields)
     return Conflict(

@@ -28,6 +28,8 @@ from trunkline.store import sqlite
 from trunkline.store.tables import CHANGE, META
 from trunkline.store.tx import Tx
 
+CLOSED = "The store is closed. Try again when the control process is back."
+
 _LOG = logging.getLogger(__name__)
 
 _SET = META.update().where(META.c.key == sa.bindparam("of_key")).values(value=sa.bindparam("new_value"))
@@ -87,6 +89,11 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def closed(self) -> bool:
+        """Whether no more jobs are taken."""
+        return self._closed
+
     def put(self, job: Job) -> None:
         """Queues a job.
 
@@ -97,7 +104,7 @@ class Writer:
             raise RuntimeError("a function that is given to write() must not wait for another one")
         with self._lock:
             if self._closed:
-                raise Unavailable("The store is closed. Try again when the control process is back.")
+                raise Unavailable(CLOSED)
             self._queue.put(job)
 
     def close(self) -> None:
@@ -129,7 +136,8 @@ class Writer:
         try:
             revision, floor = self._commit(jobs)
         except BaseException as error:  # whatever it is: callers must hear of it, and the thread go on
-            _LOG.exception("A group of %d writes failed; nothing of it is stored.", len(jobs))
+            expected = isinstance(error, DBAPIError)
+            _LOG.error("Of %d writes, nothing is stored: %s", len(jobs), error, exc_info=not expected)
             for job in jobs:
                 job.error = _unavailable(error)
         else:
