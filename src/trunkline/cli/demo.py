@@ -28,8 +28,10 @@ class _Demos(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Demos"):
-            formatter.write_dl([(name, DEMOS[name]) for name in self.list_commands(ctx)])
+        found = self.list_commands(ctx)
+        if found:
+            with formatter.section("Demos"):
+                formatter.write_dl([(name, DEMOS[name]) for name in found])
 
 
 @click.group("demo", cls=_Demos)

@@ -65,7 +65,7 @@ def floating_address(api: Api, server: dict[str, Any]) -> str:
             f"    openstack server add floating ip {server['name']} ADDRESS\n"
             "(Its network needs a router with a gateway in `public` for that.)"
         )
-    return floating[0]
+    return str(floating[0])
 
 
 def ssh_argv(
