@@ -33,9 +33,11 @@ def is_automatic(subnet: Subnet) -> bool:
     return subnet.ipv6_address_mode in AUTOMATIC
 
 
-def subnets_of(call: Call, network_id: str) -> list[Subnet]:
+def subnets_of(call: Call, network: Network) -> list[Subnet]:
     """The subnets of a network, the oldest first."""
-    return sorted(call.tx.find(Subnet, network_id=network_id), key=lambda s: (s.created_at, s.id))
+    place = {id: index for index, id in enumerate(network.subnets)}
+    found = call.tx.find(Subnet, network_id=network.id)
+    return sorted(found, key=lambda subnet: place.get(subnet.id, len(place)))
 
 
 def claim_mac(call: Call, network_id: str, port_id: str, mac: str, seed: str = "") -> str:
@@ -82,7 +84,7 @@ def assign(
         BadField, NotFound: a subnet or address is not of the network.
         Conflict: IpAddressInUse. Exhausted: IpAddressGenerationFailure.
     """
-    subnets = subnets_of(call, network.id)
+    subnets = subnets_of(call, network)
     if wanted is None:
         return _choose_all(call, network, port_id, mac, owner, subnets)
     by_id = {s.id: s for s in subnets}

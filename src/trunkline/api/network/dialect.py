@@ -6,6 +6,7 @@ Source: OpenStack's Network API v2.0 reference.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -29,7 +30,23 @@ _TYPES = {
 }
 #: Older names of fields.
 ALIASES = {"tenant_id": "project_id"}
-_REVISION = re.compile(r'\s*"?revision_number=(\d{1,18})"?\s*')
+#: Fields for which null stands for empty, by kind. For a MAC address, empty asks for a new one.
+_EMPTY: Mapping[str, Mapping[str, Any]] = defaultdict(
+    dict,
+    {
+        "subnet": {"dns_nameservers": [], "host_routes": []},
+        "port": {
+            "mac_address": "",
+            "allowed_address_pairs": [],
+            "extra_dhcp_opts": [],
+            "security_groups": [],
+            "binding:host_id": "",
+            "binding:profile": {},
+        },
+        "router": {"routes": []},
+    },
+)
+_REVISION = re.compile(r'\s*"?revision_number=(-?\d{1,18})"?\s*')
 
 
 def error(refusal: Refusal, status: int, request_id: str) -> dict[str, Any]:
@@ -50,6 +67,9 @@ def given(body: Any, kind: str) -> Any:
             value = fields.pop(old)
             if fields.setdefault(new, value) != value:
                 raise BadField(old, f"it contradicts {new}. Give one of them.")
+    for name, empty in _EMPTY[kind].items():
+        if name in fields and fields[name] is None:
+            fields[name] = empty
     if kind == "security_group_rule":
         protocol = fields.get("protocol")
         if isinstance(protocol, int) and not isinstance(protocol, bool):
@@ -59,9 +79,18 @@ def given(body: Any, kind: str) -> Any:
         for name in ("remote_ip_prefix", "remote_group_id"):
             if fields.get(name) == "":
                 fields[name] = None
-    if kind == "port" and "mac_address" in fields and fields["mac_address"] is None:
-        fields["mac_address"] = ""
     return fields
+
+
+def several(bodies: Any, kind: str, plural: str, most: int) -> list[Any]:
+    """The bodies of a request for several, each bare or under the name of its kind."""
+    if not isinstance(bodies, list) or not bodies:
+        raise BadField(plural, "it must be a list of one or more.")
+    if len(bodies) > most:
+        raise BadField(plural, f"at most {most} in one request.")
+    return [
+        given(body[kind] if isinstance(body, dict) and set(body) == {kind} else body, kind) for body in bodies
+    ]
 
 
 def expected_revision(headers: Mapping[str, str]) -> int | None:

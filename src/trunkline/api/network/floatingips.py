@@ -125,7 +125,7 @@ def through(call: Call, router_id: str) -> list[FloatingIP]:
 
 def _hold_address(call: Call, network: Network, floating: FloatingIP) -> Port:
     """The port that holds the address: of nobody, and with no wire."""
-    if not any(s.ip_version == 4 for s in addressing.subnets_of(call, network.id)):
+    if not any(s.ip_version == 4 for s in addressing.subnets_of(call, network)):
         raise BadRequest(
             f"Network {network.id} does not contain any IPv4 subnet.",
             type="BadRequest",
@@ -158,7 +158,7 @@ def _wanted_address(call: Call, network: Network, floating: FloatingIP) -> Fixed
             type="InvalidInput",
             field="floating_ip_address",
         )
-    subnets = [s for s in addressing.subnets_of(call, network.id) if s.ip_version == 4]
+    subnets = [s for s in addressing.subnets_of(call, network) if s.ip_version == 4]
     if floating.subnet_id is not None:
         if all(s.id != floating.subnet_id for s in subnets):
             raise BadRequest(

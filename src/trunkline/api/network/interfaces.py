@@ -188,7 +188,7 @@ def _check_subnets(call: Call, router: Router, legs: list[Port], subnets: list[S
     held = routers.subnets_behind(call, legs)
     info = router.external_gateway_info
     if info is not None and info.network_id:
-        held += addressing.subnets_of(call, info.network_id)
+        held += call.tx.find(Subnet, network_id=info.network_id)
     for subnet in subnets:
         if subnet.ipv6_address_mode is not None and subnet.ipv6_ra_mode is None:
             raise BadRequest(

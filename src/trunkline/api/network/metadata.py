@@ -22,7 +22,7 @@ def follow(call: Call, network: Network, leaving: str = "") -> None:
     Args:
         leaving: the id of a subnet that is being deleted.
     """
-    subnets = [s for s in addressing.subnets_of(call, network.id) if s.enable_dhcp and s.id != leaving]
+    subnets = [s for s in addressing.subnets_of(call, network) if s.enable_dhcp and s.id != leaving]
     port = port_of(call, network.id)
     if not subnets:
         if port is not None:

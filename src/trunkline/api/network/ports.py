@@ -75,7 +75,7 @@ def update(call: Call, old: Port, new: Port, given: frozenset[str]) -> Port:
         _require_addresses(call, "update", fresh, target)
         new = _with_addresses(call, network, old, new, new.fixed_ips)
     elif new.mac_address != old.mac_address:
-        new = _with_addresses(call, network, old, new, _movable(call, old))
+        new = _with_addresses(call, network, old, new, _movable(call, network, old))
     if "security_groups" in given:
         groups = _checked_groups(call, new.security_groups)
         new = replace(new, security_groups=groups)
@@ -163,9 +163,9 @@ def _with_addresses(call: Call, network: Network, old: Port, new: Port, wanted: 
     return replace(new, fixed_ips=addresses)
 
 
-def _movable(call: Call, port: Port) -> list[FixedIp]:
+def _movable(call: Call, network: Network, port: Port) -> list[FixedIp]:
     """A port's addresses, those that follow from its MAC address left to be formed again."""
-    automatic = {s.id for s in addressing.subnets_of(call, port.network_id) if addressing.is_automatic(s)}
+    automatic = {s.id for s in addressing.subnets_of(call, network) if addressing.is_automatic(s)}
     return [FixedIp(subnet_id=f.subnet_id) if f.subnet_id in automatic else f for f in port.fixed_ips]
 
 

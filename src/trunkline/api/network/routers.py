@@ -216,7 +216,7 @@ def _require(call: Call, router: Router, info: Gateway, verb: str) -> None:
 
 def _refuse_overlap(call: Call, router: Router, network: Network) -> None:
     inside = subnets_behind(call, interfaces(call, router.id))
-    for outer in addressing.subnets_of(call, network.id):
+    for outer in addressing.subnets_of(call, network):
         for subnet in inside:
             if ipam.overlap(subnet.cidr, outer.cidr):
                 raise overlapping(outer, subnet)

@@ -11,7 +11,7 @@ from trunkline.api.engine import Call, Engine
 from trunkline.api.http import Endpoint, Reply, Request, Service
 from trunkline.api.network import dialect, extensions, interfaces, quotas, security_groups, tags
 from trunkline.api.query import Query
-from trunkline.errors import BadField, BadRequest
+from trunkline.errors import BadRequest
 from trunkline.resources.network import (
     FloatingIP,
     Network,
@@ -75,7 +75,8 @@ class Collection:
         body = await request.json()
         kind, plural = self.spec.kind, self.spec.plural
         if isinstance(body, dict) and plural in body and kind not in body:
-            items = await self.engine.create_many(request.context, self.cls, self._several(body[plural]))
+            bodies = dialect.several(body[plural], kind, plural, MOST_AT_ONCE)
+            items = await self.engine.create_many(request.context, self.cls, bodies)
             return Reply({plural: items}, 201)
         if not isinstance(body, dict) or kind not in body:
             raise BadRequest(f"The body must be a JSON object with the key '{kind}' or '{plural}'.")
@@ -149,13 +150,6 @@ class Collection:
             return run(call)
 
         return await self.engine.write(request.context, checked)
-
-    def _several(self, bodies: Any) -> list[Any]:
-        if not isinstance(bodies, list) or not bodies:
-            raise BadField(self.spec.plural, "it must be a list of one or more.")
-        if len(bodies) > MOST_AT_ONCE:
-            raise BadField(self.spec.plural, f"at most {MOST_AT_ONCE} in one request.")
-        return [dialect.given(body, self.spec.kind) for body in bodies]
 
     def _may_read(self, request: Request) -> None:
         self.engine.require(

@@ -56,7 +56,7 @@ def created(call: Call, subnet: Subnet) -> None:
     """Tells the network, its metadata port, and hosts that now form an address here by themselves."""
     network = call.tx.get(Network, subnet.network_id)
     assert network is not None
-    call.save(replace(network, subnets=[*network.subnets, subnet.id]))
+    network = call.save(replace(network, subnets=[*network.subnets, subnet.id]))
     if addressing.is_automatic(subnet):
         for port in call.tx.find(Port, network_id=network.id):
             if not port.device_owner.startswith("network:"):

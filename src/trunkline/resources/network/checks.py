@@ -177,6 +177,13 @@ def protocol_number(value: str | None) -> int | None:
     return PROTOCOLS[value] if value in PROTOCOLS else int(value)
 
 
+def port_number(value: int) -> int:
+    """A port of a transport protocol, or a type or code of ICMP."""
+    if not 0 <= value <= 65535:
+        raise ValueError(f"Invalid value for port {value}. Use a number from 0 to 65535.")
+    return value
+
+
 def ethertype(value: str) -> str:
     """IPv4 or IPv6, whatever the case."""
     for known in ("IPv4", "IPv6"):

@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from trunkline.resources.network.checks import Prefix, Uuid, ethertype, protocol
+from trunkline.resources.network.checks import Prefix, Uuid, ethertype, port_number, protocol
 from trunkline.resources.schema import Check, computed, fixed, resource, settable
 from trunkline.resources.standard import Standard
-from trunkline.resources.types import Name
+from trunkline.resources.types import Id, Name
 
-_Number = Annotated[int, Meta(ge=0, le=65535)]
+_Number = Annotated[int, Check(port_number)]
 
 
 @resource(kind="security_group", plural="security_groups", service="network", quota=10)
@@ -41,7 +41,7 @@ class SecurityGroupRule(Standard, kw_only=True):
     #: The last destination port; for ICMP its code.
     port_range_max: Annotated[_Number | None, fixed()] = None
     #: The other side: the ports of a group.
-    remote_group_id: Annotated[Uuid | None, fixed(index=True)] = None
+    remote_group_id: Annotated[Id | None, fixed(index=True)] = None
     #: The other side: addresses.
     remote_ip_prefix: Annotated[Prefix | None, fixed()] = None
     #: The same in its normal form.
