@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import time
 from collections.abc import Mapping, Sequence
@@ -65,7 +66,10 @@ class OvnBackend:
         self._refused = ""
         self._lock = asyncio.Lock()
         self._writing = False
-        self._news = asyncio.Event()
+        #: Who was late when it was last told.
+        self._told: set[str] = set()
+        self._news = False
+        self._stirred = asyncio.Event()
         self._watchers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -131,9 +135,11 @@ class OvnBackend:
 
     def observe(self) -> Observation:
         """What the southbound database says now. While a database is away: what it said last."""
+        late = self._lag.late(time.monotonic())
+        self._told = set(late)
+        # While a database is away, nobody can be seen to follow.
         following = self._north.connected and self._south.connected
-        late = self._lag.late(time.monotonic()) if following else {}
-        seen = observed.observation(self._south.tables, late)
+        seen = observed.observation(self._south.tables, late if following else {})
         for database in (self._north, self._south):
             if not database.connected:
                 what = "northbound" if database is self._north else "southbound"
@@ -173,13 +179,12 @@ class OvnBackend:
 
     async def changed(self) -> None:
         """Returns when an observation may differ, or somebody else changed a row of ours."""
-        while not self._news.is_set():
-            try:
-                async with asyncio.timeout(self._lag.due(time.monotonic())):
-                    await self._news.wait()
-            except TimeoutError:
-                break
-        self._news.clear()
+        while not self._news and self._lag.late(time.monotonic()).keys() == self._told:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._lag.due(time.monotonic(), self._told)):
+                    await self._stirred.wait()
+        self._told = set(self._lag.late(time.monotonic()))
+        self._news = False
 
     async def close(self) -> None:
         """Lets go of both databases. The network stays as it is."""
@@ -197,7 +202,7 @@ class OvnBackend:
             await database.changed()
             if database.connected != connected:
                 connected = database.connected
-                self._news.set()
+                self._stir(news=True)
 
     def _north_changed(self, table: str, uuid: str, old: Row | None, new: Row | None) -> None:
         if table == "NB_Global":
@@ -207,20 +212,23 @@ class OvnBackend:
         else:
             drift = _ours(old) or _ours(new)
         if drift and not self._writing:
-            self._news.set()
+            self._stir(news=True)
 
     def _south_changed(self, table: str, uuid: str, old: Row | None, new: Row | None) -> None:
         if table in ("Chassis", "Chassis_Private"):
             self._note_lag()
         if observed.matters(table, old, new):
-            self._news.set()
+            self._stir(news=True)
 
     def _note_lag(self) -> None:
-        now = time.monotonic()
-        late = self._lag.late(now)
-        self._lag.update(observed.behind(self._north.tables, self._south.tables), now)
-        if self._lag.late(now).keys() != late.keys():
-            self._news.set()
+        self._lag.update(observed.behind(self._north.tables, self._south.tables), time.monotonic())
+        self._stir(news=False)
+
+    def _stir(self, *, news: bool) -> None:
+        """Lets `changed` look again, or return where there is news."""
+        self._news = self._news or news
+        self._stirred.set()
+        self._stirred = asyncio.Event()
 
 
 def _ours(row: Row | None) -> bool:

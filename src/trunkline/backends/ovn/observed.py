@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from trunkline.backends.contract import Observation, Problem
 from trunkline.backends.ovn.names import MARK, redirect
@@ -37,10 +37,10 @@ class Lag:
         """Who has been behind for too long, and for how many seconds."""
         return {who: now - since for who, since in self._since.items() if now - since >= self._patience}
 
-    def due(self, now: float) -> float | None:
-        """In how many seconds somebody more will be late."""
-        waits = [since + self._patience - now for since in self._since.values()]
-        return min((wait for wait in waits if wait > 0), default=None)
+    def due(self, now: float, told: Container[str]) -> float | None:
+        """In how many seconds somebody will be late who is not among `told`."""
+        waits = [since + self._patience - now for who, since in self._since.items() if who not in told]
+        return max(min(waits), 0.0) if waits else None
 
 
 def behind(northbound: Database, southbound: Database) -> set[str]:
