@@ -24,6 +24,7 @@ class FakeControl:
         self.url = f"https://{self.address[0]}:{self.address[1]}"
         self.images: dict[str, Path] = {}
         self.reports: list[HostReport] = []
+        self.consoles: dict[tuple[str, str], bytes] = {}
         self.removed: set[str] = set()
         self._slices: dict[str, HostSlice] = {}
         self._hosts: dict[str, str] = {}
@@ -118,6 +119,9 @@ class FakeControl:
         with self._heard:
             self.reports.append(report)
             self._heard.notify_all()
+
+    async def console(self, host: str, server: str, text: bytes) -> None:
+        self.consoles[host, server] = text
 
     def image_path(self, id: str) -> Path | None:
         return self.images.get(id)

@@ -154,6 +154,13 @@ def test_a_server_lives_through_all_its_states(lab: AgentLab) -> None:
     assert not list((lab.host / "s").iterdir())
 
 
+def test_the_console_is_told(lab: AgentLab) -> None:
+    image = lab.image()
+    s = server(1, image)
+    lab.put(images=(image,), servers=(s,))
+    wait(lambda: GREETING.encode() in lab.control.consoles["h1", s.id], 6)
+
+
 def test_a_guest_that_does_not_listen_is_stopped_when_its_time_is_over(lab: AgentLab) -> None:
     image = lab.image("deaf")
     s = server(1, image)

@@ -187,6 +187,14 @@ def test_an_image_comes_whole_and_in_part(control: FakeControl, h1: pki.IssuedFi
     assert client.ask("GET", "/v1/images/i2")[0] == 404
 
 
+def test_a_console_is_of_the_certificates_host(control: FakeControl, h1: pki.IssuedFiles) -> None:
+    client = Client(control, h1)
+    assert client.ask("POST", "/v1/consoles/s1", b"\xffhello")[0] == 204
+    assert control.consoles == {("h1", "s1"): b"\xffhello"}
+    assert client.ask("POST", "/v1/consoles/s1", b" " * 70_000)[0] == 400
+    assert Client(control).ask("POST", "/v1/consoles/s1", b"x")[0] == 401
+
+
 def test_a_report_too_large_is_refused(control: FakeControl, h1: pki.IssuedFiles) -> None:
     client = Client(control, h1)
     assert client.ask("POST", "/v1/report", b" " * (9 << 20))[0] == 400

@@ -254,11 +254,24 @@ class Agent:
                     self._last = data
                     async with self._reported:
                         self._reported.notify_all()
+                    if due:
+                        await self._send_consoles()
                 except (Unavailable, Refused) as error:
                     self._problem("control", error)
                     await asyncio.sleep(0.5)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._report_wake.wait(), max(0.01, asked + _TICK - loop.time()))
+
+    async def _send_consoles(self) -> None:
+        consoles = await asyncio.to_thread(self._servers.new_consoles)
+        for id, text in consoles.items():
+            try:
+                await self._channel.console(id, text)
+            except Unavailable:
+                self._servers.forget_console(id)
+                raise
+            except Refused as error:
+                log.warning("console of %s: %s", id, error.message)
 
     def _report(self) -> HostReport:
         config = self._config

@@ -138,6 +138,15 @@ class Channel:
 
         await self._in(self._rest_thread, ask)
 
+    async def console(self, server: str, text: bytes) -> None:
+        """Tells the end of what a server wrote on its console. Raises as `slice_after`."""
+
+        def ask() -> None:
+            headers = {"Content-Type": "application/octet-stream"}
+            _read(self._rest.ask("POST", f"/v1/consoles/{server}", text, headers))
+
+        await self._in(self._rest_thread, ask)
+
     async def download(self, image: str, file: Path, size: int) -> None:
         """Continues a file until it holds the image; what it holds already is kept.
 

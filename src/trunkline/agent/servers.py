@@ -12,6 +12,9 @@ from trunkline.agent.machine import Host, Machine, Reached
 from trunkline.agent.qemu import Files
 from trunkline.compiler.slices import HostSlice, ServerReport
 
+#: How much of the end of a console is told, in bytes.
+_CONSOLE_TOLD = 32 * 1024
+
 
 class Servers:
     """Manager of the servers. Owns FOLDER and the QEMU processes of its pid files."""
@@ -22,6 +25,8 @@ class Servers:
         self._machines: dict[str, Machine] = {}
         self._names: dict[str, str] = {}
         self._wanted: HostSlice | None = None
+        #: Server to the size and time of the console that was told.
+        self._told: dict[str, tuple[int, int]] = {}
 
     def open(self) -> None:
         """Finds what an agent before this one left."""
@@ -52,6 +57,7 @@ class Servers:
                 await machine.close()
                 del self._machines[id]
                 del self._names[id]
+                self._told.pop(id, None)
         for id, server in servers.items():
             current = self._machines.get(id)
             if current is None:
@@ -79,10 +85,26 @@ class Servers:
             for device in machine.devices:
                 yield f"{device[1:9]}-{device[9:11]}"
 
-    def console(self, id: str) -> Path | None:
-        """The file of a server's console."""
-        name = self._names.get(id)
-        return Files(self._folder, name).console if name else None
+    def new_consoles(self) -> dict[str, bytes]:
+        """The end of every console that was written to since the last call, by server."""
+        found = {}
+        for id, name in self._names.items():
+            file = Files(self._folder, name).console
+            try:
+                status = file.stat()
+                mark = (status.st_size, status.st_mtime_ns)
+                if self._told.get(id) != mark:
+                    with file.open("rb") as stream:
+                        stream.seek(max(0, status.st_size - _CONSOLE_TOLD))
+                        found[id] = stream.read(_CONSOLE_TOLD)
+                    self._told[id] = mark
+            except OSError:
+                continue
+        return found
+
+    def forget_console(self, id: str) -> None:
+        """It could not be told: `new_consoles` gives it again."""
+        self._told.pop(id, None)
 
     async def close(self) -> None:
         """Lets go of all; their QEMUs go on."""

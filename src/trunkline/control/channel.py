@@ -2,7 +2,7 @@
 
     a connection, TLS of the region's authority
       |-- without a certificate     GET /v1/authority, POST /v1/join; closed after a few seconds
-      `-- with one                  GET /v1/slice, POST /v1/report, GET /v1/images/ID
+      `-- with one                  GET /v1/slice, POST /v1/report, POST /v1/consoles/ID, GET /v1/images/ID
                                       the host is the certificate's common name, never a name in a body,
                                       and the certificate's key is the one it joined with last
 
@@ -56,6 +56,7 @@ LONG_POLL = 20.0
 ANONYMOUS = 15.0
 _LARGEST_JOIN = 16 * 1024
 _LARGEST_REPORT = 8 * 1024 * 1024
+_LARGEST_CONSOLE = 64 * 1024
 T = TypeVar("T")
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -90,6 +91,9 @@ class Directory(Protocol):
 
     async def report(self, host: str, report: HostReport) -> None:
         """Takes what a host sees."""
+
+    async def console(self, host: str, server: str, text: bytes) -> None:
+        """Takes the end of what a server of the host wrote on its console."""
 
     def image_path(self, id: str) -> Path | None:
         """The file of an image; None where there is none."""
@@ -196,6 +200,12 @@ def channel_app(directory: Directory, *, long_poll: float = LONG_POLL) -> Starle
         await directory.report(host, msgspec.structs.replace(seen, host=host))
         return Response(status_code=204)
 
+    async def console(request: Request) -> Response:
+        host = _host(request, directory)
+        text = await _bytes(request, _LARGEST_CONSOLE)
+        await directory.console(host, request.path_params["server"], text)
+        return Response(status_code=204)
+
     async def image(request: Request) -> Response:
         _host(request, directory)
         path = directory.image_path(request.path_params["id"])
@@ -209,6 +219,7 @@ def channel_app(directory: Directory, *, long_poll: float = LONG_POLL) -> Starle
             Route("/v1/join", join, methods=["POST"]),
             Route("/v1/slice", slice_, methods=["GET"]),
             Route("/v1/report", report, methods=["POST"]),
+            Route("/v1/consoles/{server}", console, methods=["POST"]),
             Route("/v1/images/{id}", image, methods=["GET"]),
         ],
         exception_handlers={Refusal: _refused},
@@ -308,18 +319,27 @@ def _identity(certificate_pem: str) -> tuple[str, str]:
     return str(names[0].value) if len(names) == 1 else "", hashlib.sha256(key).hexdigest()
 
 
-async def _body(request: Request, shape: type[T], largest: int) -> T:
-    """The decoded body of a request, never more than `largest` bytes of it."""
+async def _bytes(request: Request, largest: int) -> bytes:
+    """The body of a request, never more than `largest` bytes of it."""
     body = bytearray()
     try:
         async for piece in request.stream():
             body += piece
             if len(body) > largest:
                 raise BadRequest(f"The body is larger than {largest} bytes.")
+    except ClientDisconnect:
+        raise BadRequest("The body ended early.") from None
+    return bytes(body)
+
+
+async def _body(request: Request, shape: type[T], largest: int) -> T:
+    """The decoded body of a request."""
+    body = await _bytes(request, largest)
+    try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
         raise BadRequest(f"Invalid body: {error}") from None
-    except (msgspec.DecodeError, ClientDisconnect):
+    except msgspec.DecodeError:
         raise BadRequest("The body is no valid JSON.") from None
 
 

@@ -45,6 +45,8 @@ class RegionDirectory:
         #: Host name to the newest report, and to when it came (monotonic seconds).
         self.reports: dict[str, HostReport] = {}
         self.heard: dict[str, float] = {}
+        #: (host, server) to the end of what the server wrote on its console.
+        self.consoles: dict[tuple[str, str], bytes] = {}
         #: Host name to when its report was last passed on.
         self._told: dict[str, float] = {}
 
@@ -127,9 +129,18 @@ class RegionDirectory:
         except TimeoutError:
             return None
 
+    async def console(self, host: str, server: str, text: bytes) -> None:
+        """Takes the end of what a server wrote on its console; kept while its host reports it."""
+        known = self.reports.get(host)
+        if known is not None and any(seen.id == server for seen in known.servers):
+            self.consoles[host, server] = text
+
     async def report(self, host: str, report: HostReport) -> None:
         """Takes what a host sees."""
         now = time.monotonic()
+        here = {seen.id for seen in report.servers}
+        for key in [key for key in self.consoles if key[0] == host and key[1] not in here]:
+            del self.consoles[key]
         self.heard[host] = now
         old = self.reports.get(host)
         self.reports[host] = report
