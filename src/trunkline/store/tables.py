@@ -179,7 +179,8 @@ def model_of(cls: type[R]) -> Model[R]:
     """The model of a resource class (made at the first call)."""
     model = _MODELS.get(cls)
     if model is None:
-        model = _MODELS[cls] = Model(cls, spec_of(cls))
+        # Two threads may come here at once; clauses of both must be over one table.
+        model = _MODELS.setdefault(cls, Model(cls, spec_of(cls)))
     return model
 
 
