@@ -364,13 +364,13 @@ class Credential(Resource):
     """A secret that the cloud keeps for a user: access keys of type ec2, and what users store."""
 
     #: What stands in `blob`: ec2, totp, cert ...
-    type: Annotated[LongName, settable(required=True)]
+    type: Annotated[LongName, fixed(required=True)]
     #: The secret, in the form of its type.
     blob: Annotated[str, Meta(max_length=65536), settable(required=True)]
     #: Whose it is; who creates it by default.
-    user_id: Annotated[Id, settable(index=True)] = ""
+    user_id: Annotated[Id, fixed(index=True)] = ""
     #: What it is for.
-    project_id: Annotated[Id | None, settable()] = None
+    project_id: Annotated[Id | None, fixed()] = None
 
 
 @resource(kind="endpoint_group", plural="endpoint_groups", service="identity")

@@ -7,6 +7,8 @@ await store.write(lambda tx: seed(tx, SeedOptions(...)))
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,8 +33,6 @@ __all__ = [
     "Cost",
     "Identity",
     "IdentityOptions",
-    "KeyRepository",
-    "LoginLimits",
     "Rate",
     "SeedOptions",
     "Seeded",
@@ -60,6 +60,7 @@ class Identity:
         engine: with `STAGES` among its stages.
         keys: the folder of the token keys; made at need.
         prefix: the path that the service is under.
+        clock: seconds since 1970.
     """
 
     def __init__(
@@ -68,19 +69,21 @@ class Identity:
         keys: Path,
         options: IdentityOptions | None = None,
         prefix: str = "/identity",
+        clock: Callable[[], float] = time.time,
     ) -> None:
         options = options or IdentityOptions()
         self.keys = KeyRepository(keys)
         self.keys.setup()
         tokens = Tokens(self.keys)
         self.passwords = Passwords(options.cost)
-        self.sessions = Sessions(engine.store, tokens, engine.rules)
+        self.sessions = Sessions(engine.store, tokens, engine.rules, clock=clock)
         logins = Logins(
             engine.store,
             tokens,
             self.passwords,
             LoginLimits(user=options.user_rate, source=options.source_rate),
             life=options.token_life,
+            clock=clock,
         )
         self.service: Service = service(
             Parts(engine=engine, sessions=self.sessions, logins=logins, passwords=self.passwords), prefix

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, or_
+from sqlalchemy import ColumnElement
 
 from trunkline.api.context import Context
 from trunkline.api.engine import Call, Stages
 from trunkline.api.identity import removal
+from trunkline.api.identity.filters import matching, tagged
 from trunkline.api.identity.roles import above, below
 from trunkline.api.query import Filter
 from trunkline.errors import BadField, Conflict, Forbidden, InUse, NotFound
@@ -28,8 +30,10 @@ from trunkline.resources.identity import (
     User,
 )
 from trunkline.resources.schema import Resource, spec_of
-from trunkline.store import Reader, table_of
+from trunkline.store import Reader
 
+#: The type of credentials that are access keys.
+EC2 = "ec2"
 #: Projects in a line from the top one down.
 MAX_DEPTH = 5
 
@@ -283,59 +287,45 @@ def _create_credential(call: Call, credential: Credential, given: frozenset[str]
         credential = msgspec.structs.replace(credential, project_id=None)
     if credential.project_id and call.tx.get(Project, credential.project_id) is None:
         raise BadField("project_id", f"there is no project {credential.project_id}.")
-    return credential
+    if credential.type != EC2:
+        return credential
+    if not credential.project_id:
+        raise BadField("project_id", "it is required for credentials of type ec2.")
+    id = ec2_id(_access_key(credential))
+    if call.tx.get(Credential, id) is not None:
+        raise Conflict("A credential with this access key is there already. Choose another.")
+    return msgspec.structs.replace(credential, id=id)
 
 
-# Filters.
+def _update_credential(call: Call, old: Credential, new: Credential, given: frozenset[str]) -> Credential:
+    if new.type == EC2:
+        _access_key(new)
+    return new
 
 
-def _matching(kind: type[Resource], column: str) -> dict[str, Filter]:
-    """The inexact filters of Keystone's lists: name__contains, name__istartswith ..."""
-
-    def make(shape: str, fold: bool) -> Filter:
-        def clause(values: Sequence[str]) -> ColumnElement[bool]:
-            found = table_of(kind).c[column]
-            name = f"i{shape}" if fold else shape
-            return or_(*(getattr(found, name)(value, autoescape=True) for value in values))
-
-        return clause
-
-    return {
-        f"{column}__{'i' if fold else ''}{shape}": make(shape, fold)
-        for shape in ("contains", "startswith", "endswith")
-        for fold in (False, True)
-    }
+def _access_key(credential: Credential) -> str:
+    try:
+        return msgspec.json.decode(credential.blob, type=_Key).access
+    except msgspec.MsgspecError:
+        raise BadField("blob", "of type ec2 it is a JSON object with 'access' and 'secret'.") from None
 
 
-def _tagged(kind: type[Resource]) -> dict[str, Filter]:
-    """tags: all of them; tags-any: one of them; not-tags, not-tags-any: not so."""
+class _Key(msgspec.Struct):
+    """What stands in the blob of an EC2 credential."""
 
-    def has(values: Sequence[str]) -> list[ColumnElement[bool]]:
-        column = table_of(kind).c["tags"]
-        words = [word for value in values for word in value.split(",")]
-        return [column.contains(msgspec.json.encode(word).decode(), autoescape=True) for word in words]
+    access: str
+    secret: str
 
-    def every(values: Sequence[str]) -> ColumnElement[bool]:
-        first, *rest = has(values)
-        for clause in rest:
-            first = first & clause
-        return first
 
-    def some(values: Sequence[str]) -> ColumnElement[bool]:
-        return or_(*has(values))
-
-    return {
-        "tags": every,
-        "tags-any": some,
-        "not-tags": lambda values: ~every(values),
-        "not-tags-any": lambda values: ~some(values),
-    }
+def ec2_id(access: str) -> str:
+    """The id of an EC2 credential: SHA-256 of its access key, as Keystone has it."""
+    return hashlib.sha256(access.encode()).hexdigest()
 
 
 def _stages(kind: type[Resource], **more: Any) -> Stages[Any]:
     filters: dict[str, Filter] = dict(more.pop("filters", {}))
     if "name" in spec_of(kind).fields:
-        filters.update(_matching(kind, "name"))
+        filters.update(matching(kind, "name"))
     return Stages(
         visible=everything,
         target=_target,
@@ -349,14 +339,14 @@ def _stages(kind: type[Resource], **more: Any) -> Stages[Any]:
 #: By kind, for the engine.
 STAGES: Mapping[str, Stages[Any]] = {
     "domain": _stages(
-        Domain, create=_create_domain, update=_update_domain, delete=_delete_domain, filters=_tagged(Domain)
+        Domain, create=_create_domain, update=_update_domain, delete=_delete_domain, filters=tagged(Domain)
     ),
     "project": _stages(
         Project,
         create=_create_project,
         update=_update_project,
         delete=_delete_project,
-        filters=_tagged(Project),
+        filters=tagged(Project),
     ),
     "user": _stages(User, create=_create_user, update=_update_user, delete=_delete_user),
     "group": _stages(Group, create=_create_group, update=_update_group, delete=_delete_group),
@@ -365,5 +355,5 @@ STAGES: Mapping[str, Stages[Any]] = {
     "service": _stages(Service, delete=_delete_service),
     "endpoint": _stages(Endpoint, create=_create_endpoint, update=_update_endpoint, view=_see_endpoint),
     "endpoint_group": _stages(EndpointGroup),
-    "credential": _stages(Credential, create=_create_credential),
+    "credential": _stages(Credential, create=_create_credential, update=_update_credential),
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 from trunkline.api.engine import Call
 from trunkline.api.http import Endpoint, Reply, Request, Service
+from trunkline.api.identity.application_credentials import application_credentials
 from trunkline.api.identity.assignment_list import Listing
 from trunkline.api.identity.assignments import assignments
 from trunkline.api.identity.auth import auth
@@ -36,6 +37,7 @@ def service(parts: Parts, prefix: str = "/identity") -> Service:
             *people(parts),
             *assignments(parts),
             *Listing(parts).endpoints(),
+            *application_credentials(parts),
             *credentials(parts),
             *trusts(parts),
             *_places(parts),

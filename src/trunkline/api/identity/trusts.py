@@ -10,10 +10,9 @@ from trunkline.api.engine import Call
 from trunkline.api.http import Endpoint, Reply, Request
 from trunkline.api.identity.behaviours import new_id, target_of
 from trunkline.api.identity.collection import Parts, body_of, found, linked, listed, render, root
-from trunkline.api.identity.credentials import RoleRef, role_ids
+from trunkline.api.identity.delegation import RoleRef, role_ids, schema_with_roles
 from trunkline.api.identity.grants import past
 from trunkline.api.identity.roles import Scope, closure, effective, implications, named
-from trunkline.api.openapi import input_schema
 from trunkline.errors import BadField, Forbidden, NotFound
 from trunkline.resources.identity import Project, Role, Trust, User
 from trunkline.resources.schema import convert, spec_of
@@ -37,7 +36,7 @@ def trusts(parts: Parts) -> list[Endpoint]:
             own.create,
             summary="Create a trust",
             kind="trust",
-            request=input_schema("trust", "create", "trust"),
+            request=schema_with_roles("trust"),
             success=201,
         ),
         Endpoint(
