@@ -21,6 +21,8 @@ from trunkline.devices import pki
 from trunkline.errors import BadField, Unavailable
 
 log = logging.getLogger(__name__)
+#: The Open_vSwitch database of the machine's own Open vSwitch.
+SYSTEM_OVSDB = "unix:/var/run/openvswitch/db.sock"
 _TOKEN = re.compile(r"([A-Za-z0-9_-]{16,128})\.([0-9a-f]{64})")
 
 
@@ -95,7 +97,7 @@ def prepare(
     token: str,
     name: str,
     underlay_address: str,
-    ovsdb: str = "unix:/var/run/openvswitch/db.sock",
+    ovsdb: str = SYSTEM_OVSDB,
     datapath: str = "system",
     encapsulation: str = "geneve",
     physical_networks: dict[str, str] | None = None,
@@ -127,7 +129,7 @@ def prepare(
         "underlay": Underlay(address=underlay_address),
         "ovsdb": ovsdb,
         "ovs_run": str(Path(ovsdb.removeprefix("unix:")).parent),
-        "ovn_run": "/var/run/ovn",
+        "ovn_run": "/var/run/ovn" if ovsdb == SYSTEM_OVSDB else "",
         "datapath": datapath,
         "encapsulation": encapsulation,
         "ovn_remote": f"ssl:{control.removeprefix('https://').rpartition(':')[0]}:6642",
