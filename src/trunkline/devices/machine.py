@@ -33,6 +33,7 @@ PROGRAMS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-img": "qemu-utils",
     "ssh-keygen": "openssh-client",
+    "xorriso": "xorriso",
 }
 
 #: Kinds of interface, and what they are tried with.
