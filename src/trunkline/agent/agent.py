@@ -63,20 +63,20 @@ class Agent:
     async def run(self) -> None:
         """Joins the region if need be, then drives the host for ever."""
         config = self._config
-        while not join.is_joined(config):
+        self._db = Database([config.ovsdb], "Open_vSwitch", tables=TABLES)
+        self._db.start()
+        self._network = HostNetwork(config, self._db)
+        if not join.is_joined(config):
             try:
-                await join.join(config)
-            except (Refusal, OSError) as error:
-                log.warning("cannot join the region: %s", error)
-                await asyncio.sleep(1.0)
+                await self._join()
+            except asyncio.CancelledError:
+                await self._db.close()
+                raise
         await asyncio.to_thread(self._forget_token)
         context = pki.client_context(await asyncio.to_thread(config.authority.read_text), config.files)
         self._channel = Channel(config.control, context)
-        self._db = Database([config.ovsdb], "Open_vSwitch", tables=TABLES)
-        self._db.start()
         self._probe = OpenFlowProbe(config.ovs_run_folder / f"{config.guard_bridge}.mgmt")
         self._daemons = Daemons(config, self._db)
-        self._network = HostNetwork(config, self._db)
         self._ports = Ports(config, self._db, self._probe)
         self._metadata = Metadata(config, self._db)
         self._images = Images(config.folder / "i", self._channel)
@@ -119,6 +119,18 @@ class Agent:
             await self._metadata.close()
             await self._db.close()
             await self._channel.close()
+
+    async def _join(self) -> None:
+        """Gets the host its certificate, by an underlay that may be this host's own to set up first."""
+        pause = 0.05
+        while True:
+            await self._try("network", self._network.reach)
+            try:
+                return await join.join(self._config)
+            except (Refusal, OSError) as error:
+                log.warning("cannot join the region: %s", error)
+            await asyncio.sleep(pause)
+            pause = min(1.5 * pause, 1.0)
 
     # What wakes the loop.
 

@@ -36,15 +36,24 @@ class HostNetwork:
             Unavailable, Conflict, TransactError: Open vSwitch is away, or something of another's is in
                 the way.
         """
+        await self._drive(joined=True)
+
+    async def reach(self) -> None:
+        """The underlay alone: as much as a host needs that has not joined yet. Raises as `apply`."""
+        await self._drive(joined=False)
+
+    async def _drive(self, *, joined: bool) -> None:
         db = self._db
         uuid, root = openvswitch.root(db)
         operations: list[Operation] = []
         for bridge in self._bridges():
             operations += openvswitch.bridge_operations(db, bridge, _OWNER)
-        operations += openvswitch.map_operations(
-            db, "Open_vSwitch", uuid, "external_ids", root, self._external_ids()
-        )
-        operations += self._tls()
+        if joined:
+            # Not before: ovn-controller would fail without a certificate, and then wait ever longer.
+            operations += openvswitch.map_operations(
+                db, "Open_vSwitch", uuid, "external_ids", root, self._external_ids()
+            )
+            operations += self._tls()
         if operations:
             await db.transact(operations)
         if ports := openvswitch.port_operations(db, self._uplinks(), _OWNER):
