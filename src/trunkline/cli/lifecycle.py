@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -269,7 +270,7 @@ def _start_daemons(state: StateFolder, plan: lab.Topology, changed: bool, step: 
         # It reads what the cloud is when it starts; the keeper starts it again.
         control.signal(signal.SIGTERM)
     database = lab.switch_database(state)
-    _wait(state, 20.0, lambda: "the lab's switch does not answer", database.exists)
+    _wait(state, 20.0, lambda: "the lab's switch does not answer", partial(units.takes_connections, database))
     lab.connect_switch(plan, database)
 
     def running() -> bool:
@@ -286,16 +287,20 @@ def _lives(seen: units.KeeperState, name: str) -> bool:
 
 
 def _wait_for_hosts(state: StateFolder, cloud: Cloud, step: Step) -> None:
-    """Until every host's ovn-controller is registered in OVN's southbound database."""
-    step.note("ovn-controller of each host registers")
-    command = ["ovn-sbctl", f"--db=unix:{state.central / 'sb.sock'}", "--timeout=60"]
+    """Until every host's ovn-controller is connected to, and registered in, OVN's southbound database."""
+
+    def connected() -> bool:
+        waiting = [host.name for host in cloud.hosts if not lab.controller_is_connected(state, host)]
+        step.note(f"ovn-controller of {' '.join(waiting)} connects")
+        return not waiting
+
+    _wait(state, 60.0, lambda: f"not every host came up ({step.detail})", connected)
+    command = ["ovn-sbctl", f"--db=unix:{state.central / 'sb.sock'}", "--timeout=30"]
     for host in cloud.hosts:
         command += ["--", "wait-until", "Chassis", host.name]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=70, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
     if done.returncode:
-        raise Unavailable(
-            f"Not every host came up in OVN: {' '.join(done.stderr.split())}. {_causes(state)}".strip()
-        )
+        raise Unavailable(f"Not every host registered in OVN. {_causes(state)}".strip())
 
 
 def wait_for_control(
@@ -332,14 +337,19 @@ def _wait(
     state: StateFolder, seconds: float, complaint: Callable[[], str], condition: Callable[[], bool]
 ) -> None:
     deadline, pause = time.monotonic() + seconds, 0.005
+    before = _restarts(state)
     while not condition():
-        seen = units.load_keeper(state)
-        dying = [n for n, u in seen.units.items() if u.restarts >= 4 and u.state != "running"] if seen else []
+        dying = any(count > before.get(name, 0) + 3 for name, count in _restarts(state).items())
         if dying or time.monotonic() > deadline:
             told = complaint()
             raise Unavailable(f"{told[0].upper()}{told[1:]}. {_causes(state)}".strip())
         time.sleep(pause)
         pause = min(pause * 1.2, 0.05)
+
+
+def _restarts(state: StateFolder) -> dict[str, int]:
+    seen = units.load_keeper(state)
+    return {name: unit.restarts for name, unit in seen.units.items()} if seen else {}
 
 
 def _causes(state: StateFolder) -> str:

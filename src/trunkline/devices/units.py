@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Literal
@@ -114,3 +115,13 @@ def ensure_keeper(state: StateFolder) -> tuple[Process, bool]:
         env=python_environment(),
     )
     return process.spawn(command, pidfile), True
+
+
+def takes_connections(path: str | Path) -> bool:
+    """Whether somebody listens on that unix socket now: a file may be left of one that is dead."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as client:
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+    return True

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -22,7 +21,7 @@ import msgspec
 from trunkline.devices import files, process
 from trunkline.devices.process import Command, MissingProgram, Process
 from trunkline.devices.state import StateFolder
-from trunkline.devices.units import KeeperState, Unit, UnitState, load_keeper, load_units
+from trunkline.devices.units import KeeperState, Unit, UnitState, load_keeper, load_units, takes_connections
 from trunkline.errors import Unavailable
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
@@ -156,7 +155,7 @@ class Supervisor:
             pause = _FIRST_PAUSE if lasted > _HEALTHY else pause
             seen.state, seen.pid, seen.restarts = "backing-off", 0, seen.restarts + 1
             seen.ended, seen.ended_at = _ending(status), time.time()
-            seen.cause = _last_words(self._log(unit), log_start)
+            seen.cause = _last_words(self._log(unit), log_start, killed=status == -signal.SIGKILL)
             print(f"{unit.name}: {seen.ended} after {lasted:.1f} s; again in {pause:.1f} s", file=sys.stderr)
             self._tell()
             await asyncio.sleep(pause)
@@ -201,7 +200,7 @@ def _runs(running: Process, unit: Unit) -> bool:
 async def _answers(unit: Unit, running: Process) -> bool:
     """Whether the unit got ready; False when it ended, or was not in time."""
     pause, deadline = 0.002, time.monotonic() + _READY
-    while unit.socket and not _connects(unit.socket):
+    while unit.socket and not takes_connections(unit.socket):
         if not running.alive() or time.monotonic() > deadline:
             return False
         await asyncio.sleep(pause)
@@ -209,19 +208,13 @@ async def _answers(unit: Unit, running: Process) -> bool:
     return running.alive()
 
 
-def _connects(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as client:
-        try:
-            client.connect(path)
-        except OSError:
-            return False
-    return True
-
-
-def _last_words(log: Path, since: int) -> str:
+def _last_words(log: Path, since: int, *, killed: bool) -> str:
     """Why it ended, by its log: what sounds like trouble in the last lines, or just the last lines."""
     lines = files.last_lines(log, 30, since=since)
     trouble = [line for line in lines if any(word in line for word in _TROUBLE)]
+    if killed:
+        # It had no time to say why: that was somebody else's doing, or the kernel's for want of memory.
+        return " / ".join(trouble[-1:])
     return " / ".join((trouble or lines)[-3:])
 
 

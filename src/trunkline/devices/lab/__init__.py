@@ -8,9 +8,18 @@
 A lab host does what a real machine does; nothing above `devices` can tell the difference.
 """
 
-from trunkline.devices.lab.daemons import switch_database, units
+from trunkline.devices.lab.daemons import controller_is_connected, switch_database, units
 from trunkline.devices.lab.seeds import prepare_files
 from trunkline.devices.lab.topology import Topology
 from trunkline.devices.lab.wiring import connect_switch, remove, wire
 
-__all__ = ["Topology", "connect_switch", "prepare_files", "remove", "switch_database", "units", "wire"]
+__all__ = [
+    "Topology",
+    "connect_switch",
+    "controller_is_connected",
+    "prepare_files",
+    "remove",
+    "switch_database",
+    "units",
+    "wire",
+]

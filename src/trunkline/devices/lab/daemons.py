@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import socket
 from pathlib import Path
 
 from trunkline.devices.lab import topology as t
@@ -24,6 +27,17 @@ def units(state: StateFolder, lab: Topology) -> list[Unit]:
 def switch_database(state: StateFolder) -> Path:
     """The socket of the physical switch's Open_vSwitch database."""
     return state.host("u") / "db.sock"
+
+
+def controller_is_connected(state: StateFolder, host: LabHost) -> bool:
+    """Whether a host's ovn-controller says that it is connected to OVN's southbound database."""
+    for path in state.host(host.name).glob("ovn-controller.*.ctl"):
+        with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(1.0)
+            client.connect(str(path))
+            client.sendall(b'{"id":0,"method":"connection-status","params":[]}')
+            return str(json.loads(client.recv(4096)).get("result")).strip() == "connected"
+    return False
 
 
 def _control(state: StateFolder) -> list[Unit]:
