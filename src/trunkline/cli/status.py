@@ -33,7 +33,8 @@ def _show(seen: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    console = Console(highlight=False, soft_wrap=True)
+    # Not a terminal: nothing is cut to its width.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     cloud, control, backend = seen["cloud"], seen["control"], seen["backend"]
     console.print(f"Cloud {cloud['tag']} in {escape(cloud['state'])}, APIs at {cloud['api']}")
     if control is not None:
@@ -59,7 +60,7 @@ def _show(seen: dict[str, Any]) -> None:
                 host["datapath"],
                 " ".join(f"{d['name']}{'' if d['well'] else '[red]!![/]'}" for d in host["daemons"]),
             )
-            for host in seen["hosts"]
+            for host in sorted(seen["hosts"], key=lambda host: str(host["name"]))
         ],
     )
     _table(
