@@ -79,7 +79,13 @@ class ControlProcess:
         folder, cloud = self._folder, self._cloud
         authority = Authority.open(folder.pki)
         images = ImageFiles(folder.root / "images")
-        api = wiring.build(store, images, keys=folder.root / "keys" / "tokens")
+        rules = folder.root / "policy.yaml"
+        api = wiring.build(
+            store,
+            images,
+            keys=folder.root / "keys" / "tokens",
+            rules=rules if rules.exists() else None,
+        )
         await seed.run(store, api, folder, cloud)
         self._steps["store"] = "done"
 
