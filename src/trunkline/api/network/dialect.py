@@ -18,7 +18,6 @@ from trunkline.errors import BadField, BadRequest, NotFound, Refusal, Unauthenti
 
 #: Class names that stand for no error of the API: what is shown instead.
 _TYPES = {
-    "BadRequest": "HTTPBadRequest",
     "BadField": "HTTPBadRequest",
     "NotFound": "HTTPNotFound",
     "Conflict": "HTTPConflict",

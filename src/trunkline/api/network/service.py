@@ -364,6 +364,7 @@ class Verbs:
             at("PUT", f"{router}/add_extraroutes", self.add_routes, kind="router"),
             at("PUT", f"{router}/remove_extraroutes", self.remove_routes, kind="router"),
             at("GET", "/v2.0/floatingip_pools", self.pools),
+            at("GET", "/v2.0/floatingip-pools", self.pools),
             at("GET", "/v2.0/availability_zones", self.zones),
             at("GET", "/v2.0/quotas", self.all_quotas),
             at("GET", quota, self.show_quota),
