@@ -31,9 +31,9 @@ class Subnets:
                 self.metadata_port[port.network_id] = port
             elif port.device_owner in INTERNAL_OWNERS:
                 for fixed in port.fixed_ips:
-                    subnet = self.by_id.get(fixed.subnet_id or "")
-                    if subnet is not None and fixed.ip_address == subnet.gateway_ip:
-                        self.gateway_port[subnet.id] = port
+                    found = self.by_id.get(fixed.subnet_id or "")
+                    if found is not None and fixed.ip_address == found.gateway_ip:
+                        self.gateway_port[found.id] = port
 
     def prefix_length(self, subnet_id: str) -> int:
         """The prefix length of a subnet."""

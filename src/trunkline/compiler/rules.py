@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import cast
 
-from trunkline.compiler.logical import Direction, Family, Rule, RuleSet
+from trunkline.compiler.logical import Family, Rule, RuleSet
 from trunkline.compiler.snapshot import Snapshot
 from trunkline.resources.network import SecurityGroup, SecurityGroupRule
 from trunkline.resources.network.checks import ICMP, ICMPV6, protocol_number
@@ -37,7 +36,7 @@ def _rule(key: str, rule: SecurityGroupRule) -> Rule:
         ports = (low, high)
     return Rule(
         key=key,
-        direction=cast(Direction, rule.direction),
+        direction=rule.direction,
         family=family,
         protocol=number,
         ports=ports,
