@@ -81,7 +81,7 @@ class Cloud:
         reply = self.ask("DELETE", f"{path(kind)}/{id}", by=by)
         assert reply.status_code == 204, reply.text
 
-    def list(self, kind: str, query: str = "", *, by: str = ANN) -> list[dict[str, Any]]:
+    def all(self, kind: str, query: str = "", *, by: str = ANN) -> list[dict[str, Any]]:
         """Lists."""
         reply = self.ask("GET", f"{path(kind)}{query}", by=by)
         assert reply.status_code == 200, reply.text

@@ -35,14 +35,14 @@ def test_every_kind_is_made_shown_listed_described_tagged_and_deleted(cloud: Clo
     made = example(cloud, kind)
     where = f"{path(kind)}/{made['id']}"
     assert cloud.show(kind, made["id"]) == made
-    assert made in cloud.list(kind)
+    assert made in cloud.all(kind)
     assert made["project_id"] == made["tenant_id"] == "p1"
     changed = cloud.change(kind, made["id"], description="Grüße")
     assert (changed["description"], changed["revision_number"]) == ("Grüße", made["revision_number"] + 1)
     assert cloud.ask("PUT", f"{where}/tags/red").status_code == 201
     assert cloud.show(kind, made["id"])["tags"] == ["red"]
     assert cloud.refused("GET", where, by=BOB)[0] == 404
-    assert made["id"] not in {item["id"] for item in cloud.list(kind, by=BOB)}
+    assert made["id"] not in {item["id"] for item in cloud.all(kind, by=BOB)}
     assert cloud.refused("PUT", where, {kind: {"description": "mine"}}, by=BOB)[0] == 404
     assert cloud.refused("DELETE", where, by=BOB)[0] == 404
     assert cloud.refused("PUT", where, {kind: {"description": "x"}}, by="ray@p1:reader")[0] == 403
@@ -96,7 +96,7 @@ def test_values_of_one_filter_are_alternatives_and_filters_add_up(cloud: Cloud) 
         cloud.make("network", name=name, admin_state_up=up)
 
     def names(query: str) -> set[str]:
-        return {n["name"] for n in cloud.list("network", query)}
+        return {n["name"] for n in cloud.all("network", query)}
 
     assert names("?name=a&name=b") == {"a", "b"}
     assert names("?name=a&name=b&admin_state_up=true") == {"a"}
@@ -108,8 +108,8 @@ def test_values_of_one_filter_are_alternatives_and_filters_add_up(cloud: Cloud) 
 
 def test_fields_are_chosen(cloud: Cloud) -> None:
     made = cloud.make("network", name="a")
-    assert cloud.list("network", "?fields=id&fields=name") == [{"id": made["id"], "name": "a"}]
-    assert cloud.list("network", "?fields=tenant_id") == [{"tenant_id": "p1"}]
+    assert cloud.all("network", "?fields=id&fields=name") == [{"id": made["id"], "name": "a"}]
+    assert cloud.all("network", "?fields=tenant_id") == [{"tenant_id": "p1"}]
     shown = cloud.ask("GET", f"/networks/{made['id']}?fields=name").json()["network"]
     assert shown == {"name": "a"}
 
@@ -131,7 +131,7 @@ def test_lists_come_in_order_and_in_pages_both_ways(cloud: Cloud) -> None:
             url = links[rel]
         return pages
 
-    assert [n["name"] for n in cloud.list("network", "?sort_key=name&sort_dir=desc")] == list("edcba")
+    assert [n["name"] for n in cloud.all("network", "?sort_key=name&sort_dir=desc")] == list("edcba")
     by_name = "/networks?sort_key=name&sort_dir=asc&limit=2"
     assert walk(by_name, "next") == [["a", "b"], ["c", "d"], ["e"]]
     assert walk(f"{by_name}&page_reverse=True", "previous") == [["d", "e"], ["b", "c"], ["a"]]
@@ -160,7 +160,7 @@ def test_lists_are_filtered_by_tags(cloud: Cloud) -> None:
         cloud.make("network", name="".join(tags), tags=tags)
 
     def names(query: str) -> set[str]:
-        return {n["name"] for n in cloud.list("network", query)}
+        return {n["name"] for n in cloud.all("network", query)}
 
     assert names("?tags=a") == {"a", "ab"}
     assert names("?tags=a,b") == {"ab"}
@@ -212,7 +212,7 @@ def test_a_quota_limits_what_a_project_has(cloud: Cloud) -> None:
 def test_bulk_requests_are_counted(cloud: Cloud) -> None:
     cloud.ask("PUT", "/quotas/p1", {"quota": {"network": 3}}, by=ROOT)
     assert cloud.refused("POST", "/networks", {"networks": [{}] * 4}) == (409, "OverQuota")
-    assert cloud.list("network") == []
+    assert cloud.all("network") == []
 
 
 @pytest.mark.parametrize("quota", [{"network": -2}, {"network": 2**31}, {"network": "x"}, {"nonsense": 1}])
@@ -253,6 +253,6 @@ def test_a_thousand_ports_are_made_and_listed(cloud: Cloud) -> None:
     for _ in range(4):
         reply = cloud.ask("POST", "/ports", {"ports": [{"network_id": network["id"]}] * 250})
         assert reply.status_code == 201
-    ports = cloud.list("port", "?device_owner=")
+    ports = cloud.all("port", "?device_owner=")
     assert len({fixed["ip_address"] for port in ports for fixed in port["fixed_ips"]}) == 1000
     assert len({port["mac_address"] for port in ports}) == 1000

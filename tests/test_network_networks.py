@@ -61,11 +61,11 @@ def test_members_neither_set_nor_see_what_is_below_a_network(cloud: Cloud) -> No
 
 def test_a_network_is_its_projects_alone_until_it_is_shared(cloud: Cloud) -> None:
     made = cloud.make("network")
-    assert cloud.list("network", by=BOB) == []
+    assert cloud.all("network", by=BOB) == []
     assert cloud.refused("GET", f"/networks/{made['id']}", by=BOB) == (404, "NetworkNotFound")
     assert cloud.refused("DELETE", f"/networks/{made['id']}", by=BOB) == (404, "NetworkNotFound")
     cloud.change("network", made["id"], by=ROOT, shared=True)
-    assert [n["id"] for n in cloud.list("network", by=BOB)] == [made["id"]]
+    assert [n["id"] for n in cloud.all("network", by=BOB)] == [made["id"]]
     assert cloud.refused("DELETE", f"/networks/{made['id']}", by=BOB)[0] == 403
 
 
@@ -106,7 +106,7 @@ def test_a_network_takes_its_subnets_along_but_no_ports(cloud: Cloud) -> None:
     assert cloud.refused("DELETE", f"/networks/{made['id']}") == (409, "NetworkInUse")
     cloud.remove("port", port["id"])
     cloud.remove("network", made["id"])
-    assert cloud.list("subnet") == cloud.list("port") == []
+    assert cloud.all("subnet") == cloud.all("port") == []
 
 
 def test_an_external_network_stays_so_while_routers_use_it(cloud: Cloud) -> None:
@@ -123,7 +123,7 @@ def test_several_networks_are_made_at_once_or_none(cloud: Cloud) -> None:
     assert reply.status_code == 201
     assert [n["name"] for n in reply.json()["networks"]] == ["a", "b"]
     assert cloud.refused("POST", "/networks", {"networks": [{"name": "c"}, {"mtu": 9000}]})[0] == 400
-    assert len(cloud.list("network")) == 2
+    assert len(cloud.all("network")) == 2
 
 
 def test_an_admin_makes_networks_for_others(cloud: Cloud) -> None:

@@ -140,7 +140,7 @@ def test_naming_the_subnet_alone_keeps_the_address(cloud: Cloud) -> None:
 
 def test_ports_are_in_the_default_group_unless_told_otherwise(cloud: Cloud) -> None:
     network = cloud.make("network")
-    (default,) = cloud.list("security_group")
+    (default,) = cloud.all("security_group")
     assert cloud.make("port", network_id=network["id"])["security_groups"] == [default["id"]]
     assert cloud.make("port", network_id=network["id"], security_groups=[])["security_groups"] == []
     off = cloud.make("port", network_id=network["id"], port_security_enabled=False)
@@ -156,9 +156,10 @@ def test_a_networks_port_security_is_the_default_of_its_ports(cloud: Cloud) -> N
 def test_port_security_ends_only_without_groups_and_pairs(cloud: Cloud) -> None:
     network = cloud.make("network")
     port = cloud.make("port", network_id=network["id"], allowed_address_pairs=[{"ip_address": "10.9.0.0/16"}])
-    where, off = f"/ports/{port['id']}", {"port_security_enabled": False}
+    where = f"/ports/{port['id']}"
+    off: dict[str, Any] = {"port_security_enabled": False}
     assert cloud.refused("PUT", where, {"port": off}) == (409, "PortSecurityPortHasSecurityGroup")
-    body = {**off, "security_groups": []}
+    body: dict[str, Any] = {**off, "security_groups": []}
     assert cloud.refused("PUT", where, {"port": body}) == (409, "AddressPairAndPortSecurityRequired")
     assert cloud.change("port", port["id"], **body, allowed_address_pairs=[])["security_groups"] == []
 
@@ -171,6 +172,7 @@ def test_address_pairs_take_the_ports_mac_address_by_default(cloud: Cloud) -> No
         {"ip_address": "10.9.0.0/16", "mac_address": port["mac_address"]},
         {"ip_address": "fd00::1", "mac_address": "fa:16:3e:00:00:09"},
     ]
+    bad: Any
     for bad in ([{"ip_address": "x"}], [{}], [pairs[0], pairs[0]], [{"ip_address": "1.1.1.1", "x": 1}]):
         assert cloud.refuses("port", network_id=network["id"], allowed_address_pairs=bad)[0] == 400
 
@@ -283,9 +285,9 @@ def test_nobody_makes_the_clouds_own_ports(cloud: Cloud, owner: str) -> None:
 def test_nobody_takes_the_clouds_own_ports_away(cloud: Cloud) -> None:
     network, (subnet,) = cloud.net("10.0.0.0/24")
     cloud.attach(cloud.make("router"), subnet)
-    for port in cloud.list("port", f"?network_id={network['id']}"):
+    for port in cloud.all("port", f"?network_id={network['id']}"):
         assert cloud.refused("DELETE", f"/ports/{port['id']}", by=ROOT) == (409, "ServicePortInUse")
-        body = {"port": {"fixed_ips": []}}
+        body: dict[str, Any] = {"port": {"fixed_ips": []}}
         assert cloud.refused("PUT", f"/ports/{port['id']}", body, by=ROOT)[0] == 409
         assert cloud.change("port", port["id"], name="renamed")["name"] == "renamed"
 
@@ -298,7 +300,7 @@ def test_many_ports_are_made_at_once_or_none(cloud: Cloud) -> None:
     assert len({addresses(p)[0] for p in reply.json()["ports"]}) == 50
     bad = [one, one, {**one, "fixed_ips": [{"ip_address": "10.0.0.3"}]}]
     assert cloud.refused("POST", "/ports", {"ports": bad}) == (409, "IpAddressInUse")
-    assert len(cloud.list("port", "?device_owner=")) == 50
+    assert len(cloud.all("port", "?device_owner=")) == 50
 
 
 def test_lists_of_ports_are_filtered_by_address_and_group(cloud: Cloud) -> None:
@@ -309,7 +311,7 @@ def test_lists_of_ports_are_filtered_by_address_and_group(cloud: Cloud) -> None:
     c = cloud.make("port", network_id=network["id"], fixed_ips=[], security_groups=[group["id"]])
 
     def ids(query: str) -> set[str]:
-        return {p["id"] for p in cloud.list("port", f"?device_owner=&{query}")}
+        return {p["id"] for p in cloud.all("port", f"?device_owner=&{query}")}
 
     assert ids("fixed_ips=ip_address=10.0.0.50") == {a["id"]}
     assert ids("fixed_ips=ip_address=10.0.0.50&fixed_ips=ip_address=10.0.1.50") == {a["id"], b["id"]}

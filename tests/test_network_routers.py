@@ -92,12 +92,12 @@ def test_a_gateway_has_addresses_and_hosts(cloud: Cloud) -> None:
         "enable_snat": True,
         "external_fixed_ips": [{"subnet_id": subnet["id"], "ip_address": "203.0.113.2"}],
     }
-    (port,) = cloud.list("port", "?device_owner=network:router_gateway", by=ROOT)
+    (port,) = cloud.all("port", "?device_owner=network:router_gateway", by=ROOT)
     assert (port["device_id"], port["project_id"]) == (router["id"], "")
-    assert cloud.list("port", "?device_owner=network:router_gateway") == []
+    assert cloud.all("port", "?device_owner=network:router_gateway") == []
     gone = cloud.change("router", router["id"], external_gateway_info={})
     assert gone["external_gateway_info"] is None
-    assert cloud.list("port", "?device_owner=network:router_gateway", by=ROOT) == []
+    assert cloud.all("port", "?device_owner=network:router_gateway", by=ROOT) == []
 
 
 def test_admins_choose_the_gateways_address_and_snat(cloud: Cloud) -> None:
@@ -246,7 +246,7 @@ def test_a_floating_ip_needs_a_way_from_outside(cloud: Cloud) -> None:
     theirs, _ = cloud.net("10.6.0.0/24", by=BOB)
     hidden = cloud.make("port", by=BOB, network_id=theirs["id"])
     assert cloud.refuses("floatingip", **base, port_id=hidden["id"]) == (404, "PortNotFound")
-    assert cloud.list("floatingip") == []
+    assert cloud.all("floatingip") == []
 
 
 @pytest.mark.parametrize("what", ["gateway", "interface"])
@@ -266,7 +266,7 @@ def test_unused_floating_ips_go_with_their_network(cloud: Cloud) -> None:
     public, _ = cloud.public()
     cloud.make("floatingip", floating_network_id=public["id"])
     cloud.remove("network", public["id"], by=ROOT)
-    assert cloud.list("floatingip") == cloud.list("port", by=ROOT) == []
+    assert cloud.all("floatingip") == cloud.all("port", by=ROOT) == []
 
 
 def test_pools_are_the_ipv4_subnets_outside(cloud: Cloud) -> None:

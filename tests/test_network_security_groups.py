@@ -22,7 +22,7 @@ def refuses(cloud: Cloud, group: dict[str, Any], **fields: Any) -> tuple[int, st
 
 
 def test_every_project_has_a_default_group_from_the_first_look_on(cloud: Cloud) -> None:
-    (default,) = cloud.list("security_group")
+    (default,) = cloud.all("security_group")
     assert default["name"] == "default"
     rules = default["security_group_rules"]
     meaning = {(r["direction"], r["ethertype"], r["remote_group_id"]) for r in rules}
@@ -32,8 +32,8 @@ def test_every_project_has_a_default_group_from_the_first_look_on(cloud: Cloud) 
         ("ingress", "IPv4", default["id"]),
         ("ingress", "IPv6", default["id"]),
     }
-    assert cloud.list("security_group") == [default]
-    assert [g["name"] for g in cloud.list("security_group", by=BOB)] == ["default"]
+    assert cloud.all("security_group") == [default]
+    assert [g["name"] for g in cloud.all("security_group", by=BOB)] == ["default"]
 
 
 def test_a_new_group_lets_everything_out_and_nothing_in(cloud: Cloud) -> None:
@@ -46,7 +46,7 @@ def test_a_new_group_lets_everything_out_and_nothing_in(cloud: Cloud) -> None:
 
 
 def test_the_default_group_is_one_and_keeps_its_name(cloud: Cloud) -> None:
-    (default,) = cloud.list("security_group")
+    (default,) = cloud.all("security_group")
     group = cloud.make("security_group", name="web")
     assert cloud.refuses("security_group", name="default") == (409, "SecurityGroupDefaultAlreadyExists")
     where = f"/security-groups/{default['id']}"
@@ -58,9 +58,9 @@ def test_the_default_group_is_one_and_keeps_its_name(cloud: Cloud) -> None:
 
 
 def test_an_admin_removes_the_default_group_and_it_is_made_again(cloud: Cloud) -> None:
-    (default,) = cloud.list("security_group")
+    (default,) = cloud.all("security_group")
     cloud.remove("security_group", default["id"], by=ROOT)
-    (again,) = cloud.list("security_group")
+    (again,) = cloud.all("security_group")
     assert again["id"] != default["id"]
 
 
@@ -157,7 +157,7 @@ def test_a_group_in_use_stays_as_it_is(cloud: Cloud) -> None:
 
 
 def test_a_port_has_stateful_or_stateless_groups(cloud: Cloud) -> None:
-    (default,) = cloud.list("security_group")
+    (default,) = cloud.all("security_group")
     group = cloud.make("security_group", name="fast", stateful=False)
     network = cloud.make("network")
     both = [default["id"], group["id"]]

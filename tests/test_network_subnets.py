@@ -11,7 +11,7 @@ __all__ = ["cloud"]
 
 
 def metadata(cloud: Cloud, network: dict[str, Any]) -> list[dict[str, Any]]:
-    return cloud.list("port", f"?network_id={network['id']}&device_owner=network:distributed")
+    return cloud.all("port", f"?network_id={network['id']}&device_owner=network:distributed")
 
 
 def test_gateway_and_pools_are_filled_in(cloud: Cloud) -> None:
@@ -181,7 +181,7 @@ def test_lists_tell_subnets_of_shared_networks_apart(cloud: Cloud) -> None:
     private, (own,) = cloud.net("10.0.0.0/24")
     shared = cloud.make("network", by=ROOT, shared=True)
     common = cloud.sub(shared, "10.0.0.0/24", by=ROOT)
-    assert [s["id"] for s in cloud.list("subnet", "?shared=true")] == [common["id"]]
-    assert [s["id"] for s in cloud.list("subnet", "?shared=False")] == [own["id"]]
-    assert len(cloud.list("subnet")) == 2
+    assert [s["id"] for s in cloud.all("subnet", "?shared=true")] == [common["id"]]
+    assert [s["id"] for s in cloud.all("subnet", "?shared=False")] == [own["id"]]
+    assert len(cloud.all("subnet")) == 2
     assert private["id"] != shared["id"]
