@@ -41,7 +41,7 @@ async def _run(config: AgentConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    await Agent(config, await is_accelerated(config)).run()
+    await Agent(config, asyncio.create_task(is_accelerated(config))).run()
 
 
 if __name__ == "__main__":

@@ -47,10 +47,11 @@ _LONGEST_PAUSE = 5.0
 class Agent:
     """Everything of one host. `run` ends when it is cancelled; servers and ports stay as they are."""
 
-    def __init__(self, config: AgentConfig, accelerated: bool) -> None:
-        """`accelerated`: whether guests run under KVM."""
+    def __init__(self, config: AgentConfig, accelerated: Awaitable[bool]) -> None:
+        """`accelerated`: whether guests run under KVM; finding out may take as long as joining."""
         self._config = config
-        self._accelerated = accelerated
+        self._trial = accelerated
+        self._accelerated = False
         self._wake = asyncio.Event()
         self._report_wake = asyncio.Event()
         self._reported = asyncio.Condition()
@@ -73,6 +74,7 @@ class Agent:
                 await self._db.close()
                 raise
         await asyncio.to_thread(self._forget_token)
+        self._accelerated = await self._trial
         context = pki.client_context(await asyncio.to_thread(config.authority.read_text), config.files)
         self._channel = Channel(config.control, context)
         self._probe = OpenFlowProbe(config.ovs_run_folder / f"{config.guard_bridge}.mgmt")
@@ -193,7 +195,8 @@ class Agent:
             self._wake.clear()
             await self._apply()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _TICK)
+                async with asyncio.timeout(_TICK):
+                    await self._wake.wait()
 
     async def _apply(self) -> None:
         slice_ = self._slice
@@ -272,7 +275,8 @@ class Agent:
                     self._problem("control", error)
                     await asyncio.sleep(0.5)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._report_wake.wait(), max(0.01, asked + _TICK - loop.time()))
+                async with asyncio.timeout_at(max(loop.time() + 0.01, asked + _TICK)):
+                    await self._report_wake.wait()
 
     async def _send_consoles(self) -> None:
         consoles = await asyncio.to_thread(self._servers.new_consoles)

@@ -41,7 +41,7 @@ class Daemons:
     async def _database(self) -> DaemonReport:
         name = "ovsdb-server"
         try:
-            operation = self._db.ops.select("Open_vSwitch", [], ["cur_cfg"])
+            operation = self._db.ops.select("Open_vSwitch", [], ["external_ids"])
             await self._db.transact([operation], timeout=_SECONDS)
         except (Unavailable, TransactError, ValueError) as error:
             return self._report(name, self._pid(name, self._config.ovs_run_folder), False, str(error))

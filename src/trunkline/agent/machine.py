@@ -174,8 +174,10 @@ class Machine:
                 pause = min(0.5 * 2 ** min(self._failures, 8), _LONGEST_PAUSE)
                 self._fail(str(error), lasting=not isinstance(error, NotYet))
             self._host.changed()
+            # Not wait_for, which in Python 3.11 may lose a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), 5.0 if pause is None else pause)
+                async with asyncio.timeout(5.0 if pause is None else pause):
+                    await self._wake.wait()
 
     def _fail(self, cause: str, *, lasting: bool = False) -> None:
         self._problem = Condition(
@@ -279,7 +281,8 @@ class Machine:
         if len(self._crashes) > 1:
             pause = min(2.0 ** (len(self._crashes) - 2), _LONGEST_PAUSE)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
 
     # What is done.
 

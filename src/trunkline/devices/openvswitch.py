@@ -25,7 +25,7 @@ from trunkline.errors import Conflict, Unavailable
 MARK = "trunkline"
 #: What the functions here need of the database.
 TABLES: dict[str, list[str]] = {
-    "Open_vSwitch": ["bridges", "external_ids", "ssl", "ovs_version", "cur_cfg"],
+    "Open_vSwitch": ["bridges", "external_ids", "ssl"],
     "Bridge": ["name", "ports", "datapath_type", "fail_mode", "other_config", "external_ids"],
     "Port": ["name", "interfaces", "external_ids"],
     "Interface": ["name", "type", "options", "external_ids", "ofport", "error", "mtu_request"],
@@ -142,6 +142,8 @@ def port_operations(
     left = {w.name: w for w in wanted}
     kept = set(keep)
     holder = {port: bridge for bridge, row in db.tables["Bridge"].items() for port in row["ports"]}
+    bridges = {row["name"]: uuid for uuid, row in db.tables["Bridge"].items()}
+    interfaces = {row["name"]: (uuid, row) for uuid, row in db.tables["Interface"].items()}
     for uuid, row in db.tables["Port"].items():
         name = row["name"]
         mine = row["external_ids"].get(MARK) == owner
@@ -151,8 +153,8 @@ def port_operations(
         if not mine or name in kept:
             continue
         bridge = holder.get(uuid)
-        interface = by_name(db, "Interface", name)
-        right_place = want is not None and bridge == (by_name(db, "Bridge", want.bridge) or ("",))[0]
+        interface = interfaces.get(name)
+        right_place = want is not None and bridge == bridges.get(want.bridge)
         if want is None or interface is None or not right_place or interface[1]["type"] != want.type:
             if bridge is not None:
                 operations.append(db.ops.mutate("Bridge", bridge, [("ports", "delete", [uuid])]))
