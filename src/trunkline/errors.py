@@ -19,6 +19,16 @@
 
 from __future__ import annotations
 
+#: The longest message and the longest name of a field, characters: a megabyte that came is not sent back.
+_LONGEST, _LONGEST_FIELD = 1000, 300
+
+
+def _shortened(text: str, most: int) -> str:
+    """The text, without its middle where it is too long."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]} ... {text[-(most // 2 - 5) :]}"
+
 
 class Refusal(Exception):
     """A request that is not granted. `message` is for the caller, and says the remedy.
@@ -28,10 +38,11 @@ class Refusal(Exception):
     """
 
     def __init__(self, message: str, *, type: str = "", field: str = "") -> None:
+        message = _shortened(message, _LONGEST)
         super().__init__(message)
         self.message = message
         self.type = type or self.__class__.__name__
-        self.field = field
+        self.field = _shortened(field, _LONGEST_FIELD)
 
 
 class Unauthenticated(Refusal):
@@ -54,6 +65,7 @@ class BadField(BadRequest):
     """One field is wrong. `field` is its wire name, with a path for nested ones."""
 
     def __init__(self, field: str, problem: str, *, type: str = "") -> None:
+        field = _shortened(field, _LONGEST_FIELD)
         super().__init__(f"Invalid input for {field}: {problem}", type=type, field=field)
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from msgspec import Meta, field
 
 from trunkline.resources.schema import Check, Resource, computed, fixed, hidden, resource, settable
-from trunkline.resources.types import Id
+from trunkline.resources.types import Id, compact
 
 
 def present(value: str) -> str:
@@ -101,7 +101,7 @@ Description = Annotated[str, Meta(max_length=4096)]
 Text = Annotated[str, Meta(max_length=255)]
 Time = Annotated[str, Meta(max_length=64), Check(utc_time)]
 Tags = Annotated[list[str], Meta(max_length=1000), Check(tags)]
-Options = Annotated[dict[str, Any], Meta(max_length=100)]
+Options = Annotated[dict[str, Any], Meta(max_length=100), compact(16384)]
 Password = Annotated[str, Meta(max_length=4096)]
 
 

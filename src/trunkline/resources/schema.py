@@ -312,6 +312,9 @@ def explain(
         if known is not None and inner in known:
             return BadField(name, f"it cannot be set here. Remove it from the request for {what}.")
         return BadField(name, f"Unrecognized attribute of {what}. Remove it, or check its spelling.")
+    choices = get_args(known[name].base) if known is not None and name in known else ()
+    if choices and problem.startswith("Invalid enum value"):
+        return BadField(name, f"{problem.replace('`', chr(39))}. Use one of: {', '.join(map(str, choices))}.")
     return BadField(name, problem.replace("`", "'") + ".")
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 
 from trunkline.resources.schema import Check
@@ -58,6 +59,18 @@ def cidr(value: str) -> str:
         return str(ipaddress.ip_network(value, strict=False))
     except ValueError:
         raise ValueError(f"'{value}' is not a valid IP subnet. Write it as 10.0.0.0/24.") from None
+
+
+def compact(most: int) -> Check:
+    """A check that a free-form value has no more than so many bytes as JSON."""
+
+    def check(value: Any) -> Any:
+        size = len(msgspec.json.encode(value))
+        if size > most:
+            raise ValueError(f"it has {size} bytes as JSON, and may have {most}.")
+        return value
+
+    return Check(check)
 
 
 MacAddress = Annotated[str, Meta(max_length=32), Check(mac_address)]

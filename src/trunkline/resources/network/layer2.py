@@ -18,7 +18,7 @@ from trunkline.resources.schema import (
     settable,
 )
 from trunkline.resources.standard import Standard
-from trunkline.resources.types import IpAddress, Name
+from trunkline.resources.types import Id, IpAddress, Name, compact
 
 NetworkType = Literal["geneve", "vxlan", "flat", "vlan"]
 Ipv6Mode = Literal["slaac", "dhcpv6-stateful", "dhcpv6-stateless"]
@@ -125,7 +125,7 @@ class Port(Standard, kw_only=True):
         Annotated[str, Meta(max_length=255)], settable(guarded_write=True, index=True)
     ] = ""
     #: The security groups that filter it.
-    security_groups: Annotated[list[str], settable(filter=False, alias="security-group")] = []
+    security_groups: Annotated[list[Id], settable(filter=False, alias="security-group")] = []
     #: Whether it is filtered at all, and its addresses enforced.
     port_security_enabled: Annotated[bool, settable(guarded_write=True, alias="port-security")] = True
     #: What it may send from beside its own addresses.
@@ -149,7 +149,9 @@ class Port(Standard, kw_only=True):
     )
     #: Notes of who binds the port.
     profile: Annotated[
-        dict[str, Any], settable(guarded_write=True, guarded_read=True, filter=False, alias="binding")
+        dict[str, Any],
+        settable(guarded_write=True, guarded_read=True, filter=False, alias="binding"),
+        compact(4095),
     ] = msgspec.field(default_factory=dict, name="binding:profile")
     #: unbound, ovs, or binding_failed where the host is not known.
     vif_type: Annotated[str, computed(guarded_read=True, alias="binding")] = msgspec.field(
