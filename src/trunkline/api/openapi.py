@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -49,6 +49,15 @@ def _input_schema(kind: str, verb: str) -> dict[str, Any]:
         if text and field.wire in own.get("properties", {}):
             own["properties"][field.wire] = {**own["properties"][field.wire], "description": text}
     return own
+
+
+def shape_schema(shape: Any, envelope: str | None = None) -> Mapping[str, Any]:
+    """The JSON schema of a body that is no resource, as a msgspec type has it."""
+    schema = msgspec.json.schema(shape)
+    inner = _inlined(schema, schema.get("$defs", {}))
+    if envelope is None:
+        return cast("Mapping[str, Any]", inner)
+    return {"type": "object", "properties": {envelope: inner}, "required": [envelope]}
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:

@@ -44,9 +44,13 @@ def _roles_of_domain(parts: Parts, context: Context, pairs: list[tuple[str, str]
     return [*pairs, ("domain_id", "")]
 
 
+def _called(role: Role) -> str:
+    return "domain_role" if role.domain_id else "role"
+
+
 def assignments(parts: Parts) -> list[Endpoint]:
     """The endpoints of roles, inferences and grants."""
-    made = endpoints(parts, Collection(kind=Role, path="/roles", narrow=_roles_of_domain))
+    made = endpoints(parts, Collection(kind=Role, path="/roles", narrow=_roles_of_domain, called=_called))
     inferences = _Inferences(parts)
     implied = "/v3/roles/{id}/implies/{implied_id}"
     made += [

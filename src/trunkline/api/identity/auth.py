@@ -6,12 +6,14 @@ from typing import Any
 
 from trunkline.api.engine import Call
 from trunkline.api.http import Endpoint, Reply, Request
+from trunkline.api.identity.auth_request import AuthBody
 from trunkline.api.identity.behaviours import new_id
 from trunkline.api.identity.catalog import catalog
 from trunkline.api.identity.collection import Parts, body_of, listed, render
 from trunkline.api.identity.grants import Grant
 from trunkline.api.identity.token_body import reachable
 from trunkline.api.identity.token_body import render as render_token
+from trunkline.api.openapi import shape_schema
 from trunkline.errors import BadRequest, NotFound, Unauthenticated
 from trunkline.resources.identity import Revocation
 from trunkline.store import Reader, table_of
@@ -23,7 +25,14 @@ def auth(parts: Parts) -> list[Endpoint]:
     tokens = "/v3/auth/tokens"
     return [
         Endpoint(
-            "POST", tokens, own.log_in, token=False, summary="Log in", success=201, parameters=["nocatalog"]
+            "POST",
+            tokens,
+            own.log_in,
+            token=False,
+            summary="Log in",
+            request=shape_schema(AuthBody, "auth"),
+            success=201,
+            parameters=["nocatalog"],
         ),
         Endpoint("GET", tokens, own.show, summary="Show a token", parameters=["nocatalog"]),
         Endpoint("HEAD", tokens, own.check, summary="Check a token"),

@@ -204,8 +204,6 @@ def _create_role(call: Call, role: Role, given: frozenset[str]) -> Role:
 
 
 def _update_role(call: Call, old: Role, new: Role, given: frozenset[str]) -> Role:
-    if old.domain_id:
-        call.require("identity:update_domain_role", target_of(old))
     _unique(call, new, domain_id=new.domain_id)
     if old.options.get("immutable") and new.options.get("immutable") is not False:
         raise Forbidden(f"Role {old.id} is immutable. Set its option 'immutable' to false first.")
@@ -213,8 +211,6 @@ def _update_role(call: Call, old: Role, new: Role, given: frozenset[str]) -> Rol
 
 
 def _delete_role(call: Call, role: Role) -> None:
-    if role.domain_id:
-        call.require("identity:delete_domain_role", target_of(role))
     if role.options.get("immutable"):
         raise Forbidden(f"Role {role.id} is immutable. Set its option 'immutable' to false first.")
     removal.clear_role(call, role.id)

@@ -39,10 +39,7 @@ Prepare = Callable[[Parts, Request, dict[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
-    """One kind at one path.
-
-    `rules` are given where a kind's are not called get_<kind> and so on.
-    """
+    """One kind at one path."""
 
     kind: type[Resource]
     #: "/users"; under /v3
@@ -50,8 +47,8 @@ class Collection:
     prepare: Prepare | None = None
     #: (context, query) -> the query that is carried out, after the access rule for it holds.
     narrow: Callable[[Parts, Context, list[tuple[str, str]]], list[tuple[str, str]]] | None = None
-    #: Methods that it does not have, though others do.
-    without: frozenset[str] = frozenset()
+    #: What the access rules call an object, where it is not its kind: they are get_<this>, update_<this> ...
+    called: Callable[[Any], str] | None = None
 
 
 def root(request: Request) -> str:
@@ -103,52 +100,39 @@ def endpoints(parts: Parts, collection: Collection) -> list[Endpoint]:
     """The endpoints of a collection."""
     handlers = _Handlers(parts, collection)
     spec = handlers.spec
-    one = f"{collection.path}/{{id}}"
+    kind = spec.kind
+    path = f"/v3{collection.path}"
     filters = [f.wire for f in spec.fields.values() if f.flags.shown and f.flags.filter and f.scalar]
-    made = [
+    return [
         Endpoint(
             "POST",
-            collection.path,
+            path,
             handlers.create,
-            summary=f"Create a {spec.kind}",
-            kind=spec.kind,
-            request=input_schema(spec.kind, "create", spec.kind),
+            summary=f"Create a {kind}",
+            kind=kind,
+            request=input_schema(kind, "create", kind),
             success=201,
         ),
         Endpoint(
             "GET",
-            collection.path,
+            path,
             handlers.index,
             summary=f"List {spec.plural}",
-            kind=spec.kind,
+            kind=kind,
             parameters=[*filters, "limit", "marker", "sort_key", "sort_dir"],
         ),
-        Endpoint("GET", one, handlers.show, summary=f"Show a {spec.kind}", kind=spec.kind),
+        Endpoint("GET", f"{path}/{{id}}", handlers.show, summary=f"Show a {kind}", kind=kind),
         Endpoint(
             "PATCH",
-            one,
+            f"{path}/{{id}}",
             handlers.update,
-            summary=f"Change a {spec.kind}",
-            kind=spec.kind,
-            request=input_schema(spec.kind, "update", spec.kind),
+            summary=f"Change a {kind}",
+            kind=kind,
+            request=input_schema(kind, "update", kind),
         ),
         Endpoint(
-            "DELETE", one, handlers.delete, summary=f"Delete a {spec.kind}", kind=spec.kind, success=204
+            "DELETE", f"{path}/{{id}}", handlers.delete, summary=f"Delete a {kind}", kind=kind, success=204
         ),
-    ]
-    return [
-        Endpoint(
-            endpoint.method,
-            f"/v3{endpoint.path}",
-            endpoint.handler,
-            summary=endpoint.summary,
-            kind=endpoint.kind,
-            request=endpoint.request,
-            success=endpoint.success,
-            parameters=endpoint.parameters,
-        )
-        for endpoint in made
-        if endpoint.method not in collection.without
     ]
 
 
@@ -191,46 +175,43 @@ class _Handlers:
 
     async def show(self, request: Request) -> Reply:
         def run(reader: Reader) -> dict[str, Any]:
-            obj = self._visible(reader, request)
+            obj = self._there(reader, request, "get")
             return self.engine.render(reader, request.context, [obj])[0]
 
         item = await self.engine.read(run)
         return Reply({self.spec.kind: linked(request, self.collection.path, item)})
 
     async def update(self, request: Request) -> Reply:
-        id = request.path["id"]
         body = await body_of(request, self.spec.kind)
-        await self.engine.read(lambda reader: self._unchanged(reader, id, body))
+        await self.engine.read(lambda reader: self._unchanged(reader, request, body))
         if self.collection.prepare is not None:
             await self.collection.prepare(self.parts, request, body)
-        item = await self.engine.update(request.context, self.kind, id, body)
+        item = await self.engine.update(request.context, self.kind, request.path["id"], body)
         return Reply({self.spec.kind: linked(request, self.collection.path, item)})
 
     async def delete(self, request: Request) -> Reply:
+        await self.engine.read(lambda reader: self._there(reader, request, "delete"))
         await self.engine.delete(request.context, self.kind, request.path["id"])
         return Reply(status=204)
 
-    def _visible(self, reader: Reader, request: Request) -> Resource:
-        """The object, for those who may see it. To others, what is not there looks like what is."""
-        rule = f"identity:get_{self.spec.kind}"
+    def _there(self, reader: Reader, request: Request, verb: str) -> Resource:
+        """The object, for those who may. To others, what is not there looks like what is."""
         obj: Resource | None = reader.get(self.kind, request.path["id"])
         target: Mapping[str, Any] = {} if obj is None else self.engine.target(reader, obj)
-        self.engine.require(rule, request.context, target)
+        called = self.spec.kind
+        if obj is not None and self.collection.called is not None:
+            called = self.collection.called(obj)
+        self.engine.require(f"identity:{verb}_{called}", request.context, target)
         return obj if obj is not None else found(reader, self.kind, request.path["id"])
 
-    def _unchanged(self, reader: Reader, id: str, body: dict[str, Any]) -> None:
+    def _unchanged(self, reader: Reader, request: Request, body: dict[str, Any]) -> None:
         """Clients send back what they were shown: what cannot be changed may stand there as it is."""
-        obj = reader.get(self.kind, id)
-        if obj is None:
-            return
+        obj = self._there(reader, request, "update")
         for name in list(body):
             field = self.spec.by_wire.get(name)
-            if (
-                field
-                and field.flags.shown
-                and not field.flags.update
-                and body[name] == getattr(obj, field.name)
-            ):
+            if field is None or field.flags.update or not field.flags.shown:
+                continue
+            if body[name] == getattr(obj, field.name):
                 del body[name]
 
     def _choose_domain(self, context: Context, body: dict[str, Any]) -> None:

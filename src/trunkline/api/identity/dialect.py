@@ -16,6 +16,7 @@ from trunkline.api.identity.collection import Collection, Parts, endpoints, foun
 from trunkline.api.identity.credentials import credentials
 from trunkline.api.identity.people import people
 from trunkline.api.identity.trusts import trusts
+from trunkline.api.openapi import input_schema
 from trunkline.errors import BadField, Refusal
 from trunkline.resources import identity as kinds
 from trunkline.store import Reader, table_of
@@ -116,7 +117,13 @@ def _places(parts: Parts) -> list[Endpoint]:
     return [
         *made,
         Endpoint(
-            "PUT", "/v3/regions/{id}", _region_by_id(parts), summary="Create a region by its id", success=201
+            "PUT",
+            "/v3/regions/{id}",
+            _region_by_id(parts),
+            summary="Create a region by its id",
+            kind="region",
+            request=input_schema("region", "create", "region"),
+            success=201,
         ),
         Endpoint(
             "GET",

@@ -24,6 +24,7 @@ from trunkline.api.identity.grants import refused
 from trunkline.api.identity.passwords import MAX_LENGTH
 from trunkline.api.identity.roles import groups_of, relation_id
 from trunkline.api.identity.token_body import reachable
+from trunkline.api.openapi import shape_schema
 from trunkline.errors import BadField, NotFound
 from trunkline.resources.identity import Domain, Group, Membership, Project, User, tags
 from trunkline.resources.schema import convert
@@ -54,6 +55,20 @@ COLLECTIONS = (
 )
 
 
+class _Passwords(msgspec.Struct):
+    """The body of a change of password."""
+
+    original_password: str
+    password: str
+
+
+_TAGS = {
+    "type": "object",
+    "properties": {"tags": {"type": "array", "items": {"type": "string"}}},
+    "required": ["tags"],
+}
+
+
 def people(parts: Parts) -> list[Endpoint]:
     """The endpoints."""
     own = _People(parts)
@@ -70,6 +85,7 @@ def people(parts: Parts) -> list[Endpoint]:
             own.change_password,
             token=False,
             summary="Change one's own password",
+            request=shape_schema(_Passwords, "user"),
             success=204,
         ),
         Endpoint("GET", "/v3/groups/{id}/users", own.users_of_group, summary="List the users of a group"),
@@ -87,7 +103,13 @@ def people(parts: Parts) -> list[Endpoint]:
             success=204,
         ),
         Endpoint("GET", "/v3/projects/{id}/tags", own.list_tags, summary="List the tags of a project"),
-        Endpoint("PUT", "/v3/projects/{id}/tags", own.replace_tags, summary="Replace the tags of a project"),
+        Endpoint(
+            "PUT",
+            "/v3/projects/{id}/tags",
+            own.replace_tags,
+            summary="Replace the tags of a project",
+            request=_TAGS,
+        ),
         Endpoint("DELETE", "/v3/projects/{id}/tags", own.clear_tags, summary="Remove all tags", success=204),
         Endpoint("GET", "/v3/projects/{id}/tags/{tag}", own.check_tag, summary="Check a tag", success=204),
         Endpoint("PUT", "/v3/projects/{id}/tags/{tag}", own.add_tag, summary="Add a tag", success=201),
@@ -95,13 +117,6 @@ def people(parts: Parts) -> list[Endpoint]:
             "DELETE", "/v3/projects/{id}/tags/{tag}", own.remove_tag, summary="Remove a tag", success=204
         ),
     ]
-
-
-class _Passwords(msgspec.Struct):
-    """The body of a change of password."""
-
-    original_password: str
-    password: str
 
 
 class _People:
@@ -178,7 +193,10 @@ class _People:
         return Reply(listed(request, "users", await self.engine.read(run)))
 
     def _named(self, kind: type[Any], request: Request) -> tuple[Any, ...]:
+        """The clauses of a filter by name; with a token for a domain, others' people are left out."""
         pairs = [(name, value) for name, value in request.query if name.split("__")[0] == "name"]
+        if request.context.domain_id and not request.context.is_admin:
+            pairs.append(("domain_id", request.context.domain_id))
         return self.engine.query(kind, pairs, unknown="ignore").where
 
     def _pair(self, reader: Reader, request: Request, rule: str) -> Membership:
