@@ -17,9 +17,16 @@ from trunkline.api.network import reschedule
 from trunkline.backends.contract import Observation
 from trunkline.compiler.slices import HostReport
 from trunkline.compiler.snapshot import Snapshot
-from trunkline.compiler.switching import plugged
 from trunkline.control.directory import RegionDirectory
-from trunkline.resources.network import METADATA, Port
+from trunkline.resources.network import (
+    FLOATING_IP,
+    METADATA,
+    ROUTER_GATEWAY,
+    ROUTER_INTERFACE,
+    FloatingIP,
+    Port,
+    Router,
+)
 from trunkline.resources.region import Host, HostDaemon, HostProblem
 from trunkline.store import Store, Tx
 
@@ -78,28 +85,57 @@ async def watch_hosts(store: Store, directory: RegionDirectory) -> None:
 
 
 def port_changes(observation: Observation, snapshot: Snapshot) -> dict[str, str]:
-    """Port id to its new status, where what the backend sees differs from what is stored."""
+    """Port id to its new status, where what the backend sees differs from what is stored.
+
+    Args:
+        snapshot: what the backend has applied.
+    """
     changes = {}
     for key, port in snapshot.all(Port).items():
-        if not plugged(port) or port.device_owner == METADATA:
+        if port.device_owner == FLOATING_IP:
             continue
-        up = port.admin_state_up and key in observation.ports_up
+        up = port.admin_state_up and _carried(key, port, observation)
         status = "ACTIVE" if up else "DOWN"
         if port.status != status:
             changes[key] = status
     return changes
 
 
+def _carried(key: str, port: Port, observation: Observation) -> bool:
+    if port.device_owner == ROUTER_GATEWAY:
+        return key in observation.gateways
+    if port.device_owner in (ROUTER_INTERFACE, METADATA):
+        # They are on every host at once: nobody plugs them in.
+        return True
+    return key in observation.ports_up
+
+
+def floating_changes(observation: Observation, snapshot: Snapshot) -> dict[str, str]:
+    """Floating IP id to its new status: ACTIVE where its router's gateway is carried by a host."""
+    changes = {}
+    for key, floating in snapshot.all(FloatingIP).items():
+        router = snapshot.get(Router, floating.router_id)
+        up = router is not None and router.gateway_port_id in observation.gateways
+        status = "ACTIVE" if up else "DOWN"
+        if floating.status != status:
+            changes[key] = status
+    return changes
+
+
 async def ports(store: Store, observation: Observation, snapshot: Snapshot) -> None:
-    """Writes the status of the ports that the backend sees otherwise than the store has it."""
-    changes = port_changes(observation, snapshot)
-    if not changes:
+    """Writes the status of ports and floating IPs that the backend sees otherwise than the store has it."""
+    wired, carried = port_changes(observation, snapshot), floating_changes(observation, snapshot)
+    if not wired and not carried:
         return
 
     def write(tx: Tx) -> None:
-        for key, status in changes.items():
+        for key, status in wired.items():
             port = tx.get(Port, key)
             if port is not None and port.status != status:
                 tx.observe(msgspec.structs.replace(port, status=status))
+        for key, status in carried.items():
+            floating = tx.get(FloatingIP, key)
+            if floating is not None and floating.status != status:
+                tx.observe(msgspec.structs.replace(floating, status=status))
 
     await store.write(write)

@@ -1,0 +1,57 @@
+"""What the backend sees is what ports and floating IPs are said to be."""
+
+from __future__ import annotations
+
+from trunkline.backends.contract import Observation
+from trunkline.compiler.snapshot import Snapshot
+from trunkline.control.observe import floating_changes, port_changes
+from trunkline.resources.network import (
+    FLOATING_IP,
+    ROUTER_GATEWAY,
+    ROUTER_INTERFACE,
+    FloatingIP,
+    Port,
+    Router,
+)
+from trunkline.resources.schema import Resource
+
+
+def snapshot(*objects: Resource) -> Snapshot:
+    by_class: dict[type[Resource], dict[str, Resource]] = {}
+    for obj in objects:
+        by_class.setdefault(type(obj), {})[obj.id] = obj
+    return Snapshot(objects=by_class)
+
+
+def test_a_port_is_active_where_it_is_seen_wired() -> None:
+    world = snapshot(Port(id="a"), Port(id="b", status="ACTIVE"), Port(id="c", status="ACTIVE"))
+    assert port_changes(Observation(ports_up={"a": "h1", "c": "h1"}), world) == {"a": "ACTIVE", "b": "DOWN"}
+
+
+def test_a_port_that_is_set_down_is_down() -> None:
+    world = snapshot(Port(id="a", admin_state_up=False, status="ACTIVE"))
+    assert port_changes(Observation(ports_up={"a": "h1"}), world) == {"a": "DOWN"}
+
+
+def test_a_gateway_is_active_where_a_host_carries_it() -> None:
+    world = snapshot(Port(id="g", device_owner=ROUTER_GATEWAY))
+    assert port_changes(Observation(), world) == {}
+    assert port_changes(Observation(gateways={"g": "h2"}), world) == {"g": "ACTIVE"}
+
+
+def test_a_routers_interface_is_active_with_the_network() -> None:
+    world = snapshot(Port(id="i", device_owner=ROUTER_INTERFACE))
+    assert port_changes(Observation(), world) == {"i": "ACTIVE"}
+
+
+def test_an_address_without_a_wire_has_no_status() -> None:
+    world = snapshot(Port(id="f", device_owner=FLOATING_IP, status="N/A"))
+    assert port_changes(Observation(ports_up={"f": "h1"}), world) == {}
+
+
+def test_a_floating_ip_is_active_while_its_gateway_is_carried() -> None:
+    router = Router(id="r", gateway_port_id="g")
+    tied, free = FloatingIP(id="t", router_id="r"), FloatingIP(id="f", status="ACTIVE")
+    world = snapshot(router, tied, free)
+    assert floating_changes(Observation(gateways={"g": "h1"}), world) == {"t": "ACTIVE", "f": "DOWN"}
+    assert floating_changes(Observation(), world) == {"f": "DOWN"}
