@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 
 #: Without any sign of a change, everything is compared again after this many seconds.
 SWEEP = 5.0
+#: Between rounds the loop rests for this many times as long as the last one took, at most LONGEST_REST
+#: seconds: what is written meanwhile is applied together, and requests keep most of the processor. The
+#: first change after a rest is applied at once.
+REST, LONGEST_REST = 3.0, 1.0
 #: After a failure the next try waits this long, seconds, doubled each time up to the limit.
 RETRY, RETRY_LIMIT = 0.2, 5.0
 
@@ -48,6 +52,11 @@ class LoopState:
     compile_seconds: float = 0.0
     apply_seconds: float = 0.0
     last_round: float = 0.0
+
+    @property
+    def round_seconds(self) -> float:
+        """How long the last round took."""
+        return self.compile_seconds + self.apply_seconds
 
 
 class Loop:
@@ -96,6 +105,7 @@ class Loop:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, RETRY_LIMIT)
             else:
+                await asyncio.sleep(min(self.state.round_seconds * REST, LONGEST_REST))
                 await self._sign_of_change()
 
     async def _round(self) -> None:

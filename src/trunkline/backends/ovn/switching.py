@@ -117,5 +117,7 @@ def port_security(port: SwitchPort) -> frozenset[str]:
 
 
 def _prefix(text: str) -> str:
+    if "/" not in text:  # nearly all: an address, in its normal form already
+        return text
     network = ip_interface(text).network
     return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
