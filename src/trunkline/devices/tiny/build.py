@@ -44,7 +44,7 @@ _DYNAMIC = {
 }
 _LIBRARY_PATH = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
 
-#: Where our own files go; anything else in the folder goes to /etc/tiny, executable.
+#: Where our own files go; anything else in the folder goes to /etc/tiny.
 _PLACES = {
     name: f"etc/{name}" for name in ("inittab", "dhcpcd.conf", "passwd", "group", "profile", "motd")
 } | {"power": "etc/acpi/PWRF/00000080"}
@@ -178,6 +178,8 @@ def _make(
         kernel = next((work / "guest" / "boot").glob("vmlinuz-*"))
         draft = _disk(work, kernel, initrd)
         image = TinyImage(path, draft.stat().st_size, _sha512(draft), versions)
+        for old in cache.glob("tiny-*"):
+            old.unlink()
         draft.replace(path)
     known = {name: value for name, value in asdict(image).items() if name != "path"}
     path.with_suffix(".json").write_text(json.dumps(known, indent=1))
@@ -211,9 +213,7 @@ def _root(unpacked: Path) -> Archive:
 
     for file in sorted(_GUEST.iterdir()):
         place = _PLACES.get(file.name, f"etc/tiny/{file.name}")
-        archive.file(
-            place, file.read_bytes(), 0o644 if file.name in _PLACES and place != _PLACES["power"] else 0o755
-        )
+        archive.file(place, file.read_bytes(), 0o755 if file.read_bytes().startswith(b"#!") else 0o644)
     archive.file("etc/hostname", b"tiny\n")
     archive.file("etc/hosts", b"127.0.0.1 localhost\n::1 localhost\n")
     archive.file("etc/shells", b"/bin/sh\n")

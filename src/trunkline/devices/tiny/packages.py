@@ -40,7 +40,8 @@ def run(argv: Sequence[str], *, cwd: Path | None = None, env: dict[str, str] | N
         )
     except FileNotFoundError as error:
         raise BuildFailed(
-            f"The tiny image cannot be built: {argv[0]} is not installed; `trunkline doctor` names its package."
+            f"The tiny image cannot be built: {argv[0]} is not installed; "
+            "`trunkline doctor` names its package."
         ) from error
     except subprocess.TimeoutExpired as error:
         raise BuildFailed(f"The tiny image cannot be built: {argv[0]} did not end within 600 s.") from error
@@ -62,8 +63,8 @@ def candidates(names: Sequence[str]) -> dict[str, str]:
     }
     if missing := [name for name in names if name not in found]:
         raise BuildFailed(
-            f"The tiny image cannot be built: apt knows no package {', '.join(missing)}. Run `apt-get update` "
-            "with Debian's main archive in /etc/apt/sources.list."
+            f"The tiny image cannot be built: apt knows no package {', '.join(missing)}. "
+            "Run `apt-get update` with Debian's main archive in /etc/apt/sources.list."
         )
     return {name: found[name] for name in names}
 
