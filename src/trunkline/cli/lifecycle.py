@@ -26,9 +26,10 @@ import msgspec
 
 from trunkline.cli import teardown
 from trunkline.cli.progress import Step, Steps
-from trunkline.devices import lab, machine, process, units
+from trunkline.devices import lab, machine, namespace, process, units
 from trunkline.devices.lab import topology
 from trunkline.devices.state import MOST_HOSTS, Cloud, LabHost, StateFolder, new_tag
+from trunkline.devices.units import Unit
 from trunkline.errors import BadField, Conflict, NotFound, Unavailable
 
 DEFAULT_PORT, DEFAULT_HOSTS = 8800, 3
@@ -80,17 +81,23 @@ def bring_up(state: StateFolder, wish: Wish, steps: Steps) -> Cloud:
 def _bring_up(state: StateFolder, former: Cloud | None, wish: Wish, steps: Steps) -> Cloud:
     with steps.step("state folder") as step:
         cloud, tokens = _settle(state, former, wish)
+        _make_operator_key(state)
         step.note(f"{state.root}, tag {cloud.tag}")
     plan = lab.Topology(cloud)
+    listed = lab.units(state, plan)
     with ThreadPoolExecutor(1) as beside:
-        keys = beside.submit(_make_keys, state)
+        certificate = beside.submit(_make_certificate, state)
         with steps.step("namespaces") as step:
+            namespace.create(*plan.namespaces)
+            if not units.load_units(state):
+                # Control takes the longest by far until it is ready, so it begins before there is a lab.
+                _tell_keeper(state, listed[:1])
             lab.wire(plan)
             lab.prepare_files(state, plan, tokens)
             step.note(", ".join(name.removeprefix(cloud.prefix) for name in plan.namespaces))
-        keys.result()
+        certificate.result()
     with steps.step("daemons") as step:
-        _start_daemons(state, plan, former != cloud, step)
+        _start_daemons(state, plan, listed, former not in (None, cloud), step)
     with steps.step("API") as step:
         wait_for_control(state, cloud, step, lambda done: done.get("steps", {}).get("api") == "done")
         step.note(cloud.api_url)
@@ -230,8 +237,6 @@ def _settle_port(state: StateFolder, former: Cloud | None, wanted: int | None) -
         if former is not None:
             port = former.api_port
         else:
-            from trunkline.devices import namespace
-
             with contextlib.closing(namespace.open_socket_in(None, address, 0)) as probe:
                 return int(probe.getsockname()[1])
     ours = process.find(state.pidfile("control")) is not None and former is not None
@@ -244,29 +249,35 @@ def _settle_port(state: StateFolder, former: Cloud | None, wanted: int | None) -
     return port
 
 
-def _make_keys(state: StateFolder) -> None:
-    """The region's authority, OVN's certificate of it, and the operator's SSH key."""
+def _make_certificate(state: StateFolder) -> None:
+    """The region's authority, and OVN's certificate of it."""
     from trunkline.devices.pki import Authority
 
     Authority.open(state.pki).issue("ovn-sb", addresses=[topology.CONTROL_ADDRESS])
+
+
+def _make_operator_key(state: StateFolder) -> None:
+    """The SSH key of `trunkline ssh`; control puts its public half in every server."""
     key = state.operator_key
     if not key.exists():
         key.parent.mkdir(exist_ok=True, mode=0o700)
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "trunkline-operator", "-f", str(key)],
-            stdin=subprocess.DEVNULL,
-            check=True,
-            timeout=30,
-        )
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "trunkline-operator", "-f", str(key)]
+        subprocess.run(command, stdin=subprocess.DEVNULL, check=True, timeout=30)
 
 
-def _start_daemons(state: StateFolder, plan: lab.Topology, changed: bool, step: Step) -> None:
-    listed = lab.units(state, plan)
-    keeper_told = units.save_units(state, listed)
+def _tell_keeper(state: StateFolder, listed: list[Unit]) -> None:
+    """The keeper gets the list, and is started if it does not run."""
+    changed = units.save_units(state, listed)
     keeper, new = units.ensure_keeper(state)
-    if not new and keeper_told:
+    if changed and not new:
         keeper.signal(signal.SIGHUP)
-    if not new and changed and (control := process.find(state.pidfile("control"))) is not None:
+
+
+def _start_daemons(
+    state: StateFolder, plan: lab.Topology, listed: list[Unit], changed: bool, step: Step
+) -> None:
+    _tell_keeper(state, listed)
+    if changed and (control := process.find(state.pidfile("control"))) is not None:
         # It reads what the cloud is when it starts; the keeper starts it again.
         control.signal(signal.SIGTERM)
     database = lab.switch_database(state)
