@@ -18,6 +18,14 @@ def lab(tmp_path: Path) -> Iterator[IdentityLab]:
     made.close()
 
 
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IdentityLab]:
+    """For tests that leave nothing behind."""
+    made = IdentityLab(tmp_path_factory.mktemp("untouched"))
+    yield made
+    made.close()
+
+
 async def role_id(admin: Client, name: str) -> str:
     return str((await admin.ok("GET", f"/roles?name={name}"))[0]["id"])
 
@@ -146,11 +154,11 @@ def test_a_name_is_there_once(lab: IdentityLab, kind: str) -> None:
     ],
 )
 def test_bad_input_is_refused_and_leaves_nothing(
-    lab: IdentityLab, path: str, body: Any, status: int, names: str
+    untouched: IdentityLab, path: str, body: Any, status: int, names: str
 ) -> None:
     async def claim(anyone: Client) -> None:
         admin = await anyone.admin()
-        before = lab.store.revision
+        before = untouched.store.revision
         reply = await admin.http.post(
             f"/identity/v3{path}",
             content=json.dumps(body),
@@ -158,9 +166,9 @@ def test_bad_input_is_refused_and_leaves_nothing(
         )
         assert reply.status_code == status, reply.text
         assert names in reply.json()["error"]["message"]
-        assert lab.store.revision == before
+        assert untouched.store.revision == before
 
-    lab.run(claim)
+    untouched.run(claim)
 
 
 def test_lists_are_filtered_and_paged(lab: IdentityLab) -> None:
@@ -383,6 +391,31 @@ def test_the_manager_of_a_domain_ends_at_its_border(lab: IdentityLab) -> None:
     lab.run(claim)
 
 
+def test_the_administrator_of_a_domain_is_none_of_the_cloud(lab: IdentityLab) -> None:
+    async def claim(anyone: Client) -> None:
+        admin = await anyone.admin()
+        domain = await admin.make("domain")
+        user = await admin.make("user", domain_id=domain["id"], password=SECRET)
+        await grant(admin, "admin", user["id"], f"/domains/{domain['id']}")
+        own = await anyone.as_user({"id": user["id"]}, {"domain": {"id": domain["id"]}})
+        made = await own.make("user")
+        assert made["domain_id"] == domain["id"]
+        assert {u["domain_id"] for u in await own.ok("GET", "/users")} == {domain["id"]}
+        top = await role_id(admin, "admin")
+        for method, path, body in (
+            ("GET", f"/users/{lab.seeded.demo_user_id}", None),
+            ("PATCH", f"/users/{lab.seeded.admin_user_id}", {"user": {"password": "mine"}}),
+            ("POST", "/domains", {"domain": {"name": "mine"}}),
+            ("POST", "/regions", {"region": {"id": "mine"}}),
+            ("PUT", f"/system/users/{made['id']}/roles/{top}", None),
+            ("PUT", f"/projects/{lab.seeded.demo_project_id}/users/{made['id']}/roles/{top}", None),
+            ("DELETE", f"/roles/{top}", None),
+        ):
+            assert await own.status(method, path, body) == 403, (method, path)
+
+    lab.run(claim)
+
+
 # Roles.
 
 
@@ -488,11 +521,11 @@ def test_an_immutable_role_stays(lab: IdentityLab) -> None:
         "include_subtree",
     ],
 )
-def test_questions_about_assignments_that_contradict_themselves(lab: IdentityLab, query: str) -> None:
+def test_questions_about_assignments_that_contradict_themselves(untouched: IdentityLab, query: str) -> None:
     async def claim(anyone: Client) -> None:
         assert await (await anyone.admin()).status("GET", f"/role_assignments?{query}") == 400
 
-    lab.run(claim)
+    untouched.run(claim)
 
 
 # The catalog.

@@ -19,6 +19,14 @@ def lab(tmp_path: Path) -> Iterator[IdentityLab]:
     made.close()
 
 
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IdentityLab]:
+    """For tests that leave nothing behind."""
+    made = IdentityLab(tmp_path_factory.mktemp("untouched"))
+    yield made
+    made.close()
+
+
 def test_discovery_needs_no_token(lab: IdentityLab) -> None:
     async def claim(anyone: Client) -> None:
         versions = await anyone.http.get("/identity/")
@@ -141,7 +149,7 @@ def test_every_failed_log_in_looks_the_same(lab: IdentityLab) -> None:
         ([], "auth"),
     ],
 )
-def test_a_malformed_log_in_is_told_what_is_wrong(lab: IdentityLab, auth: Any, names: str) -> None:
+def test_a_malformed_log_in_is_told_what_is_wrong(untouched: IdentityLab, auth: Any, names: str) -> None:
     async def claim(anyone: Client) -> None:
         reply = await anyone.call("POST", "/auth/tokens", {"auth": auth})
         assert reply.status_code == 400
@@ -149,7 +157,7 @@ def test_a_malformed_log_in_is_told_what_is_wrong(lab: IdentityLab, auth: Any, n
         assert (error["code"], error["title"]) == (400, "Bad Request")
         assert names in error["message"]
 
-    lab.run(claim)
+    untouched.run(claim)
 
 
 def test_a_token_is_exchanged_for_another_scope_and_does_not_live_longer(lab: IdentityLab) -> None:

@@ -235,3 +235,10 @@ def test_two_default_files_must_agree(write: Callable[[str, str], Path]) -> None
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(RulesError, match=r"nowhere\.yaml: the rules cannot be read"):
         Rules.load([], tmp_path / "nowhere.yaml")
+
+
+def test_the_rules_that_ship_can_be_used() -> None:
+    rules = Rules.load()
+    assert rules.allows("context_is_admin", context(project_id="p", roles=frozenset({"admin"})), {})
+    assert rules.allows("context_is_admin", context(system=True, roles=frozenset({"admin"})), {})
+    assert not rules.allows("context_is_admin", context(domain_id="d", roles=frozenset({"admin"})), {})

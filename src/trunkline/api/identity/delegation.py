@@ -46,7 +46,7 @@ def role_ids(reader: Reader, refs: list[RoleRef]) -> list[str]:
         if ref.id is not None:
             role = reader.get(Role, ref.id)
         elif ref.name is not None:
-            role = next(iter(reader.find(Role, name=ref.name, domain_id=None)), None)
+            role = reader.first(Role, name=ref.name, domain_id=None)
         else:
             raise BadField("roles", "give each role's id or name.")
         if role is None:

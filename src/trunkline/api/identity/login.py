@@ -217,7 +217,7 @@ def _limit_key(ref: UserRef, user: User | None) -> str:
 def _domain(reader: Reader, ref: DomainRef | None) -> Domain | None:
     if ref is None or not (ref.id or ref.name):
         return None
-    return reader.get(Domain, ref.id) if ref.id else next(iter(reader.find(Domain, name=ref.name)), None)
+    return reader.get(Domain, ref.id) if ref.id else reader.first(Domain, name=ref.name)
 
 
 def _user(reader: Reader, ref: UserRef) -> User | None:
@@ -226,7 +226,7 @@ def _user(reader: Reader, ref: UserRef) -> User | None:
     domain = _domain(reader, ref.domain)
     if domain is None:
         return None
-    return next(iter(reader.find(User, domain_id=domain.id, name=ref.name)), None)
+    return reader.first(User, domain_id=domain.id, name=ref.name)
 
 
 def _credential(reader: Reader, ref: CredentialBody) -> ApplicationCredential | None:
@@ -235,7 +235,7 @@ def _credential(reader: Reader, ref: CredentialBody) -> ApplicationCredential | 
     user = _user(reader, ref.user) if ref.user else None
     if user is None:
         return None
-    return next(iter(reader.find(ApplicationCredential, user_id=user.id, name=ref.name)), None)
+    return reader.first(ApplicationCredential, user_id=user.id, name=ref.name)
 
 
 def _for_scope(reader: Reader, token: Token, scope: ScopeBody) -> Token:
@@ -269,7 +269,7 @@ def _project(reader: Reader, ref: ProjectRef | None) -> Project | None:
     if domain is None:
         return None
     enabled_domain(reader, domain.id)
-    return next(iter(reader.find(Project, domain_id=domain.id, name=ref.name)), None)
+    return reader.first(Project, domain_id=domain.id, name=ref.name)
 
 
 def _earlier(end: float, time: str | None) -> float:
