@@ -248,6 +248,9 @@ async def serve(app: Starlette, socket: sockets.socket, files: IssuedFiles, auth
         files: the control plane's key and certificate.
         authority: the authority's certificate.
     """
+    # Connections inherit it. asyncio sets it by itself only where the socket was made with its protocol
+    # named; without it an answer waits 40 ms for the acknowledgement of its own head.
+    socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
     config = uvicorn.Config(
         app,
         http=_WithPeer,
