@@ -1,9 +1,9 @@
 """The wiring page: which services there are, and what each kind of resource does beside the common stages.
 
-    identity ──┐
-    network  ──┤ STAGES, by kind ─▶ Engine ─▶ each service's endpoints ─▶ one ASGI application
-    compute  ──┤                      ▲
-    image    ──┘               Rules (access), Sessions (who asks)
+identity ──┐
+network  ──┤ STAGES, by kind ─▶ Engine ─▶ each service's endpoints ─▶ one ASGI application
+compute  ──┤                      ▲
+image    ──┘               Rules (access), Sessions (who asks)
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 from trunkline import __version__
 from trunkline.api import compute, identity, image, network, openapi
+from trunkline.api.compute.actions import Console
+from trunkline.api.compute.dialect import no_console
 from trunkline.api.engine import Engine, Stages
 from trunkline.api.http import Endpoint, Reply, Request, Service
 from trunkline.api.image.behaviour import Files
@@ -45,6 +47,7 @@ def build(
     keys: Path,
     rules: Path | None = None,
     options: identity.IdentityOptions | None = None,
+    console: Console = no_console,
 ) -> Api:
     """Puts the services together.
 
@@ -53,10 +56,16 @@ def build(
         keys: the folder of the token keys.
         rules: the operator's access rules, which go before the defaults.
         options: costs and limits of log-ins.
+        console: reads the console of a server.
     """
     engine = Engine(store, Rules.load(override=rules), STAGES, limit=network.quota_limit)
     who = identity.Identity(engine, keys, options)
-    services = [who.service, network.service(engine), compute.service(engine), image.service(engine, images)]
+    services = [
+        who.service,
+        network.service(engine),
+        compute.service(engine, console),
+        image.service(engine, images),
+    ]
     return Api(engine, who, [with_document(s) for s in services])
 
 

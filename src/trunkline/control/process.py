@@ -85,6 +85,7 @@ class ControlProcess:
             images,
             keys=folder.root / "keys" / "tokens",
             rules=rules if rules.exists() else None,
+            console=self._read_console,
         )
         await seed.run(store, api, folder, cloud)
         self._steps["store"] = "done"
@@ -127,6 +128,9 @@ class ControlProcess:
             asyncio.create_task(self._image(store, api, images)),
         ]
         self._steps["api"] = "done"
+
+    async def _read_console(self, host: str, server: str, lines: int | None) -> str:
+        return await self._directory.read_console(host, server, lines)
 
     async def _image(self, store: Store, api: wiring.Api, images: ImageFiles) -> None:
         """Sees to the image `tiny`, and then waits: a task that ends would end the process."""
