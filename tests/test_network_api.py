@@ -146,6 +146,8 @@ def test_tags_are_replaced_added_asked_for_and_removed(cloud: Cloud) -> None:
     assert cloud.ask("GET", where).json() == {"tags": ["a", "b"]}
     assert cloud.ask("PUT", f"{where}/c%20d").status_code == 201
     assert cloud.ask("GET", f"{where}/c%20d").status_code == 204
+    assert cloud.ask("PUT", f"{where}/%2541").status_code == 201
+    assert cloud.ask("GET", where).json() == {"tags": ["a", "b", "c d", "%41"]}
     assert cloud.ask("DELETE", f"{where}/a").status_code == 204
     assert cloud.refused("GET", f"{where}/a") == (404, "TagNotFound")
     assert cloud.refused("DELETE", f"{where}/a") == (404, "TagNotFound")

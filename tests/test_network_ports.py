@@ -94,6 +94,20 @@ def test_hosts_form_their_address_from_the_mac_address_under_slaac(cloud: Cloud)
     assert addresses(new) == ["fd00::f816:3eff:fe00:2"]
 
 
+def test_hosts_form_an_address_under_slaac_whatever_else_they_have(cloud: Cloud) -> None:
+    network, (four,) = cloud.net("10.0.0.0/24")
+    cloud.sub(network, "fd00::/64", **SLAAC)
+    formed = "fd00::f816:3eff:fe00:1"
+    wanted = [{"ip_address": "10.0.0.50"}]
+    port = cloud.make("port", network_id=network["id"], mac_address="fa:16:3e:00:00:01", fixed_ips=wanted)
+    assert addresses(port) == ["10.0.0.50", formed]
+    moved = cloud.change("port", port["id"], fixed_ips=[{"ip_address": "10.0.0.51"}])
+    assert addresses(moved) == ["10.0.0.51", formed]
+    more = [*moved["fixed_ips"], {"subnet_id": four["id"]}]
+    assert addresses(cloud.change("port", port["id"], fixed_ips=more))[:2] == ["10.0.0.51", formed]
+    assert cloud.change("port", port["id"], fixed_ips=[])["fixed_ips"] == []
+
+
 def test_a_stateful_subnet_hands_out_addresses_of_its_pool(cloud: Cloud) -> None:
     network = cloud.make("network")
     cloud.sub(network, "fd00::/64", ipv6_ra_mode="dhcpv6-stateful", ipv6_address_mode="dhcpv6-stateful")

@@ -218,6 +218,17 @@ def test_a_floating_ip_gives_its_address_back(cloud: Cloud) -> None:
     cloud.make("floatingip", by=ROOT, **where)
 
 
+def test_a_floating_ip_holds_no_more_than_its_address(cloud: Cloud) -> None:
+    out = Outside(cloud)
+    modes = {"ipv6_ra_mode": "slaac", "ipv6_address_mode": "slaac"}
+    cloud.sub(out.public, "2001:db8:113::/64", by=ROOT, **modes)
+    floating = cloud.make("floatingip", floating_network_id=out.public["id"])
+    (port,) = cloud.all("port", f"?device_id={floating['id']}", by=ROOT)
+    assert addresses(port) == [floating["floating_ip_address"]]
+    with cloud.store.read() as reader:
+        assert len([scope for scope, _ in reader.claims_of(port["id"]) if scope.startswith("ip:")]) == 1
+
+
 def test_the_address_is_named_where_a_port_has_several(cloud: Cloud) -> None:
     out = Outside(cloud)
     fixed = [{"ip_address": "10.0.0.50"}, {"ip_address": "10.0.0.51"}]

@@ -8,9 +8,19 @@ from collections.abc import Iterable, Sequence
 from trunkline.api.engine import Call
 from trunkline.errors import BadField, BadRequest, Conflict, Exhausted, NotFound
 from trunkline.plan import ipam, numbers
-from trunkline.resources.network import ROUTER_GATEWAY, ROUTER_INTERFACE, FixedIp, Network, Subnet
+from trunkline.resources.network import (
+    FLOATING_IP,
+    ROUTER_GATEWAY,
+    ROUTER_INTERFACE,
+    FixedIp,
+    Network,
+    Subnet,
+)
 
 AUTOMATIC = frozenset({"slaac", "dhcpv6-stateless"})
+
+#: The owners of ports whose addresses are set by the cloud, never formed by a host.
+_FIXED = frozenset({ROUTER_INTERFACE, ROUTER_GATEWAY, FLOATING_IP})
 
 #: Subnet id to the address given out last: where the next search begins. A hint alone: the claims
 #: decide, and without it the search begins at the start of the pool.
@@ -89,7 +99,7 @@ def assign(
         return _choose_all(call, network, port_id, mac, owner, subnets)
     by_id = {s.id: s for s in subnets}
     resolved = [_resolve(network, by_id, subnets, fixed) for fixed in wanted]
-    router = owner in (ROUTER_INTERFACE, ROUTER_GATEWAY)
+    router = owner in _FIXED
     keep = {(f.subnet_id, f.ip_address) for f in held}
     kept_by_subnet: dict[str, list[str]] = {}
     named = {address for _, address in resolved if address is not None}
@@ -109,15 +119,12 @@ def assign(
         if address is None:
             address = _choose(call, network, [subnet], port_id, mac, router)[1]
         result.append(FixedIp(subnet_id=subnet.id, ip_address=address))
-    if not router and wanted:
+    if wanted and not router:
+        # Hosts form an address wherever a router advertises such a subnet, asked for or not.
         have = {f.subnet_id for f in result}
         for subnet in subnets:
-            if (
-                is_automatic(subnet)
-                and subnet.id not in have
-                and any(by_id[i].ip_version == 6 for i in have if i is not None)
-            ):
-                result.append(claim_automatic(call, network, subnet, port_id, mac))
+            if is_automatic(subnet) and subnet.id not in have:
+                result.append(_formed(call, network, subnet, port_id, mac, held))
     release(call, port_id, [f for f in held if f not in result])
     return result
 
@@ -136,10 +143,18 @@ def claim_automatic(call: Call, network: Network, subnet: Subnet, port_id: str, 
     return FixedIp(subnet_id=subnet.id, ip_address=address)
 
 
+def _formed(
+    call: Call, network: Network, subnet: Subnet, port_id: str, mac: str, held: Sequence[FixedIp]
+) -> FixedIp:
+    """The address that a port's host forms, claimed unless the port has it."""
+    fixed = FixedIp(subnet_id=subnet.id, ip_address=ipam.eui64(subnet.cidr, mac))
+    return fixed if fixed in held else claim_automatic(call, network, subnet, port_id, mac)
+
+
 def _choose_all(
     call: Call, network: Network, port_id: str, mac: str, owner: str, subnets: Sequence[Subnet]
 ) -> list[FixedIp]:
-    router = owner in (ROUTER_INTERFACE, ROUTER_GATEWAY)
+    router = owner in _FIXED
     result = []
     for version in (4, 6):
         managed = [s for s in subnets if s.ip_version == version and (router or not is_automatic(s))]

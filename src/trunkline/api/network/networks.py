@@ -62,8 +62,8 @@ class Networks:
 
     def update(self, call: Call, old: Network, new: Network, given: frozenset[str]) -> Network:
         """Refuses what those on the network could not go on with."""
-        new = replace(new, mtu=self._mtu(new))
-        if new.mtu != old.mtu:
+        if "mtu" in given:
+            new = replace(new, mtu=self._mtu(new))
             check_mtu(new, call.tx.find(Subnet, network_id=new.id))
         if old.shared and not new.shared:
             _refuse_unshare(call, old)

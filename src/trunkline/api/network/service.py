@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import unquote
 
 from trunkline.api import openapi
 from trunkline.api.engine import Call, Engine
@@ -127,18 +126,18 @@ class Collection:
         self._may_read(request)
         with self.engine.store.read() as reader:
             obj = self.engine.get(reader, request.context, self.cls, request.path["id"])
-        tags.find(obj, unquote(request.path["tag"]))
+        tags.find(obj, request.path["tag"])
         return Reply(status=204)
 
     async def add_tag(self, request: Request) -> Reply:
         """Adds a tag to one."""
-        id, tag = request.path["id"], unquote(request.path["tag"])
+        id, tag = request.path["id"], request.path["tag"]
         await self._write(request, lambda call: tags.add(call, self.cls, id, tag))
         return Reply(status=201)
 
     async def remove_tag(self, request: Request) -> Reply:
         """Removes a tag from one."""
-        id, tag = request.path["id"], unquote(request.path["tag"])
+        id, tag = request.path["id"], request.path["tag"]
         await self._write(request, lambda call: tags.remove(call, self.cls, id, tag))
         return Reply(status=204)
 
