@@ -12,8 +12,7 @@ import msgspec
 from trunkline.compiler.slices import HostReport, HostSlice
 from trunkline.control.channel import token_matches
 from trunkline.devices.pki import Authority
-from trunkline.errors import Conflict, NotFound
-from trunkline.resources.compute import Server
+from trunkline.errors import Conflict
 from trunkline.resources.region import Host, JoinToken
 from trunkline.store import Store, Tx
 
@@ -22,8 +21,6 @@ SILENCE = 5.0
 #: A report that says nothing new is passed on all the same after so many seconds: what it is compared
 #: with may have changed.
 REPEAT = 3.0
-#: So many consoles are kept at most, those first told are forgotten first.
-MOST_CONSOLES = 2000
 
 
 class RegionDirectory:
@@ -45,7 +42,6 @@ class RegionDirectory:
         self._observe = observe
         self._slices: dict[str, HostSlice] = {}
         self._published = asyncio.Event()
-        self._consoles: dict[str, bytes] = {}
         #: Host name to the newest report, and to when it came (monotonic seconds).
         self.reports: dict[str, HostReport] = {}
         self.heard: dict[str, float] = {}
@@ -153,19 +149,9 @@ class RegionDirectory:
             self._told[host] = now
             await self._observe(host, report)
 
-    async def console(self, host: str, server: str, text: bytes) -> None:
-        """Keeps the end of what a server wrote on its console; see `channel.Directory.console`."""
-        with self._store.read() as reader:
-            known = reader.get(Server, server)
-        if known is None or known.host != host:
-            raise NotFound(f"No server {server} is on host {host}.")
-        self._consoles[server] = text
-        while len(self._consoles) > MOST_CONSOLES:
-            del self._consoles[next(iter(self._consoles))]
-
     async def read_console(self, host: str, server: str, lines: int | None) -> str:
         """What a server last wrote on its console, all or the last lines of what is kept."""
-        text = self._consoles.get(server, b"").decode(errors="replace")
+        text = self.consoles.get((host, server), b"").decode(errors="replace")
         return text if lines is None else "\n".join(text.split("\n")[-lines:]) if lines else ""
 
     def image_path(self, id: str) -> Path | None:
