@@ -85,7 +85,7 @@ def test_ports_are_plugged_and_pruned_and_foreign_ones_untouched(lab: AgentLab) 
     lab.put()
     lab.applied()
     assert lab.vsctl("list-ports", "br-int") == "foreign"
-    assert not [n for n in namespace.interfaces(lab.netns) if n.startswith("tl")]
+    wait(lambda: not [n for n in namespace.interfaces(lab.netns) if n.startswith("tl")])
 
 
 def test_a_port_that_somebody_pulled_out_is_plugged_in_again(lab: AgentLab) -> None:

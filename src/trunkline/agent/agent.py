@@ -118,6 +118,7 @@ class Agent:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._servers.close()
+            await self._ports.close()
             await self._metadata.close()
             await self._db.close()
             await self._channel.close()

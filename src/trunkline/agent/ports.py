@@ -18,6 +18,7 @@ characters of the port's id.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable
 
@@ -28,13 +29,16 @@ from trunkline.compiler.slices import HostSlice, PortSlice
 from trunkline.devices import links, namespace, openvswitch
 from trunkline.devices.openvswitch import OpenFlowProbe, WantedPort
 from trunkline.devices.ovsdb import Database
+from trunkline.errors import Unavailable
 
+log = logging.getLogger(__name__)
 _OWNER = "workload"
 _TAP, _VETH, _GUARD_END, _OWN_END = "tlt", "tlv", "tlg", "tli"
 #: How long ovs-vswitchd may take to give new ports their numbers before the loop goes on without.
 _PLUG_SECONDS = 2.0
 #: The guards are put right this often even where nothing is seen to have changed.
 _REASSERT_SECONDS = 15.0
+_SWEPT_AT_ONCE = 4
 
 
 def tap(port: str) -> str:
@@ -54,6 +58,9 @@ class Ports:
         self._wanted: dict[str, PortSlice] = {}
         self._flows: tuple[int, list[str]] | None = None
         self._asserted = 0.0
+        self._sweeper: asyncio.Task[None] | None = None
+        #: Held while devices are made or removed.
+        self._devices = asyncio.Lock()
         #: Ids of the ports that are plugged in, with their guards in place.
         self.plugged: frozenset[str] = frozenset()
         #: Says which ports running servers still hold: their taps must stay.
@@ -69,13 +76,21 @@ class Ports:
         Raises:
             Unavailable, Conflict, TransactError, OSError: something is in the way; the rest was done.
         """
-        await asyncio.to_thread(self._make_devices)
+        async with self._devices:
+            await asyncio.to_thread(self._make_devices)
         operations = openvswitch.port_operations(self._db, self._ends(), _OWNER)
         if operations:
             await self._db.transact(operations)
             await self._numbered()
         await self._assert_guards()
-        await asyncio.to_thread(self._remove_devices)
+        if self._sweeper is None or self._sweeper.done():
+            self._sweeper = asyncio.create_task(self._sweep(), name="sweeping devices")
+
+    async def close(self) -> None:
+        """Stops what goes on beside; everything stays as it is."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
 
     def _device(self, port: PortSlice) -> str:
         return (_TAP if port.attach == "tap" else _VETH) + port.id[:11]
@@ -160,11 +175,24 @@ class Ports:
             self._flows, self._asserted = flows, now
         self.plugged = frozenset(guarded)
 
-    def _remove_devices(self) -> None:
+    async def _sweep(self) -> None:
+        """Removes devices that are not wanted, beside the loop: the kernel takes 30 ms for each."""
+        try:
+            more = True
+            while more:
+                async with self._devices:
+                    more = await asyncio.to_thread(self._remove_devices)
+        except (Unavailable, OSError) as error:
+            log.warning("devices are left over: %s", error)
+
+    def _remove_devices(self) -> bool:
+        """Removes a few; says whether there may be more."""
         wanted = {self._device(port) for port in self._wanted.values()}
         held = {tap(port) for port in self.held()}
         unwanted = [n for n in links.names() if n.startswith((_TAP, _VETH)) and n not in wanted | held]
-        namespace.ip(None, *(f"link delete dev {name}" for name in unwanted))
+        namespace.ip(None, *(f"link delete dev {name}" for name in unwanted[:_SWEPT_AT_ONCE]))
         kept = {self._namespaces.name(p.id) for p in self._wanted.values() if p.attach == "namespace"}
-        for name in self._namespaces.all() - kept:
+        spaces = sorted(self._namespaces.all() - kept)
+        for name in spaces[:_SWEPT_AT_ONCE]:
             self._namespaces.remove(name)
+        return max(len(unwanted), len(spaces)) > _SWEPT_AT_ONCE
