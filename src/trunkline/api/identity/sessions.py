@@ -75,7 +75,7 @@ class Sessions:
         remote = request.client.host if request.client else ""
         text = request.headers.get("x-auth-token")
         # A client that logs in may still send the token that it wants to replace.
-        if not text or (request.method == "POST" and request.url.path.endswith("/v3/auth/tokens")):
+        if not text or (request.method == "POST" and request.scope["path"].endswith("/v3/auth/tokens")):
             return Context(remote=remote)
         known = self._look_up(text)
         if known.grant.access_rules is not None:
@@ -125,7 +125,7 @@ class Sessions:
 
 def _require_access(rules: tuple[AccessRule, ...], request: StarletteRequest) -> None:
     service = str(request.scope.get("root_path", "")).strip("/").split("/")[0]
-    path = request.url.path.removeprefix(f"/{service}")
+    path = str(request.scope["path"]).removeprefix(f"/{service}")
     for rule in rules:
         if (
             rule.service == service
