@@ -215,6 +215,10 @@ class Engine:
         return await asyncio.to_thread(self._page, context, cls, query)
 
     def _page(self, context: Context, cls: type[R], query: queries.Query) -> queries.Page:
+        own = {"project_id": context.project_id, "tenant_id": context.project_id}
+        for _, wire in _shown(spec_of(cls).kind)[1]:
+            if wire in query.asked:  # What is not shown is not told by an order or a choice either.
+                self.require(f"{self.rule(cls, 'get')}:{wire}", context, own)
         with self.store.read() as reader:
             objects, more = queries.fetch(reader, spec_of(cls), query, *self.visible(context, cls))
             items = self.render(reader, context, cast("list[R]", objects), query.fields)

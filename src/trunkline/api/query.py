@@ -32,6 +32,8 @@ class Query:
     reverse: bool = False
     #: Wire names to show, empty for all.
     fields: frozenset[str] = field(default_factory=frozenset)
+    #: Wire names of the fields that it filters or sorts by.
+    asked: frozenset[str] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def parse(
         marker=plain.get("marker") or None,
         reverse=plain.get("page_reverse", "") in _TRUE,
         fields=frozenset(shown),
+        asked=frozenset(sort_keys) | {name.removesuffix(_SUBSTRING) for name in values},
     )
 
 

@@ -114,10 +114,13 @@ class Image(Resource):
 class ImageMember(Resource):
     """A project that a shared image is shared with."""
 
+    #: The image.
     image_id: Annotated[str, computed(index=True)] = ""
     #: The project.
     member_id: Annotated[str, computed(index=True)] = ""
     #: Whether the project wants it in its lists: pending, accepted or rejected.
     status: Annotated[str, computed()] = "pending"
+    #: When it was shared.
     created_at: Annotated[str, computed()] = ""
+    #: When the project last made up its mind.
     updated_at: Annotated[str, computed()] = ""
