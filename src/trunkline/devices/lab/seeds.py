@@ -111,7 +111,8 @@ def _agent(state: StateFolder, lab: Topology, host: LabHost, token: str | None) 
         "datapath": lab.cloud.datapath,
         "ovn_remote": f"ssl:{t.CONTROL_ADDRESS}:{t.SOUTHBOUND_PORT}",
         "encapsulation": lab.cloud.encapsulation,
-        "namespace_prefix": lab.cloud.prefix,
+        # The hosts of a lab share the machine, and a network has its metadata service on several of them.
+        "namespace_prefix": f"{lab.host(host)}-",
         "accelerator": lab.cloud.accelerator,
     }
     content = msgspec.json.format(msgspec.json.encode(config), indent=2)
