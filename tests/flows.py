@@ -1,0 +1,329 @@
+"""Claims about packets: this one comes through, that one does not.
+
+A *flow* sends one packet (or makes one connection) when asked, and tells whether it came through. What
+is claimed of flows is said by three functions:
+
+    must_pass(flow, ...)                    each comes through, soon
+    must_stop(flow, ..., control=other)     soon none comes through any more, while `other` does
+    comes_through(flow)                     just now
+
+A packet that is not there within `PATIENCE` did not come through; `must_stop` wants that three times in
+a row of each, with the control there each time: a network that is merely slow passes no such test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import itertools
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from agent_lab import checksum
+from probes import Space
+
+#: How long a packet may be on its way, seconds.
+PATIENCE = 0.25
+#: How long a change may take to reach the data plane.
+SOON = 10.0
+_DONT_FRAGMENT = {4: (socket.IPPROTO_IP, 10, 2), 6: (socket.IPPROTO_IPV6, 23, 2)}
+_numbers = itertools.count(1)
+
+
+class Flow(Protocol):
+    """One kind of packet from one place to another."""
+
+    def once(self) -> bool:
+        """Sends one; whether it (and its answer, where there is one) came through."""
+
+
+def comes_through(flow: Flow) -> bool:
+    """Whether it does just now."""
+    return flow.once()
+
+
+def must_pass(*flows: Flow, within: float = SOON) -> None:
+    """Each comes through, at the latest after `within` seconds.
+
+    Raises:
+        AssertionError: names those that do not.
+    """
+    deadline, left = time.monotonic() + within, list(flows)
+    with ThreadPoolExecutor(max(len(flows), 1)) as pool:
+        while left:
+            came = list(pool.map(lambda flow: flow.once(), left))
+            left = [flow for flow, through in zip(left, came, strict=True) if not through]
+            assert not left or time.monotonic() < deadline, f"did not come through: {left}"
+
+
+def must_stop(*flows: Flow, control: Flow, within: float = SOON, times: int = 3) -> None:
+    """None comes through any more, at the latest after `within` seconds; `control` does all the time.
+
+    Raises:
+        AssertionError: names those that still come through, or the control that does not.
+    """
+    deadline, quiet = time.monotonic() + within, 0
+    # A control that has never come through says nothing about the others.
+    must_pass(control, within=within)
+    with ThreadPoolExecutor(len(flows) + 1) as pool:
+        while quiet < times:
+            controlled = pool.submit(control.once)
+            came = list(pool.map(lambda flow: flow.once(), flows))
+            passing = [flow for flow, through in zip(flows, came, strict=True) if through]
+            well = controlled.result()
+            quiet = 0 if passing or not well else quiet + 1
+            late = time.monotonic() > deadline
+            assert quiet or not late, f"still coming through: {passing}; the control {control} does: {well}"
+
+
+def _socket(space: Space, version: int, kind: int, protocol: int = 0) -> socket.socket:
+    return space.open(socket.AF_INET if version == 4 else socket.AF_INET6, kind, protocol)
+
+
+def _version(address: str) -> int:
+    return ipaddress.ip_address(address.partition("%")[0]).version
+
+
+def _until(what: Callable[[], bool | None]) -> bool:
+    """The first result that is not None, or False when patience ends; the socket has its own timeout."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        with contextlib.suppress(TimeoutError, BlockingIOError):
+            if (found := what()) is not None:
+                return found
+    return False
+
+
+class Ping:
+    """An echo request and its reply (RFC 792, RFC 4443), each in one packet that must not be fragmented.
+
+    Args:
+        size: of the whole IP packet, bytes.
+        source: the address that it is sent from; by default the kernel chooses.
+    """
+
+    def __init__(self, space: Space, address: str, *, size: int = 64, source: str = "") -> None:
+        self.space, self.address, self.size, self.source = space, address, size, source
+        self.version = _version(address)
+
+    def __repr__(self) -> str:
+        source = f" as {self.source}" if self.source else ""
+        return f"ping {self.space}{source} -> {self.address}, {self.size} bytes"
+
+    def once(self) -> bool:
+        protocol = socket.IPPROTO_ICMP if self.version == 4 else socket.IPPROTO_ICMPV6
+        request, reply, header = (8, 0, 20) if self.version == 4 else (128, 129, 40)
+        marker = struct.pack("!IQ", next(_numbers), time.monotonic_ns())
+        payload = marker.ljust(self.size - header - 8, b".")
+        with _socket(self.space, self.version, socket.SOCK_RAW, protocol) as raw:
+            raw.settimeout(PATIENCE)
+            level, name, value = _DONT_FRAGMENT[self.version]
+            raw.setsockopt(level, name, value)
+            head = struct.pack("!BBHHH", request, 0, 0, os.getpid() & 0xFFFF, 1)
+            if self.version == 4:
+                head = head[:2] + struct.pack("!H", checksum(head + payload)) + head[4:]
+            try:
+                if self.source:
+                    raw.bind((self.source, 0))
+                raw.sendto(head + payload, (self.address, 0))
+            except OSError:
+                # No route, too large, no such address: it does not come through. Not a busy loop either.
+                time.sleep(0.05)
+                return False
+
+            def answered() -> bool | None:
+                data = raw.recv(65536)
+                if self.version == 4:
+                    data = data[(data[0] & 15) * 4 :]
+                return True if data[:1] == bytes([reply]) and data[8 : 8 + len(marker)] == marker else None
+
+            return _until(answered)
+
+
+class Udp:
+    """A datagram to a port where somebody listens, and the answer.
+
+    Args:
+        source_port: what it is sent from; 0 for any.
+        answered: whether the answer must come too.
+
+    `seen_from` is the address that the last one came from, as the listener saw it.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        at: Space,
+        address: str,
+        port: int,
+        *,
+        source_port: int = 0,
+        source: str = "",
+        answered: bool = True,
+    ) -> None:
+        self.space, self.at, self.address, self.port = space, at, address, port
+        self.source_port, self.source, self.answered = source_port, source, answered
+        self.version = _version(address)
+        self.seen_from = ""
+
+    def __repr__(self) -> str:
+        return f"UDP {self.space} -> {self.at} at {self.address} port {self.port}"
+
+    def once(self) -> bool:
+        marker = f"datagram {next(_numbers)}".encode()
+        with (
+            _socket(self.at, self.version, socket.SOCK_DGRAM) as server,
+            _socket(self.space, self.version, socket.SOCK_DGRAM) as client,
+        ):
+            for end in (server, client):
+                end.settimeout(PATIENCE)
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind(("", self.port))
+            try:
+                client.bind((self.source, self.source_port))
+                client.sendto(marker, (self.address, self.port))
+            except OSError:
+                time.sleep(0.05)
+                return False
+
+            def came() -> bool | None:
+                data, peer = server.recvfrom(2000)
+                if data != marker:
+                    return None
+                self.seen_from = peer[0]
+                server.sendto(b"re: " + marker, peer)
+                return True
+
+            def answered() -> bool | None:
+                return True if client.recv(2000) == b"re: " + marker else None
+
+            return _until(came) and (not self.answered or _until(answered))
+
+
+class Tcp:
+    """A connection to a port where somebody listens, and words both ways. See `Udp` for the rest."""
+
+    def __init__(self, space: Space, at: Space, address: str, port: int, *, source: str = "") -> None:
+        self.space, self.at, self.address, self.port, self.source = space, at, address, port, source
+        self.version = _version(address)
+        self.seen_from = ""
+
+    def __repr__(self) -> str:
+        return f"TCP {self.space} -> {self.at} at {self.address} port {self.port}"
+
+    def once(self) -> bool:
+        try:
+            with self.connected() as connection:
+                return connection.once()
+        except OSError:
+            return False
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """A connection that stays while the block runs: a flow by itself.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        with contextlib.ExitStack() as stack:
+            listening = stack.enter_context(_socket(self.at, self.version, socket.SOCK_STREAM))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.settimeout(PATIENCE)
+            listening.bind(("", self.port))
+            listening.listen()
+            client = stack.enter_context(_socket(self.space, self.version, socket.SOCK_STREAM))
+            # It ends by a reset, and leaves no state behind at the ends.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.settimeout(PATIENCE)
+            if self.source:
+                client.bind((self.source, 0))
+            client.connect((self.address, self.port))
+            server, peer = listening.accept()
+            stack.enter_context(server)
+            server.settimeout(PATIENCE)
+            self.seen_from = peer[0]
+            yield Connection(client, server, str(self))
+
+
+class Connection:
+    """An established connection, as a flow: words one way and back."""
+
+    def __init__(self, client: socket.socket, server: socket.socket, name: str) -> None:
+        self._client, self._server, self._name = client, server, name
+
+    def __repr__(self) -> str:
+        return f"in the established connection {self._name}"
+
+    def once(self) -> bool:
+        words = f"<{next(_numbers)}>".encode()
+        return self._says(self._client, self._server, words) and self._says(self._server, self._client, words)
+
+    @staticmethod
+    def _says(one: socket.socket, other: socket.socket, words: bytes) -> bool:
+        heard = bytearray()
+
+        def hears() -> bool | None:
+            heard.extend(other.recv(2000))
+            return True if heard.endswith(words) else None
+
+        try:
+            one.sendall(words)
+            return _until(hears)
+        except OSError:
+            return False
+
+
+class Frame:
+    """A frame sent as it is from one interface, looked for as it is on another.
+
+    Args:
+        frame: its bytes, or what makes them of a marker that no other frame has.
+        arrives: whether a frame seen is the one (given the sent and the seen one); by default it is the
+            one if it begins with the sent one, whose outer tag the kernel hands out beside it.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        at: Space,
+        frame: bytes | Callable[[bytes], bytes],
+        name: str,
+        arrives: Callable[[bytes, bytes], bool] | None = None,
+    ) -> None:
+        self.space, self.at, self.frame, self.name = space, at, frame, name
+        self.arrives = arrives or _unchanged
+
+    def __repr__(self) -> str:
+        return f"{self.name} {self.space} -> {self.at}"
+
+    def once(self) -> bool:
+        marker = b"marker" + struct.pack("!IQ", next(_numbers), time.monotonic_ns())
+        frame = self.frame if isinstance(self.frame, bytes) else self.frame(marker)
+        with self.at.frames() as ear, self.space.frames() as mouth:
+            ear.settimeout(PATIENCE)
+            mouth.send(frame.ljust(60, b"\0"))
+            return _until(lambda: True if self._is(frame, *ear.recvfrom(65536)) else None)
+
+    def _is(self, sent: bytes, seen: bytes, source: tuple[Any, ...]) -> bool:
+        return source[2] != socket.PACKET_OUTGOING and self.arrives(sent, seen)
+
+
+def _unchanged(sent: bytes, seen: bytes) -> bool:
+    return seen.startswith((sent, sent[:12] + sent[16:]))
+
+
+def marked(
+    build: Callable[[bytes], bytes],
+) -> tuple[Callable[[bytes], bytes], Callable[[bytes, bytes], bool]]:
+    """For frames that are changed on their way (routed, translated): looked for by their marker alone."""
+
+    def arrives(sent: bytes, seen: bytes) -> bool:
+        start = sent.index(b"marker")
+        return sent[start : start + 18] in seen
+
+    return build, arrives

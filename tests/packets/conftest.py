@@ -1,0 +1,36 @@
+"""Fixtures of the packet contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from cloud import Cloud
+from probes import Space
+from tenants import Tenant, tenant_of
+
+
+@pytest.fixture(scope="module")
+def tenant(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tenant]:
+    """A project of the module's own."""
+    with tenant_of(cloud, tmp_path_factory.mktemp("probes")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def stranger(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tenant]:
+    """Another project."""
+    with tenant_of(cloud, tmp_path_factory.mktemp("strangers"), "stranger") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def internet(cloud: Cloud) -> Space:
+    """The host behind the outside router: 198.51.100.10, 2001:db8:198::10."""
+    return Space(cloud.namespace("i"), name="the host outside")
+
+
+@pytest.fixture(scope="session")
+def outside_router(cloud: Cloud) -> Space:
+    """The outside router: 203.0.113.1, 2001:db8:113::1 on the external network."""
+    return Space(cloud.namespace("x"), name="the router outside")
