@@ -102,8 +102,9 @@ def _bring_up(state: StateFolder, former: Cloud | None, wish: Wish, steps: Steps
         wait_for_control(state, cloud, step, lambda done: done.get("steps", {}).get("api") == "done")
         step.note(cloud.api_url)
     with steps.step("hosts") as step:
-        _wait_for_hosts(state, cloud, step)
+        _wait_for_controllers(state, cloud, step)
         wait_for_control(state, cloud, step, lambda done: done.get("steps", {}).get("backend") == "done")
+        _wait_for_agents(state, cloud, step)
         step.note(" ".join(host.name for host in cloud.hosts))
     return cloud
 
@@ -121,7 +122,10 @@ def wait_for_image(state: StateFolder, cloud: Cloud, steps: Steps) -> None:
 
 def _check_machine(state: StateFolder) -> None:
     if not machine.is_root():
-        raise Conflict("Namespaces and Open vSwitch need root: start `trunkline up` as root, as by sudo.")
+        raise Conflict(
+            "Namespaces and Open vSwitch need root (with CAP_NET_ADMIN and CAP_SYS_ADMIN): start "
+            "`trunkline up` as root, as by sudo."
+        )
     missing = machine.missing_programs()
     if missing:
         raise Conflict(
@@ -152,10 +156,8 @@ def _made_folder(root: Path) -> Iterator[None]:
         yield
     except BaseException:
         for path in made:
-            try:
+            with contextlib.suppress(OSError):  # gone already, or not empty
                 path.rmdir()
-            except OSError:
-                break
         raise
 
 
@@ -297,7 +299,7 @@ def _lives(seen: units.KeeperState, name: str) -> bool:
     return name in seen.units and seen.units[name].pid > 0
 
 
-def _wait_for_hosts(state: StateFolder, cloud: Cloud, step: Step) -> None:
+def _wait_for_controllers(state: StateFolder, cloud: Cloud, step: Step) -> None:
     """Until every host's ovn-controller is connected to, and registered in, OVN's southbound database."""
 
     def connected() -> bool:
@@ -312,6 +314,22 @@ def _wait_for_hosts(state: StateFolder, cloud: Cloud, step: Step) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
     if done.returncode:
         raise Unavailable(f"Not every host registered in OVN. {_causes(state)}".strip())
+
+
+def _wait_for_agents(state: StateFolder, cloud: Cloud, step: Step) -> None:
+    """Until control has heard of every host by its agent: servers can be placed on it from then on."""
+    from trunkline.cli.observe import control_status
+
+    def heard() -> bool:
+        try:
+            seen = {host["name"]: host for host in control_status(state, cloud)["hosts"]}
+        except OSError:
+            return False
+        waiting = [host.name for host in cloud.hosts if not seen.get(host.name, {}).get("well")]
+        step.note(f"{' '.join(waiting)} reports")
+        return not waiting
+
+    _wait(state, 60.0, lambda: f"not every host is well ({step.detail}): see `trunkline status`", heard)
 
 
 def wait_for_control(

@@ -109,20 +109,29 @@ def _row(
     }
 
 
-def _ask_control(state: StateFolder, cloud: Cloud, problems: list[dict[str, str]]) -> dict[str, Any] | None:
+def control_status(state: StateFolder, cloud: Cloud) -> dict[str, Any]:
+    """What control itself observes: its document at /status.
+
+    Raises:
+        OSError: it does not answer, or not with that.
+    """
     try:
         key = (state.run / "status.key").read_text().strip()
-    except OSError:
+    except FileNotFoundError:
         key = ""
+    answer = get_json(f"{cloud.api_url}/status", timeout=5.0, headers={"X-Trunkline-Key": key})
+    if not isinstance(answer, dict) or "hosts" not in answer:
+        raise OSError(f"it said {str(answer)[:200]}")
+    return answer
+
+
+def _ask_control(state: StateFolder, cloud: Cloud, problems: list[dict[str, str]]) -> dict[str, Any] | None:
     try:
-        answer = get_json(f"{cloud.api_url}/status", timeout=5.0, headers={"X-Trunkline-Key": key})
-        if not isinstance(answer, dict) or "hosts" not in answer:
-            raise OSError(f"it said {str(answer)[:200]}")
+        return control_status(state, cloud)
     except OSError as error:
         remedy = "wait a moment if it was just started; then `trunkline logs control`"
         problems.append(_problem("control does not answer", f"{cloud.api_url}/status: {error}", remedy))
         return None
-    return answer
 
 
 def _namespaces(cloud: Cloud, problems: list[dict[str, str]]) -> None:

@@ -1,0 +1,204 @@
+"""A whole cloud in lab mode: started, mended, watched and taken away by the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cloud_lab import LabCloud, interfaces, trunkline, wait_for
+
+from trunkline.devices import namespace, process
+from trunkline.devices.lab import Topology
+
+pytestmark = pytest.mark.machine
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabCloud]:
+    """Two hosts, on any free port."""
+    before = set(interfaces())
+    found = LabCloud(tmp_path_factory.mktemp("c") / "s")
+    try:
+        told = json.loads(found.run("up", "--hosts", "2", "--port", "0", "--json", timeout=300))
+        assert told["hosts"] == ["h1", "h2"]
+        prefix = found.state.load().prefix
+        yield found
+        # Nothing of it is left: no process, no namespace, no interface, no file.
+        found.run("up", timeout=300)
+        running = [process.find(file) for file in found.state.run.glob("*.pid")]
+        assert len(running) > 10
+        found.run("down", "--wipe")
+        assert not namespace.names(prefix)
+        assert not [one for one in running if one is not None and one.alive()]
+        assert not found.root.exists()
+        assert set(interfaces()) == before
+    finally:
+        trunkline(found.root, "down", "--wipe")
+
+
+@pytest.fixture
+def well(cloud: LabCloud) -> LabCloud:
+    """The cloud, when all of it is well."""
+    cloud.run("up")
+    wait_for(lambda: cloud.status()["well"], 30, cloud.status)
+    return cloud
+
+
+def test_no_interface_stands_in_the_machines_own_namespace(cloud: LabCloud) -> None:
+    tag = cloud.state.load().tag
+    assert not [name for name in interfaces() if tag in name or name in ("under", "phys", "br-int")]
+
+
+def test_up_again_changes_nothing(well: LabCloud) -> None:
+    before = well.pids()
+    well.run("up")
+    assert well.pids() == before
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["nb", "sb", "northd", "control", "h1-agent", "h1-ovsdb-server", "h1-ovs-vswitchd", "h1-ovn-controller"],
+)
+def test_a_daemon_that_is_killed_is_told_of_and_healed(well: LabCloud, unit: str) -> None:
+    before, others = well.pid(unit), well.pids()
+    os.kill(before, signal.SIGKILL)
+
+    def told() -> bool:
+        row = well.daemon(unit)
+        return row["ended"] == "killed by SIGKILL" and row["pid"] not in (0, before)
+
+    wait_for(told, 5, well.status)
+    wait_for(lambda: well.status()["well"], 30, well.status)
+    # Nobody else was hurt.
+    assert {name: pid for name, pid in well.pids().items() if name != unit} == {
+        name: pid for name, pid in others.items() if name != unit
+    }
+
+
+def test_the_keeper_is_missed_and_up_starts_another_that_takes_over(well: LabCloud) -> None:
+    before = well.pids()
+    os.kill(before.pop("keeper"), signal.SIGKILL)
+    seen = wait_for(lambda: (s := well.status())["well"] or s, 5, well.status)
+    assert any("keeper" in problem["what"] for problem in seen["problems"])
+    well.run("up")
+    after = well.pids()
+    assert after.pop("keeper")
+    assert after == before
+
+
+def test_after_everything_was_killed_up_brings_the_same_cloud_back(well: LabCloud) -> None:
+    cloud = well.state.load()
+    for pid in well.pids().values():
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not well.pids(), 5, well.pids)
+    seen = well.status()
+    assert not seen["well"]
+    assert any("trunkline up" in problem["remedy"] for problem in seen["problems"])
+    well.run("up")
+    assert well.state.load() == cloud
+    wait_for(lambda: well.status()["well"], 30, well.status)
+
+
+def test_after_a_reboot_up_brings_the_same_cloud_back(well: LabCloud) -> None:
+    """A reboot leaves files and nothing else."""
+    cloud = well.state.load()
+    for pid in well.pids().values():
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not well.pids(), 5, well.pids)
+    namespace.delete(*well.namespaces())
+    well.run("up")
+    assert well.state.load() == cloud
+    wait_for(lambda: well.status()["well"], 30, well.status)
+
+
+def test_a_namespace_that_is_missing_is_told_of(well: LabCloud) -> None:
+    name = Topology(well.state.load()).internet
+    namespace.delete(name)
+    seen = well.status()
+    assert any(name in problem["cause"] for problem in seen["problems"])
+    well.run("up")
+    assert well.status()["well"]
+
+
+def test_the_outside_reaches_the_external_network(well: LabCloud) -> None:
+    lab = Topology(well.state.load())
+    ping = ["ip", "netns", "exec", lab.internet, "ping", "-c", "1", "-W", "2"]
+    for address in ("203.0.113.1", "2001:db8:113::1"):
+        subprocess.run([*ping, address], check=True, capture_output=True)
+
+
+def test_hosts_reach_each_other_with_frames_of_the_underlay(well: LabCloud) -> None:
+    lab = Topology(well.state.load())
+    host = lab.host(lab.cloud.hosts[0])
+    ping = ["ip", "netns", "exec", host, "ping", "-c", "1", "-W", "2", "-M", "do", "-s", str(1600 - 28)]
+    for address in ("10.99.0.102", "10.99.0.10"):
+        subprocess.run([*ping, address], check=True, capture_output=True)
+
+
+def test_a_host_is_added_and_joins(well: LabCloud) -> None:
+    others = well.pids()
+    well.run("up", "--hosts", "3")
+    seen = wait_for(lambda: (s := well.status()) and s["well"] and s, 30, well.status)
+    assert [host["name"] for host in sorted(seen["hosts"], key=lambda h: h["name"])] == ["h1", "h2", "h3"]
+    assert well.pid("h1-ovs-vswitchd") == others["h1-ovs-vswitchd"]
+    done = trunkline(well.root, "up", "--hosts", "2")
+    assert done.returncode == 1
+    assert "3 hosts" in done.stderr
+
+
+def test_a_leg_for_the_machine_itself_comes_and_goes(well: LabCloud) -> None:
+    device = Topology(well.state.load()).exposed_device
+    well.run("up", "--expose")
+    assert device in interfaces()
+    subprocess.run(["ping", "-c", "1", "-W", "2", "203.0.113.1"], check=True, capture_output=True)
+    well.run("up", "--no-expose")
+    assert device not in interfaces()
+
+
+def test_logs_are_shown_by_daemon_and_by_host(cloud: LabCloud) -> None:
+    assert "ovsdb-server" in cloud.run("logs", "nb")
+    assert {line.split()[0] for line in cloud.run("logs", "h1").splitlines()} >= {
+        "h1-ovsdb-server",
+        "h1-ovs-vswitchd",
+    }
+    done = trunkline(cloud.root, "logs", "nonesuch")
+    assert done.returncode == 1
+    assert "northd" in done.stderr
+
+
+def test_two_clouds_live_side_by_side(well: LabCloud, tmp_path: Path) -> None:
+    other = LabCloud(tmp_path / "o")
+    before = well.pids()
+    try:
+        other.run("up", "--hosts", "1", "--port", "0", timeout=300)
+        assert other.status()["well"], other.status()
+        assert other.state.load().tag != well.state.load().tag
+        other.run("down")
+        assert not other.namespaces()
+        assert other.state.load().hosts
+    finally:
+        other.run("down", "--wipe")
+    assert well.pids() == before
+    assert well.status()["well"]
+
+
+def test_an_up_that_is_told_to_stop_leaves_nothing_behind(tmp_path: Path) -> None:
+    found = LabCloud(tmp_path / "s")
+    command = [sys.executable, "-m", "trunkline", "--state", str(found.root), "up", "--port", "0"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with running:
+        wait_for(lambda: found.state.pidfile("nb").exists(), 30, lambda: "no daemon was started")
+        prefix = found.state.load().prefix
+        nb = process.find(found.state.pidfile("nb"))
+        running.terminate()
+        running.communicate(timeout=60)
+    assert running.returncode != 0
+    assert not namespace.names(prefix)
+    assert nb is None or not nb.alive()
+    assert not found.root.exists()
