@@ -25,6 +25,8 @@ ROLES = {
     "member": frozenset({"member", "reader"}),
     "reader": frozenset({"reader"}),
 }
+#: Read once: the rules never change.
+RULES = Rules.load()
 ANN, BOB, ROOT = "ann@p1", "bob@p2", "root@p0:admin"
 
 
@@ -43,7 +45,7 @@ class Cloud:
 
     def __init__(self, folder: Path) -> None:
         self.store = Store.open(folder / "store")
-        engine = Engine(self.store, Rules.load(), network.STAGES, limit=network.quota_limit)
+        engine = Engine(self.store, RULES, network.STAGES, limit=network.quota_limit)
         self.engine = engine
         transport = httpx.ASGITransport(application([network.service(engine)], authenticate))
         self.client = httpx.AsyncClient(transport=transport, base_url="http://cloud/network/v2.0")

@@ -258,3 +258,19 @@ def test_a_thousand_ports_are_made_and_listed(cloud: Cloud) -> None:
     ports = cloud.all("port", "?device_owner=")
     assert len({fixed["ip_address"] for port in ports for fixed in port["fixed_ips"]}) == 1000
     assert len({port["mac_address"] for port in ports}) == 1000
+
+
+def test_lists_are_filtered_and_sorted_by_words_of_a_few(cloud: Cloud) -> None:
+    network = cloud.make("network", by=ROOT, name="o")
+    cloud.make("network", by=ROOT, name="x", **{"provider:network_type": "vxlan"})
+    four, six = cloud.sub(network, "10.0.0.0/24", by=ROOT), cloud.sub(network, "fd00::/64", by=ROOT)
+
+    def ids(kind: str, query: str) -> list[str]:
+        return [item["id"] for item in cloud.all(kind, query, by=ROOT)]
+
+    assert ids("network", "?provider:network_type=geneve") == [network["id"]]
+    assert ids("subnet", "?ip_version=6") == [six["id"]]
+    assert ids("subnet", "?sort_key=ip_version&sort_dir=asc") == [four["id"], six["id"]]
+    (default,) = cloud.all("security_group", "?project_id=p0", by=ROOT)
+    rules = cloud.all("security_group_rule", f"?security_group_id={default['id']}&direction=ingress", by=ROOT)
+    assert [r["direction"] for r in rules] == ["ingress", "ingress"]

@@ -26,7 +26,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -129,6 +129,8 @@ class FieldSpec:
     nullable: bool
     #: The type without None: str, int, bool, float, or anything else (stored as JSON).
     base: Any
+    #: The values it may have, where they are few and named one by one.
+    choices: tuple[Any, ...] = ()
 
     @property
     def scalar(self) -> bool:
@@ -312,7 +314,7 @@ def explain(
         if known is not None and inner in known:
             return BadField(name, f"it cannot be set here. Remove it from the request for {what}.")
         return BadField(name, f"Unrecognized attribute of {what}. Remove it, or check its spelling.")
-    choices = get_args(known[name].base) if known is not None and name in known else ()
+    choices = known[name].choices if known is not None and name in known else ()
     if choices and problem.startswith("Invalid enum value"):
         return BadField(name, f"{problem.replace('`', chr(39))}. Use one of: {', '.join(map(str, choices))}.")
     return BadField(name, problem.replace("`", "'") + ".")
@@ -360,6 +362,10 @@ def _fields(cls: type[Resource]) -> Iterator[tuple[str, FieldSpec]]:
                 while get_origin(inner) is Annotated:
                     metadata = (*get_args(inner)[1:], *metadata)
                     inner = get_args(inner)[0]
+        choices: tuple[Any, ...] = ()
+        if get_origin(inner) is Literal:
+            choices = get_args(inner)
+            inner = type(choices[0])
         flags = [m for m in metadata if isinstance(m, Flags)]
         assert flags, f"{cls.__name__}.{info.name} has no flags"
         yield (
@@ -372,6 +378,7 @@ def _fields(cls: type[Resource]) -> Iterator[tuple[str, FieldSpec]]:
                 checks=tuple(m for m in metadata if isinstance(m, Check)),
                 nullable=nullable,
                 base=inner,
+                choices=choices,
             ),
         )
 
