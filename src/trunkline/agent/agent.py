@@ -133,7 +133,7 @@ class Agent:
             except (Refusal, OSError) as error:
                 log.warning("cannot join the region: %s", error)
             await asyncio.sleep(pause)
-            pause = min(1.5 * pause, 1.0)
+            pause = min(1.5 * pause, 0.25)
 
     # What wakes the loop.
 
