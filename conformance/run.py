@@ -296,9 +296,9 @@ def main() -> int:
     ids = [i for i in read(arguments.list or [HERE / "api.txt"]) if area_of(i) in areas]
     ids = [i for i in ids if re.search(arguments.match, i)]
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
-        workspace = Path(folder)
+        workspace = Path(folder) / "workspace"
         subprocess.run(
-            [str(binaries / "tempest"), "init", "--config-dir", str(workspace / "none"), str(workspace)],
+            [str(binaries / "tempest"), "init", "--workspace-path", f"{workspace}.yaml", str(workspace)],
             check=True, capture_output=True,
         )  # fmt: skip
         with (workspace / "etc" / "tempest.conf").open("w") as file:
