@@ -125,15 +125,17 @@ class Agent:
 
     async def _join(self) -> None:
         """Gets the host its certificate, by an underlay that may be this host's own to set up first."""
-        pause = 0.05
+        pause, told = 0.05, ""
         while True:
             await self._try("network", self._network.reach)
             try:
                 return await join.join(self._config)
             except (Refusal, OSError) as error:
-                log.warning("cannot join the region: %s", error)
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("cannot join the region: %s", told)
             await asyncio.sleep(pause)
-            pause = min(1.5 * pause, 0.25)
+            pause = min(1.2 * pause, 1.0)
 
     # What wakes the loop.
 
