@@ -7,7 +7,7 @@ reads a few claims around the place where it looks, however large the subnet is.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from trunkline.plan.numbers import Taken, free, text
 from trunkline.resources.network import AllocationPool
@@ -119,11 +119,6 @@ def eui64(cidr: str, mac: str) -> str:
     interface = bytes((octets[0] ^ 2, octets[1], octets[2], 0xFF, 0xFE, *octets[3:]))
     network = ipaddress.IPv6Network(cidr)
     return str(ipaddress.IPv6Address(int(network.network_address) | int.from_bytes(interface, "big")))
-
-
-def size(pools: Iterable[AllocationPool]) -> int:
-    """How many addresses the pools hold."""
-    return sum(int(ipaddress.ip_address(p.end)) - int(ipaddress.ip_address(p.start)) + 1 for p in pools)
 
 
 def _address(network: IPNetwork, number: int) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 
 from trunkline.api.engine import Call
-from trunkline.errors import BadField, BadRequest, Conflict, Exhausted, NotFound
+from trunkline.errors import BadField, BadRequest, Conflict, Exhausted
 from trunkline.plan import ipam, numbers
 from trunkline.resources.network import (
     FLOATING_IP,
@@ -259,13 +259,6 @@ def owner_of(call: Call, subnet_id: str, address: str) -> str | None:
 def version(address: str) -> int:
     """4 or 6."""
     return ipaddress.ip_address(address).version
-
-
-def need_subnet(found: Subnet | None, id: str) -> Subnet:
-    """The subnet, or the error that there is none."""
-    if found is None:
-        raise NotFound(f"Subnet {id} could not be found.", type="SubnetNotFound")
-    return found
 
 
 def refuse_field(field: str, problem: str) -> BadField:

@@ -7,18 +7,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, or_, select
 
-from trunkline.api.context import CLOUD, Context
-from trunkline.api.engine import Call
+from trunkline.api.context import Context
 from trunkline.errors import BadField
 from trunkline.resources.network import Network, Port, SecurityGroup, SecurityGroupRule, Subnet
 from trunkline.resources.schema import Resource
 from trunkline.resources.standard import Standard
 from trunkline.store import Reader, table_of
-
-
-def by_cloud(call: Call) -> Call:
-    """The same transaction, for what the cloud does by itself: sees all, may all."""
-    return Call(call.engine, CLOUD, call.tx)
 
 
 def owned(obj: Standard) -> None:

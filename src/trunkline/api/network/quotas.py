@@ -24,6 +24,21 @@ COUNTED: Mapping[str, type[Resource]] = {
     for cls in (Network, Subnet, Port, Router, FloatingIP, SecurityGroup, SecurityGroupRule)
 }
 LARGEST = 2**31 - 1
+#: The JSON schema of the body that sets limits.
+SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {
+        "quota": {
+            "type": "object",
+            "properties": {
+                **{kind: {"type": "integer", "minimum": -1, "maximum": LARGEST} for kind in COUNTED},
+                "force": {"type": "boolean"},
+            },
+            "additionalProperties": False,
+        }
+    },
+    "required": ["quota"],
+}
 
 
 def limit(reader: Reader, project_id: str, spec: Spec) -> int:

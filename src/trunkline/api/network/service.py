@@ -192,11 +192,7 @@ class Collection:
 
 
 _LIST_PARAMETERS = ("limit", "marker", "page_reverse", "sort_key", "sort_dir", "fields")
-_TAGS = {
-    "type": "object",
-    "properties": {"tags": {"type": "array", "items": {"type": "string"}}},
-    "required": ["tags"],
-}
+_TAGS = openapi.shape_schema(tags.Tags)
 
 
 class Verbs:
@@ -351,6 +347,8 @@ class Verbs:
             return Endpoint(method, path, handler, summary=(handler.__doc__ or "").strip(), **more)
 
         router, quota = "/v2.0/routers/{id}", "/v2.0/quotas/{project}"
+        leg = openapi.shape_schema(interfaces.Interface)
+        routes = openapi.shape_schema(interfaces.RouteChange, "router")
         return [
             at("GET", "", self.versions, token=False),
             at("GET", "/", self.versions, token=False),
@@ -358,16 +356,16 @@ class Verbs:
             at("GET", "/v2.0/", self.root),
             at("GET", "/v2.0/extensions", self.extensions),
             at("GET", "/v2.0/extensions/{alias}", self.extension),
-            at("PUT", f"{router}/add_router_interface", self.add_interface, kind="router"),
-            at("PUT", f"{router}/remove_router_interface", self.remove_interface, kind="router"),
-            at("PUT", f"{router}/add_extraroutes", self.add_routes, kind="router"),
-            at("PUT", f"{router}/remove_extraroutes", self.remove_routes, kind="router"),
+            at("PUT", f"{router}/add_router_interface", self.add_interface, kind="router", request=leg),
+            at("PUT", f"{router}/remove_router_interface", self.remove_interface, kind="router", request=leg),
+            at("PUT", f"{router}/add_extraroutes", self.add_routes, kind="router", request=routes),
+            at("PUT", f"{router}/remove_extraroutes", self.remove_routes, kind="router", request=routes),
             at("GET", "/v2.0/floatingip_pools", self.pools),
             at("GET", "/v2.0/floatingip-pools", self.pools),
             at("GET", "/v2.0/availability_zones", self.zones),
             at("GET", "/v2.0/quotas", self.all_quotas),
             at("GET", quota, self.show_quota),
-            at("PUT", quota, self.change_quota),
+            at("PUT", quota, self.change_quota, request=quotas.SCHEMA),
             at("DELETE", quota, self.reset_quota, success=204),
             at("GET", f"{quota}/default", self.default_quota),
             at("GET", f"{quota}/details", self.quota_details),
