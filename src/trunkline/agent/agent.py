@@ -41,6 +41,8 @@ from trunkline.errors import Refusal, Unavailable
 
 log = logging.getLogger(__name__)
 _TICK = 2.0
+#: ... while a daemon of the host is not well: its return is news.
+_SHORT_TICK = 0.3
 _LONGEST_PAUSE = 5.0
 
 
@@ -260,7 +262,8 @@ class Agent:
         loop = asyncio.get_running_loop()
         while True:
             self._report_wake.clear()
-            due = loop.time() >= asked + _TICK
+            tick = self._tick()
+            due = loop.time() >= asked + tick
             if due:
                 asked = loop.time()
                 await self._daemons.ask()
@@ -277,9 +280,13 @@ class Agent:
                 except (Unavailable, Refused) as error:
                     self._problem("control", error)
                     await asyncio.sleep(0.5)
+            tick = self._tick()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(max(loop.time() + 0.01, asked + _TICK)):
+                async with asyncio.timeout_at(max(loop.time() + 0.01, asked + tick)):
                     await self._report_wake.wait()
+
+    def _tick(self) -> float:
+        return _TICK if all(daemon.well for daemon in self._daemons.seen) else _SHORT_TICK
 
     async def _send_consoles(self) -> None:
         consoles = await asyncio.to_thread(self._servers.new_consoles)
