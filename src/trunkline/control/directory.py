@@ -42,6 +42,7 @@ class RegionDirectory:
         self._observe = observe
         self._slices: dict[str, HostSlice] = {}
         self._published = asyncio.Event()
+        self._closed = False
         #: Host name to the newest report, and to when it came (monotonic seconds).
         self.reports: dict[str, HostReport] = {}
         self.heard: dict[str, float] = {}
@@ -65,6 +66,11 @@ class RegionDirectory:
             del self._slices[host]
         self._published.set()
         self._published = asyncio.Event()
+
+    def close(self) -> None:
+        """Lets every waiting request go: the process ends."""
+        self._closed = True
+        self._published.set()
 
     def published_revision(self, host: str) -> int | None:
         """The revision of the host's newest slice."""
@@ -120,14 +126,15 @@ class RegionDirectory:
         """
         try:
             async with asyncio.timeout(timeout):
-                while True:
+                while not self._closed:
                     published = self._published
                     found = self._slices.get(host)
                     if found is not None and found.revision != revision:
                         return found
                     await published.wait()
         except TimeoutError:
-            return None
+            pass
+        return None
 
     async def console(self, host: str, server: str, text: bytes) -> None:
         """Takes the end of what a server wrote on its console; kept while its host reports it."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import secrets
 import signal
@@ -56,6 +57,7 @@ class ControlProcess:
         self._steps = {"store": "waiting", "api": "waiting", "backend": "waiting", "image": "waiting"}
         self._observation = Observation()
         self._tasks: list[asyncio.Task[None]] = []
+        self._directory: RegionDirectory | None = None
 
     async def run(self) -> None:
         """Runs until SIGTERM."""
@@ -70,6 +72,8 @@ class ControlProcess:
             for task in done - {ended}:
                 task.result()
         finally:
+            if self._directory is not None:
+                self._directory.close()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -93,7 +97,8 @@ class ControlProcess:
         async def host_reported(name: str, report: HostReport) -> None:
             await observe.host_report(api.engine, name, report)
 
-        self._directory = RegionDirectory(store, authority, folder.root / "images", host_reported)
+        directory = RegionDirectory(store, authority, folder.root / "images", host_reported)
+        self._directory = directory
         backend = OvnBackend([f"unix:{folder.central / 'nb.sock'}"], [f"unix:{folder.central / 'sb.sock'}"])
 
         async def observed(observation: Observation, snapshot: Snapshot) -> None:
@@ -105,31 +110,37 @@ class ControlProcess:
             store,
             backend,
             Settings(region=cloud.region, operator_keys=_operator_keys(folder)),
-            self._directory.publish,
+            directory.publish,
             observed,
         )
         channel_socket = namespace.open_socket_in(
             f"{cloud.prefix}c", topology.CONTROL_ADDRESS, topology.CHANNEL_PORT, free_bind=True
         )
         issued = authority.issue("control", addresses=[topology.CONTROL_ADDRESS])
-        app = application(api.services, api.identity.authenticate, self._routes(store))
+        app = application(api.services, api.identity.authenticate, self._routes(store, directory))
         self._tasks = [
             asyncio.create_task(_serve(app, self._api_socket)),
             asyncio.create_task(self._loop.run()),
             asyncio.create_task(
                 channel.serve(
-                    channel.channel_app(self._directory),
+                    channel.channel_app(directory),
                     channel_socket,
                     issued,
                     folder.pki / "ca.crt",
                 )
             ),
-            asyncio.create_task(observe.watch_hosts(store, self._directory)),
+            asyncio.create_task(observe.watch_hosts(store, directory)),
             asyncio.create_task(self._image(store, api, images)),
         ]
         self._steps["api"] = "done"
+        # What is there now stays: the collector need not look at it again, and it looks less often at what
+        # comes and goes with requests.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
 
     async def _read_console(self, host: str, server: str, lines: int | None) -> str:
+        assert self._directory is not None
         return await self._directory.read_console(host, server, lines)
 
     async def _image(self, store: Store, api: wiring.Api, images: ImageFiles) -> None:
@@ -149,7 +160,7 @@ class ControlProcess:
 
         return tell
 
-    def _routes(self, store: Store) -> list[Route]:
+    def _routes(self, store: Store, directory: RegionDirectory) -> list[Route]:
         key = _status_key(self._folder.run / "status.key")
 
         async def ready(request: Request) -> Response:
@@ -165,7 +176,7 @@ class ControlProcess:
             sources = status.Sources(
                 cloud={"tag": self._cloud.tag, "region": self._cloud.region, "api": self._cloud.api_url},
                 loop=self._loop.state,
-                directory=self._directory,
+                directory=directory,
                 observation=self._observation,
                 backend="ovn",
                 steps=self._steps,
