@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from tests.cloud import Cloud
+from cloud import Cloud
 
 HERE = Path(__file__).resolve().parent.parent / "conformance"
 

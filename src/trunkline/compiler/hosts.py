@@ -89,7 +89,10 @@ def _metadata(port: Port, snapshot: Snapshot) -> MetadataSlice:
 
 def _image(image: Image) -> ImageSlice:
     return ImageSlice(
-        id=image.id, disk_format=image.disk_format or "qcow2", size=image.size or 0, sha512=image.os_hash_value or ""
+        id=image.id,
+        disk_format=image.disk_format or "qcow2",
+        size=image.size or 0,
+        sha512=image.os_hash_value or "",
     )
 
 
