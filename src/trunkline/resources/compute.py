@@ -181,6 +181,8 @@ class Server(Resource):
     key_name: Annotated[str | None, computed()] = None
     #: The key itself, as it was when the server was made.
     public_key: Annotated[str, hidden()] = ""
+    #: The password that the guest is told to give its first user, where the request gave one.
+    admin_password: Annotated[str, hidden()] = ""
     #: base64, as given.
     user_data: Annotated[str, hidden()] = ""
     config_drive: Annotated[bool, computed()] = False
@@ -195,6 +197,8 @@ class Server(Resource):
     launch_index: Annotated[int, computed()] = 0
     locked: Annotated[bool, computed()] = False
     locked_reason: Annotated[str | None, computed()] = None
+    #: An operator locked it: only operators unlock it.
+    locked_by_admin: Annotated[bool, hidden()] = False
     #: The server group.
     group_id: Annotated[str, computed(index=True)] = ""
     #: The availability zone that was asked for, "" for any.
@@ -216,8 +220,6 @@ class Server(Resource):
     soft_reboot_serial: Annotated[int, hidden()] = 0
     #: It is to be removed, and goes when its host has done so.
     deleting: Annotated[bool, computed()] = False
-    #: The revision of the store that told the hosts so.
-    deleted_revision: Annotated[int, hidden()] = 0
     #: An operator set it to error.
     forced_error: Annotated[bool, hidden()] = False
     #: Why it could not be placed or is in error by request.

@@ -240,6 +240,7 @@ STAGES: dict[str, Stages[Any]] = {
         delete=_delete,
         visible=_visible,
         view=_view,
+        target=lambda reader, image: {"project_id": image.project_id},
         rules={"create": "add_image", "update": "modify_image"},
         not_found="No image found with ID {id}",
     ),

@@ -308,7 +308,7 @@ def service(engine: Engine, files: Files) -> Service:
         prefix="/image",
         error=error,
         endpoints=[
-            at("GET", "", api.versions, 300, token=False),
+            at("GET", "/", api.versions, 300, token=False),
             at("GET", "/versions", api.versions, token=False),
             at(
                 "GET", "/v2/images", api.list, parameters=("limit", "marker", "sort", "name", "status", "tag")

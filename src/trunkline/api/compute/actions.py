@@ -1,0 +1,262 @@
+"""Actions on servers: POST /servers/{id}/action with one key that says which.
+
+The table at the end is all there is: what each is called, the rule that allows it, what it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trunkline.api.compute import networking, servers
+from trunkline.api.compute.history import record
+from trunkline.api.compute.requests import RebuildBody, understand_rebuild
+from trunkline.api.compute.server_api import ServerApi, shown
+from trunkline.api.compute.wire import at, only, printable_name, shaped, whole
+from trunkline.api.engine import Call, Engine
+from trunkline.api.http import Endpoint, Reply, Request
+from trunkline.errors import BadField, BadRequest, Conflict, NotFound
+from trunkline.resources.compute import MAX_INT, Server
+
+#: (host, server, lines or None for all) -> what a server last wrote to its serial console.
+Console = Callable[[str, str, "int | None"], Awaitable[str]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An action that was asked for."""
+
+    request: Request
+    minor: int
+    name: str
+    #: What stands under its key.
+    value: Any
+
+
+@dataclass(frozen=True)
+class Action:
+    """One action: its access rule, and what it does inside the transaction, giving the reply's body."""
+
+    rule: str
+    run: Callable[[Call, Server, Asked], Any]
+    status: int = 202
+    since: int = 1
+    until: int = 10_000
+
+
+def _nothing(asked: Asked) -> None:
+    if asked.value not in (None, {}, ""):
+        raise BadField(asked.name, "it takes no arguments. Give null.")
+
+
+def _plain(change: Callable[[Call, Server], Any]) -> Callable[[Call, Server, Asked], Any]:
+    def run(call: Call, server: Server, asked: Asked) -> None:
+        _nothing(asked)
+        change(call, server)
+
+    return run
+
+
+def _fields(asked: Asked, known: set[str]) -> Mapping[str, Any]:
+    if not isinstance(asked.value, dict):
+        raise BadField(asked.name, "it must be a JSON object.")
+    only(asked.value, known)
+    return asked.value
+
+
+def _reboot(call: Call, server: Server, asked: Asked) -> None:
+    kind = _fields(asked, {"type"}).get("type")
+    if not isinstance(kind, str) or kind.upper() not in ("SOFT", "HARD"):
+        raise BadField("reboot.type", "it must be SOFT or HARD.")
+    servers.reboot(call, server, kind.upper())
+
+
+def _rebuild(call: Call, server: Server, asked: Asked) -> Any:
+    image, values, password, key = understand_rebuild(
+        shaped(asked.value, RebuildBody, "rebuild"), asked.minor
+    )
+    if password:
+        values["admin_password"] = password
+    server = servers.rebuild(call, server, image, values, key)
+    minor = asked.minor
+    body = shown(call.tx, asked.request, server, minor)
+    body.pop("OS-EXT-SRV-ATTR:user_data", None)
+    if minor >= 54:
+        body["key_name"] = server.key_name
+    if minor >= 57:
+        body["user_data"] = server.user_data or None
+    body["adminPass"] = password or server.admin_password or "unchanged"
+    return {"server": body}
+
+
+def _lock(call: Call, server: Server, asked: Asked) -> None:
+    reason = None
+    if asked.minor >= 73 and asked.value is not None:
+        reason = _fields(asked, {"locked_reason"}).get("locked_reason")
+        if reason is not None and (not isinstance(reason, str) or not 1 <= len(reason) <= 255):
+            raise BadField("lock.locked_reason", "it is a text of 1 to 255 characters.")
+    servers.lock(call, server, reason)
+
+
+def _reset_state(call: Call, server: Server, asked: Asked) -> None:
+    state = _fields(asked, {"state"}).get("state")
+    if state not in ("active", "error"):
+        raise BadField("os-resetState.state", "it must be active or error.")
+    servers.reset_state(call, server, state)
+
+
+def _add_group(call: Call, server: Server, asked: Asked) -> None:
+    group = _group(call, asked)
+    servers.unlocked(call, server)
+    ports = networking.attached(call, server)
+    if not ports:
+        raise BadRequest(f"Instance {server.id} has no interface to put the security group on.")
+    for port in ports:
+        if not port.port_security_enabled:
+            raise BadRequest(f"Port {port.id} has no port security, which security groups need.")
+        if group not in port.security_groups:
+            call.update(port, {"security_groups": [*port.security_groups, group]})
+    record(call, server, "addSecurityGroup", done=True)
+
+
+def _remove_group(call: Call, server: Server, asked: Asked) -> None:
+    group = _group(call, asked)
+    servers.unlocked(call, server)
+    ports = [port for port in networking.attached(call, server) if group in port.security_groups]
+    if not ports:
+        raise NotFound(f"Security group {group} is not on instance {server.id}.")
+    for port in ports:
+        call.update(port, {"security_groups": [g for g in port.security_groups if g != group]})
+    record(call, server, "removeSecurityGroup", done=True)
+
+
+def _group(call: Call, asked: Asked) -> str:
+    name = printable_name(f"{asked.name}.name", _fields(asked, {"name"}).get("name"))
+    try:
+        found = networking.group_ids(call, [name])
+    except BadField as refusal:
+        raise NotFound(refusal.message, field="name") from None
+    return found[0]
+
+
+def _fixed_ip(call: Call, server: Server, asked: Asked) -> None:
+    """An interface on a network, as addFixedIp is: with an address that is chosen."""
+    network = _fields(asked, {"networkId"}).get("networkId")
+    if not isinstance(network, str):
+        raise BadField("addFixedIp.networkId", "it is required.")
+    wanted = [networking.NetworkItem(uuid=network)]
+    servers.check(call, server, "attach_interface", ("active", "paused", "stopped"))
+    servers.attach(call, server, networking.understand(call, wanted, (), 1))
+
+
+def _drop_fixed_ip(call: Call, server: Server, asked: Asked) -> None:
+    address = _fields(asked, {"address"}).get("address")
+    for port in networking.attached(call, server):
+        if any(fixed.ip_address == address for fixed in port.fixed_ips):
+            servers.check(call, server, "detach_interface", ("active", "paused", "stopped"))
+            servers.detach(call, server, port.id)
+            return
+    raise BadField("removeFixedIp.address", f"instance {server.id} has no address {str(address)[:60]}.")
+
+
+_ADMIN = "os_compute_api:os-admin-actions:"
+
+ACTIONS: Mapping[str, Action] = {
+    "os-start": Action("os_compute_api:servers:start", _plain(servers.start)),
+    "os-stop": Action("os_compute_api:servers:stop", _plain(servers.stop)),
+    "pause": Action("os_compute_api:os-pause-server:pause", _plain(servers.pause)),
+    "unpause": Action("os_compute_api:os-pause-server:unpause", _plain(servers.unpause)),
+    "reboot": Action("os_compute_api:servers:reboot", _reboot),
+    "rebuild": Action("os_compute_api:servers:rebuild", _rebuild),
+    "lock": Action("os_compute_api:os-lock-server:lock", _lock),
+    "unlock": Action("os_compute_api:os-lock-server:unlock", _plain(servers.unlock)),
+    "forceDelete": Action("os_compute_api:os-deferred-delete:force", _plain(servers.delete)),
+    "os-resetState": Action(f"{_ADMIN}reset_state", _reset_state),
+    "injectNetworkInfo": Action(f"{_ADMIN}inject_network_info", _plain(lambda call, server: None)),
+    "resetNetwork": Action(f"{_ADMIN}inject_network_info", _plain(lambda call, server: None), until=93),
+    "addSecurityGroup": Action("os_compute_api:os-security-groups:add", _add_group),
+    "removeSecurityGroup": Action("os_compute_api:os-security-groups:remove", _remove_group),
+    "addFixedIp": Action("os_compute_api:os-multinic:add", _fixed_ip, until=43),
+    "removeFixedIp": Action("os_compute_api:os-multinic:remove", _drop_fixed_ip, until=43),
+}
+
+#: Actions of the Compute API that this cloud does not offer -> what to do instead.
+NOT_OFFERED: Mapping[str, str] = {
+    "resize": "Create a server of the other flavor.",
+    "confirmResize": "Servers are not resized here.",
+    "revertResize": "Servers are not resized here.",
+    "migrate": "Servers are not moved here.",
+    "os-migrateLive": "Servers are not moved here.",
+    "evacuate": "Servers are not moved here.",
+    "suspend": "Pause the server, or stop it.",
+    "resume": "Servers are not suspended here.",
+    "rescue": "Rebuild the server.",
+    "unrescue": "Servers are not rescued here.",
+    "shelve": "Stop the server.",
+    "shelveOffload": "Stop the server.",
+    "unshelve": "Servers are not shelved here.",
+    "createImage": "Upload an image with the Image API.",
+    "createBackup": "Upload an image with the Image API.",
+    "changePassword": "Use a key pair.",
+    "restore": "Deleted servers are not kept.",
+    "trigger_crash_dump": "Reboot the server.",
+    "addFloatingIp": "Use the Network API: set port_id of the floating IP.",
+    "removeFloatingIp": "Use the Network API: clear port_id of the floating IP.",
+    "os-getVNCConsole": "Read the console's log with os-getConsoleOutput.",
+    "os-getSPICEConsole": "Read the console's log with os-getConsoleOutput.",
+    "os-getRDPConsole": "Read the console's log with os-getConsoleOutput.",
+    "os-getSerialConsole": "Read the console's log with os-getConsoleOutput.",
+}
+
+
+class ActionApi:
+    """The handler of /v2.1/servers/{id}/action."""
+
+    def __init__(self, engine: Engine, console: Console) -> None:
+        self.engine = engine
+        self.servers = ServerApi(engine)
+        self.console = console
+
+    async def act(self, request: Request, minor: int) -> Reply:
+        """Carries out an action."""
+        body = await request.json()
+        if not isinstance(body, dict) or len(body) != 1:
+            raise BadRequest("The body must be a JSON object with one key, the action.")
+        name = next(iter(body))
+        if name == "os-getConsoleOutput":
+            return await self._console(request, body[name])
+        action = ACTIONS.get(name)
+        if action is None or not action.since <= minor <= action.until:
+            await self.engine.read(
+                lambda reader: self.servers.find(reader, request, "os_compute_api:servers:show")
+            )
+            if name in NOT_OFFERED:
+                raise BadRequest(f"This cloud does not offer {name}. {NOT_OFFERED[name]}", field=name)
+            raise BadRequest(f"There is no such action: {str(name)[:80]}", field=str(name)[:80])
+        asked = Asked(request, minor, name, body[name])
+        result = await self.servers.change(
+            request, action.rule, lambda call, server: action.run(call, server, asked)
+        )
+        return Reply(result, action.status)
+
+    async def _console(self, request: Request, value: Any) -> Reply:
+        length = None
+        if value is not None:
+            if not isinstance(value, dict):
+                raise BadField("os-getConsoleOutput", "it must be a JSON object.")
+            only(value, {"length"})
+            if value.get("length") is not None:
+                length = whole("os-getConsoleOutput.length", value["length"], -1, MAX_INT)
+        rule = "os_compute_api:os-console-output"
+        server = await self.engine.read(lambda reader: self.servers.find(reader, request, rule))
+        if not server.host or server.launched_at is None:
+            raise Conflict(f"Instance {server.id} is not ready")
+        text = await self.console(server.host, server.id, None if length == -1 else length)
+        return Reply({"output": text})
+
+
+def endpoints(engine: Engine, console: Console) -> list[Endpoint]:
+    """The path of actions."""
+    api = ActionApi(engine, console)
+    return [at("POST", "/v2.1/servers/{id}/action", api.act, 202, kind="server")]

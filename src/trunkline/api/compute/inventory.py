@@ -1,0 +1,76 @@
+"""The hosts, as the scheduler and operators see them: what they have, what is placed on them."""
+
+from __future__ import annotations
+
+import uuid
+import zlib
+from collections.abc import Mapping, Sequence
+
+from trunkline.plan.placement import HostView, Load
+from trunkline.resources.compute import Aggregate, FlavorFacts, Server
+from trunkline.resources.region import Host
+from trunkline.store import Reader
+
+_NAMESPACE = uuid.UUID("6e7c7ab6-7c5f-5f0b-9c0e-54524b4c4e45")
+
+
+def zones(reader: Reader, hosts: Sequence[Host]) -> Mapping[str, str]:
+    """The availability zone of each host: that of an aggregate it is in, or the one it joined with."""
+    result = {host.id: host.zone for host in hosts}
+    for aggregate in reader.select(Aggregate):
+        if aggregate.zone:
+            result.update(dict.fromkeys(set(aggregate.hosts) & result.keys(), aggregate.zone))
+    return result
+
+
+def all_hosts(reader: Reader) -> list[Host]:
+    """Every host, by name."""
+    return sorted(reader.select(Host), key=lambda host: host.id)
+
+
+def views(reader: Reader) -> list[HostView]:
+    """The hosts as the scheduler sees them."""
+    there = all_hosts(reader)
+    zone_of = zones(reader, there)
+    return [
+        HostView(
+            name=host.id,
+            zone=zone_of[host.id],
+            enabled=host.enabled,
+            disabled_reason=host.disabled_reason or "",
+            alive=host.alive,
+            vcpus=host.vcpus,
+            memory_mib=host.memory_mib,
+            disk_gib=host.disk_gib,
+            physical_networks=frozenset(host.physical_networks),
+        )
+        for host in there
+    ]
+
+
+def load_of(server: Server) -> Load:
+    """What a server takes of its host."""
+    flavor = server.flavor or FlavorFacts(name="", vcpus=0, ram=0)
+    return Load(
+        host=server.host,
+        server=server.id,
+        vcpus=flavor.vcpus,
+        memory_mib=flavor.ram,
+        disk_gib=flavor.disk + flavor.ephemeral,
+        group=server.group_id,
+    )
+
+
+def loads(reader: Reader) -> list[Load]:
+    """What every server takes; one that is being deleted still takes it."""
+    return [load_of(server) for server in reader.select(Server) if server.host]
+
+
+def host_uuid(host: str, what: str) -> str:
+    """The stable UUID of a host's service or hypervisor."""
+    return str(uuid.uuid5(_NAMESPACE, f"{what}:{host}"))
+
+
+def host_number(host: str) -> int:
+    """The stable number of a host, for the older microversions that count hosts."""
+    return zlib.crc32(host.encode()) & 0x7FFFFFFF

@@ -1,0 +1,109 @@
+"""What hosts see of servers, into the store: the one arrow that runs back.
+
+Only differences are written. A server that is being deleted goes when its host has nothing of it left,
+or is not heard of any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from trunkline.api.compute import history
+from trunkline.api.compute.status import settle
+from trunkline.resources.compute import Fault, Server
+from trunkline.resources.network import Port
+from trunkline.resources.region import Host
+from trunkline.store import Tx
+
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is not well: what, why, and what to do next."""
+
+    what: str
+    cause: str
+    remedy: str = ""
+
+
+class ServerObservation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host sees of one server."""
+
+    id: str
+    #: absent, fetching, starting, running, stopped, paused, crashed or failed.
+    state: str
+    #: The serials reached.
+    disk_serial: int = 0
+    hard_reboot_serial: int = 0
+    soft_reboot_serial: int = 0
+    #: Ports that the guest's devices answer for.
+    ports: tuple[str, ...] = ()
+    problem: Trouble | None = None
+    accelerated: bool = False
+
+
+def observe(tx: Tx, host: str, reports: Sequence[ServerObservation]) -> None:
+    """Writes what a host sees of its servers.
+
+    Args:
+        reports: of all servers that the host has; one that is not there, it does not have.
+    """
+    now = tx.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    seen = {report.id: report for report in reports}
+    for server in tx.find(Server, host=host):
+        report = seen.get(server.id)
+        if server.deleting and (report is None or report.state == "absent"):
+            remove(tx, server, now)
+            continue
+        if report is None:
+            # Before the first report, the host has not come to it yet.
+            if server.observed_state in ("", "absent"):
+                continue
+            report = ServerObservation(id=server.id, state="absent", disk_serial=-1)
+        new = settle(_seen(tx, server, report, now), now)
+        if new != server:
+            tx.observe(new)
+            history.finish(tx, new, now)
+    forget_lost(tx)
+
+
+def _seen(tx: Tx, server: Server, report: ServerObservation, now: str) -> Server:
+    plugged = list(report.ports)
+    if server.launched_at is None:
+        # A port that was deleted meanwhile is not waited for.
+        missing = [id for id in server.ports if id not in report.ports]
+        plugged += [id for id in missing if tx.get(Port, id) is None]
+    problem = server.problem
+    if report.problem is None:
+        problem = None
+    else:
+        message = f"{report.problem.what}: {report.problem.cause}"
+        if problem is None or problem.message != message or problem.details != report.problem.remedy:
+            problem = Fault(code=500, message=message, created=now, details=report.problem.remedy)
+    return replace(
+        server,
+        observed_state=report.state,
+        observed_disk_serial=report.disk_serial,
+        observed_hard_reboot_serial=report.hard_reboot_serial,
+        observed_soft_reboot_serial=report.soft_reboot_serial,
+        plugged=plugged,
+        problem=problem,
+        accelerated=report.accelerated,
+    )
+
+
+def forget_lost(tx: Tx) -> None:
+    """Removes what was being deleted on hosts that are gone or silent: they are told when they are back."""
+    now = tx.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    for server in tx.find(Server, deleting=True):
+        host = tx.get(Host, server.host)
+        if host is None or not host.alive:
+            remove(tx, server, now)
+
+
+def remove(tx: Tx, server: Server, now: str) -> None:
+    """Drops the row of a server of which nothing is left."""
+    history.end(tx, server, now)
+    tx.delete(Server, server.id)
+    tx.release(server.id)
