@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from trunkline.api.context import Context
-from trunkline.api.http import Endpoint, Reply, Request, Service, TooLarge
+from trunkline.api.http import Endpoint, OtherMediaType, Reply, Request, Service, TooLarge
 from trunkline.api.statuses import status_of
 from trunkline.errors import BadRequest, NotFound, Refusal, TooMany, Unauthenticated
 
@@ -125,13 +125,7 @@ class _ServiceApp:
         return Response(content, reply.status, headers, media_type=reply.content_type)
 
     def _refused(self, refusal: Refusal, request: Request | None, request_id: str) -> Response:
-        status = (
-            405
-            if isinstance(refusal, _NoMethod)
-            else 413
-            if isinstance(refusal, TooLarge)
-            else status_of(refusal)
-        )
+        status = _STATUS.get(type(refusal)) or status_of(refusal)
         headers = {}
         if isinstance(refusal, TooMany):
             headers["retry-after"] = str(max(1, round(refusal.retry_after)))
@@ -151,6 +145,10 @@ class _ServiceApp:
 
 class _NoMethod(BadRequest):
     """The path is there, the method is not."""
+
+
+#: Of the errors that are about HTTP alone (RFC 9110, 15.5).
+_STATUS: dict[type[Refusal], int] = {_NoMethod: 405, TooLarge: 413, OtherMediaType: 415}
 
 
 async def _unused(request: Any) -> Response:

@@ -17,6 +17,7 @@ from starlette.requests import Request as StarletteRequest
 
 from trunkline.api.context import Context
 from trunkline.errors import BadRequest, Refusal
+from trunkline.resources.schema import refuse_unstorable
 
 #: The largest body of a JSON request, in bytes.
 MAX_BODY = 16 * 1024 * 1024
@@ -24,6 +25,10 @@ MAX_BODY = 16 * 1024 * 1024
 
 class TooLarge(BadRequest):
     """The body is larger than the service takes."""
+
+
+class OtherMediaType(BadRequest):
+    """The body is said to be something else than what the service takes."""
 
 
 class Request:
@@ -82,18 +87,27 @@ class Request:
         return b"".join(parts)
 
     async def json(self) -> Any:
-        """The body as decoded JSON.
+        """The body as decoded JSON, in which nothing is that no database holds.
 
         Raises:
+            OtherMediaType: it is said to be something else.
             BadRequest: it is no JSON.
+            BadField: it has text or a number that cannot be kept.
         """
+        media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type and "json" not in media_type:
+            raise OtherMediaType(
+                f"Content-Type {media_type[:80]} is not taken here. Send JSON, as application/json."
+            )
         body = await self.body()
         if not body:
             raise BadRequest("The request needs a JSON body.")
         try:
-            return msgspec.json.decode(body)
+            decoded = msgspec.json.decode(body)
+            refuse_unstorable(decoded)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadRequest(f"The body is not valid JSON: {error}.") from None
+        return decoded
 
     async def envelope(self, *names: str) -> Any:
         """What stands in the JSON body under the one key that is expected there.

@@ -154,8 +154,9 @@ class _People:
     async def change_password(self, request: Request) -> Reply:
         """Who knows the old password may set a new one; no token is asked for."""
         given: _Passwords = convert(await body_of(request, "user"), _Passwords, what="user")
-        if len(given.password) > MAX_LENGTH or len(given.original_password) > MAX_LENGTH:
-            raise BadField("password", f"it is longer than {MAX_LENGTH} characters.")
+        for name in ("password", "original_password"):
+            if len(getattr(given, name)) > MAX_LENGTH:
+                raise BadField(name, f"it is longer than {MAX_LENGTH} characters.")
         id = request.path["id"]
         user = await self.engine.read(lambda reader: reader.get(User, id))
         await self.parts.logins.verify(

@@ -23,6 +23,7 @@ _TYPES = {
     "Conflict": "HTTPConflict",
     "Forbidden": "HTTPForbidden",
     "TooLarge": "HTTPRequestEntityTooLarge",
+    "OtherMediaType": "HTTPUnsupportedMediaType",
     "_NoMethod": "HTTPMethodNotAllowed",
     "Unavailable": "HTTPServiceUnavailable",
     "TooMany": "HTTPTooManyRequests",
@@ -87,9 +88,11 @@ def several(bodies: Any, kind: str, plural: str, most: int) -> list[Any]:
         raise BadField(plural, "it must be a list of one or more.")
     if len(bodies) > most:
         raise BadField(plural, f"at most {most} in one request.")
-    return [
-        given(body[kind] if isinstance(body, dict) and set(body) == {kind} else body, kind) for body in bodies
-    ]
+    fields = [body[kind] if isinstance(body, dict) and set(body) == {kind} else body for body in bodies]
+    for index, each in enumerate(fields):
+        if not isinstance(each, dict):
+            raise BadField(f"{plural}[{index}]", "it must be a JSON object.")
+    return [given(each, kind) for each in fields]
 
 
 def expected_revision(headers: Mapping[str, str]) -> int | None:

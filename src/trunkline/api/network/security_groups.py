@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from trunkline.api.context import Context
 from trunkline.api.engine import Call, Engine
 from trunkline.api.network import common
-from trunkline.errors import BadRequest, Conflict, InUse
+from trunkline.errors import BadField, BadRequest, Conflict, InUse
 from trunkline.resources.network import SecurityGroup, SecurityGroupRule
 from trunkline.resources.network.checks import ICMP, ICMPV6, WITH_PORTS, normal_prefix, protocol_number
 from trunkline.store import Reader, table_of
@@ -249,8 +249,10 @@ def _check_protocol(rule: SecurityGroupRule) -> None:
             field="port_range_min",
         )
     elif low == 0:
-        raise BadRequest(
-            "Invalid value for port 0.", type="SecurityGroupInvalidPortValue", field="port_range_min"
+        raise BadField(
+            "port_range_min",
+            "Invalid value for port 0. Use a number from 1 to 65535.",
+            type="SecurityGroupInvalidPortValue",
         )
 
 
