@@ -22,6 +22,8 @@ def example(cloud: Cloud, kind: str) -> dict[str, Any]:
     if kind == "security_group_rule":
         group = cloud.make("security_group", name="x")
         return cloud.make(kind, security_group_id=group["id"], direction="ingress")
+    if kind == "subnetpool":
+        return cloud.make(kind, name="x", prefixes=["10.0.0.0/16"])
     if kind == "floatingip":
         return cloud.make(kind, floating_network_id=cloud.public()[0]["id"])
     network = cloud.make("network", name="x")

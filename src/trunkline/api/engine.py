@@ -290,7 +290,7 @@ class Engine:
         """The error for an id that names nothing."""
         kind = camel(spec_of(cls).kind)
         text = self.stages_of(cls).not_found
-        return NotFound(text.format(Kind=kind, id=id[:255]), type=f"{kind}NotFound")
+        return NotFound(text.format(Kind=kind, id=id[:255]), type=f"{cls.__name__}NotFound")
 
     def target(self, reader: Reader, obj: Resource) -> dict[str, Any]:
         """What the access rules see of an object: its fields by wire name, and `project_id`."""

@@ -9,6 +9,7 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "allowed-address-pairs": ("Allowed Address Pairs", "Addresses that a port may send from", "2012-07-23"),
     "availability_zone": ("Availability Zone", "The zones of the region", "2015-01-01"),
     "binding": ("Port Binding", "The host that a port is plugged in on", "2014-02-03"),
+    "default-subnetpools": ("Default Subnetpools", "The pool that subnets are cut from", "2016-02-18"),
     "empty-string-filtering": (
         "Empty String Filtering",
         "Lists can be filtered by empty values",
@@ -53,6 +54,8 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "standard-attr-timestamp": ("Resource timestamps", "Times of creation and change", "2016-09-12"),
     "stateful-security-group": ("Stateful security group", "Replies pass, or need a rule", "2019-11-26"),
     "subnet-external-network": ("Subnet of an external network", "Everybody sees them", "2023-03-28"),
+    "subnet_allocation": ("Subnet Allocation", "Subnets are cut from pools", "2015-03-30"),
+    "subnetpool-prefix-ops": ("Subnet Pool Prefix Operations", "Prefixes one by one", "2019-02-08"),
     "tag": ("Tag support", "Tags of networks", "2016-01-01"),
     "tag-ext": ("Tag support for resources", "Tags of all resources", "2017-01-01"),
     "tag-ports-during-bulk-creation": ("Tag Ports During Bulk Creation", "Tags on creation", "2019-12-29"),

@@ -18,10 +18,18 @@ from trunkline.api.network import (
     ports,
     routers,
     security_groups,
+    subnetpools,
     subnets,
 )
 from trunkline.api.network.networks import Networks, Settings
-from trunkline.resources.network import FloatingIP, Network, Router, SecurityGroup, SecurityGroupRule
+from trunkline.resources.network import (
+    FloatingIP,
+    Network,
+    Router,
+    SecurityGroup,
+    SecurityGroupRule,
+    SubnetPool,
+)
 
 
 def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
@@ -46,6 +54,15 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             view=common.tenants,
             target=common.on_network,
             filters=filters.subnet_filters(),
+            lax=True,
+        ),
+        "subnetpool": Stages(
+            create=subnetpools.create,
+            update=subnetpools.update,
+            delete=subnetpools.delete,
+            visible=subnetpools.visible,
+            view=subnetpools.view,
+            filters=filters.standard(SubnetPool),
             lax=True,
         ),
         "port": Stages(

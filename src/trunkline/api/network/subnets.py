@@ -9,7 +9,7 @@ from itertools import pairwise
 from msgspec.structs import replace
 
 from trunkline.api.engine import Call
-from trunkline.api.network import addressing, common, metadata
+from trunkline.api.network import addressing, common, metadata, subnetpools
 from trunkline.api.network.addressing import refuse_field
 from trunkline.api.network.networks import check_mtu
 from trunkline.errors import BadRequest, Conflict, InUse
@@ -30,6 +30,7 @@ def create(call: Call, subnet: Subnet, given: frozenset[str]) -> Subnet:
     common.owned(subnet)
     network = call.get(Network, subnet.network_id)
     call.require("create_subnet:network_id", call.engine.target(call.tx, subnet))
+    subnet = subnetpools.cut(call, subnet, given)
     if ipaddress.ip_network(subnet.cidr).version != subnet.ip_version:
         raise refuse_field(
             "cidr", f"'{subnet.cidr}' is no range of IPv{subnet.ip_version}, as ip_version says."

@@ -21,6 +21,7 @@ from trunkline.resources.network.parts import (
     Gateway,
     HostRoute,
 )
+from trunkline.resources.network.pools import SubnetPool
 from trunkline.resources.network.quota import NetworkQuota
 from trunkline.resources.network.security import SecurityGroup, SecurityGroupRule
 
@@ -44,4 +45,5 @@ __all__ = [
     "SecurityGroup",
     "SecurityGroupRule",
     "Subnet",
+    "SubnetPool",
 ]

@@ -80,8 +80,18 @@ class Subnet(Standard, kw_only=True):
     network_id: Annotated[Uuid, fixed(required=True, index=True)] = ""
     #: 4 or 6.
     ip_version: Annotated[Literal[4, 6], fixed(required=True)] = 4
-    #: The range.
-    cidr: Annotated[Annotated[str, Meta(max_length=64), Check(subnet_cidr)], fixed(required=True)] = ""
+    #: The range. Without it, one is cut from a subnet pool.
+    cidr: Annotated[Annotated[str, Meta(max_length=64), Check(subnet_cidr)], fixed()] = ""
+    #: The subnet pool that the range is of.
+    subnetpool_id: Annotated[Uuid | None, fixed(index=True, alias="subnet_allocation")] = None
+    #: The length of a range that is cut from a pool.
+    prefixlen: Annotated[
+        Annotated[int, Meta(ge=0, le=128)] | None, fixed(shown=False, filter=False, sort=False)
+    ] = None
+    #: Whether the range is cut from the default pool of its family.
+    use_default_subnetpool: Annotated[
+        bool, fixed(shown=False, filter=False, sort=False, alias="default-subnetpools")
+    ] = False
     #: The default gateway of its hosts, None for none. By default the first address.
     gateway_ip: Annotated[IpAddress | None, settable()] = None
     #: What addresses are handed out from. By default all but the gateway.

@@ -1,0 +1,230 @@
+"""What of the Network API is no create, read, update or delete of a resource."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from trunkline.api import openapi
+from trunkline.api.engine import Call, Engine
+from trunkline.api.http import Endpoint, Reply, Request
+from trunkline.api.network import dialect, extensions, interfaces, quotas, subnetpools
+from trunkline.api.network.collection import Handle, path_of
+from trunkline.resources.network import (
+    FloatingIP,
+    Network,
+    Port,
+    Router,
+    SecurityGroup,
+    SecurityGroupRule,
+    Subnet,
+    SubnetPool,
+)
+from trunkline.resources.region import Host
+from trunkline.resources.schema import spec_of
+from trunkline.resources.standard import Standard
+from trunkline.store import Reader, table_of
+
+KINDS: tuple[type[Standard], ...] = (
+    Network,
+    Subnet,
+    SubnetPool,
+    Port,
+    Router,
+    FloatingIP,
+    SecurityGroup,
+    SecurityGroupRule,
+)
+
+
+class Verbs:
+    """What is no create, read, update or delete of a resource."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    async def add_interface(self, request: Request) -> Reply:
+        """Attach a router to a subnet"""
+        body, id = await request.json(), request.path["id"]
+        leg = await self.engine.write(request.context, lambda call: interfaces.add(call, id, body))
+        return Reply(leg)
+
+    async def remove_interface(self, request: Request) -> Reply:
+        """Detach a router from a subnet"""
+        body, id = await request.json(), request.path["id"]
+        leg = await self.engine.write(request.context, lambda call: interfaces.remove(call, id, body))
+        return Reply(leg)
+
+    async def add_routes(self, request: Request) -> Reply:
+        """Add routes to a router"""
+        return await self._routes(request, interfaces.add_routes)
+
+    async def remove_routes(self, request: Request) -> Reply:
+        """Remove routes of a router"""
+        return await self._routes(request, interfaces.remove_routes)
+
+    async def _routes(self, request: Request, change: Callable[[Call, str, Any], Router]) -> Reply:
+        body = await request.envelope("router")
+
+        def run(call: Call) -> dict[str, Any]:
+            router = change(call, request.path["id"], body)
+            return self.engine.render(call.tx, call.context, [router])[0]
+
+        return Reply({"router": await self.engine.write(request.context, run)})
+
+    async def add_prefixes(self, request: Request) -> Reply:
+        """Add prefixes to a subnet pool"""
+        return await self._prefixes(request, subnetpools.add_prefixes)
+
+    async def remove_prefixes(self, request: Request) -> Reply:
+        """Remove prefixes of a subnet pool"""
+        return await self._prefixes(request, subnetpools.remove_prefixes)
+
+    async def _prefixes(self, request: Request, change: Callable[[Call, str, Any], list[str]]) -> Reply:
+        body, id = await request.json(), request.path["id"]
+        found = await self.engine.write(request.context, lambda call: change(call, id, body))
+        return Reply({"prefixes": found})
+
+    async def pools(self, request: Request) -> Reply:
+        """List what floating IPs are taken from"""
+        own = {"project_id": request.context.project_id}
+        self.engine.require("get_floatingip_pool", request.context, own)
+
+        def run(reader: Reader) -> list[dict[str, Any]]:
+            networks = table_of(Network)
+            seen = self.engine.visible(request.context, Network)
+            external = reader.select(Network, networks.c.external.is_(True), *seen)
+            return [
+                {
+                    "subnet_id": subnet.id,
+                    "subnet_name": subnet.name,
+                    "tenant_id": subnet.project_id,
+                    "project_id": subnet.project_id,
+                    "network_id": subnet.network_id,
+                    "cidr": subnet.cidr,
+                }
+                for network in external
+                for subnet in reader.find(Subnet, network_id=network.id, ip_version=4)
+            ]
+
+        return Reply({"floatingip_pools": await self.engine.read(run)})
+
+    async def zones(self, request: Request) -> Reply:
+        """List the availability zones"""
+        self.engine.require("get_availability_zone", request.context, {})
+
+        def run(reader: Reader) -> list[dict[str, str]]:
+            zones: dict[str, bool] = {}
+            for host in reader.select(Host):
+                zones[host.zone] = zones.get(host.zone, False) or (host.enabled and host.alive)
+            return [
+                {"name": name, "resource": resource, "state": "available" if well else "unavailable"}
+                for name, well in sorted(zones.items())
+                for resource in ("network", "router")
+            ]
+
+        return Reply({"availability_zones": await self.engine.read(run)})
+
+    async def extensions(self, request: Request) -> Reply:
+        """List what is offered beside the core"""
+        return Reply({"extensions": extensions.entries()})
+
+    async def extension(self, request: Request) -> Reply:
+        """Show one extension"""
+        found = extensions.entry(request.path["alias"])
+        if found is None:
+            raise dialect.no_such(f"Extension {request.path['alias'][:80]}")
+        return Reply({"extension": found})
+
+    async def versions(self, request: Request) -> Reply:
+        """List the versions of the API"""
+        link = {"rel": "self", "href": f"{request.base_url}/v2.0/"}
+        return Reply({"versions": [{"id": "v2.0", "status": "CURRENT", "links": [link]}]})
+
+    async def root(self, request: Request) -> Reply:
+        """List the kinds of resources"""
+        resources = []
+        for cls in KINDS:
+            spec = spec_of(cls)
+            link = {"rel": "self", "href": f"{request.base_url}{path_of(spec)}"}
+            resources.append({"name": spec.kind, "collection": spec.plural, "links": [link]})
+        return Reply({"resources": resources})
+
+    # Quotas.
+
+    async def all_quotas(self, request: Request) -> Reply:
+        """List the limits that were set"""
+        self.engine.require("get_quota", request.context, {})
+        return Reply({"quotas": await self.engine.read(quotas.everything)})
+
+    async def show_quota(self, request: Request) -> Reply:
+        """Show the limits of a project"""
+        project = request.path["project"]
+        if project in ("tenant", "project"):
+            return Reply({project: {f"{project}_id": request.context.project_id}})
+        self._may_see(request, project)
+        return Reply({"quota": await self.engine.read(lambda reader: quotas.of(reader, project))})
+
+    async def default_quota(self, request: Request) -> Reply:
+        """Show the limits of a project for which none were set"""
+        self._may_see(request, request.path["project"])
+        return Reply({"quota": quotas.defaults()})
+
+    async def quota_details(self, request: Request) -> Reply:
+        """Show limits and use of a project"""
+        project = request.path["project"]
+        self._may_see(request, project)
+        return Reply({"quota": await self.engine.read(lambda reader: quotas.details(reader, project))})
+
+    async def change_quota(self, request: Request) -> Reply:
+        """Set limits of a project"""
+        project = request.path["project"]
+        body = await request.envelope("quota")
+        self.engine.require("update_quota", request.context, {"project_id": project})
+        changed = await self.engine.write(request.context, lambda call: quotas.change(call.tx, project, body))
+        return Reply({"quota": changed})
+
+    async def reset_quota(self, request: Request) -> Reply:
+        """Give a project the default limits again"""
+        project = request.path["project"]
+        self.engine.require("delete_quota", request.context, {"project_id": project})
+        await self.engine.write(request.context, lambda call: quotas.reset(call.tx, project))
+        return Reply(status=204)
+
+    def _may_see(self, request: Request, project: str) -> None:
+        if project != request.context.project_id:
+            self.engine.require("get_quota", request.context, {"project_id": project})
+
+    def endpoints(self) -> list[Endpoint]:
+        """All of them."""
+
+        def at(method: str, path: str, handler: Handle, **more: Any) -> Endpoint:
+            return Endpoint(method, path, handler, summary=(handler.__doc__ or "").strip(), **more)
+
+        router, quota = "/v2.0/routers/{id}", "/v2.0/quotas/{project}"
+        pool, prefixes = "/v2.0/subnetpools/{id}", openapi.shape_schema(subnetpools.Prefixes)
+        leg = openapi.shape_schema(interfaces.Interface)
+        routes = openapi.shape_schema(interfaces.RouteChange, "router")
+        return [
+            at("GET", "", self.versions, token=False),
+            at("GET", "/", self.versions, token=False),
+            at("GET", "/v2.0", self.root),
+            at("GET", "/v2.0/", self.root),
+            at("GET", "/v2.0/extensions", self.extensions),
+            at("GET", "/v2.0/extensions/{alias}", self.extension),
+            at("PUT", f"{router}/add_router_interface", self.add_interface, kind="router", request=leg),
+            at("PUT", f"{router}/remove_router_interface", self.remove_interface, kind="router", request=leg),
+            at("PUT", f"{router}/add_extraroutes", self.add_routes, kind="router", request=routes),
+            at("PUT", f"{router}/remove_extraroutes", self.remove_routes, kind="router", request=routes),
+            at("PUT", f"{pool}/add_prefixes", self.add_prefixes, kind="subnetpool", request=prefixes),
+            at("PUT", f"{pool}/remove_prefixes", self.remove_prefixes, kind="subnetpool", request=prefixes),
+            at("GET", "/v2.0/floatingip_pools", self.pools),
+            at("GET", "/v2.0/floatingip-pools", self.pools),
+            at("GET", "/v2.0/availability_zones", self.zones),
+            at("GET", "/v2.0/quotas", self.all_quotas),
+            at("GET", quota, self.show_quota),
+            at("PUT", quota, self.change_quota, request=quotas.SCHEMA),
+            at("DELETE", quota, self.reset_quota, success=204),
+            at("GET", f"{quota}/default", self.default_quota),
+            at("GET", f"{quota}/details", self.quota_details),
+        ]
