@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import itertools
-import os
+import secrets
 import socket
 import struct
 import time
@@ -124,7 +124,8 @@ class Ping:
             raw.settimeout(PATIENCE)
             level, name, value = _DONT_FRAGMENT[self.version]
             raw.setsockopt(level, name, value)
-            head = struct.pack("!BBHHH", request, 0, 0, os.getpid() & 0xFFFF, 1)
+            # Address translation tells echoes of several hosts apart by their identifiers alone.
+            head = struct.pack("!BBHHH", request, 0, 0, secrets.randbits(16), 1)
             if self.version == 4:
                 head = head[:2] + struct.pack("!H", checksum(head + payload)) + head[4:]
             try:

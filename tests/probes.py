@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -135,6 +136,19 @@ class Space:
             yield address.partition("/")[0]
         finally:
             self.ip(f"address delete {address} dev {self.device}")
+
+    def told_mtu(self, address: str, size: int) -> int:
+        """The largest packet that a router on the way has room for, as it tells who sends `size` bytes.
+
+        0 where nobody says so (RFC 1191, RFC 8201).
+        """
+        self.forget_neighbours()
+        header = 40 if ":" in address else 20
+        options = ("-n", "-M", "do", "-c", "5", "-i", "0.2", "-W", "1", "-s", str(size - header - 8))
+        shown = self.run("ping", *options, address)
+        self.forget_neighbours()
+        found = re.search(r"mtu ?= ?(\d+)", shown.stdout + shown.stderr)
+        return int(found[1]) if found else 0
 
     def forget_neighbours(self) -> None:
         """Empties the neighbour and path MTU caches."""

@@ -50,6 +50,29 @@ class Tenant:
         """Deletes everything that was made here, the newest first."""
         self._undo.close()
 
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """What is made in the block is deleted at its end."""
+        outer, self._undo = self._undo, contextlib.ExitStack()
+        try:
+            with self._undo:
+                yield
+        finally:
+            self._undo = outer
+
+    @contextlib.contextmanager
+    def changed(self, thing: Any, **fields: Any) -> Iterator[None]:
+        """A network, router or port has these values of its fields in the block, and then the former ones."""
+        kind = thing.resource_key
+        update, get = getattr(self.admin, f"update_{kind}"), getattr(self.admin, f"get_{kind}")
+        now = get(thing.id)
+        former = {name: getattr(now, name) for name in fields}
+        update(thing.id, **fields)
+        try:
+            yield
+        finally:
+            update(thing.id, **former)
+
     def _delete(self, method: Any, *arguments: Any, **more: Any) -> None:
         with contextlib.suppress(NotFoundException):
             method(*arguments, **more)
@@ -90,8 +113,18 @@ class Tenant:
         return router
 
     def set_gateway(self, router: Any, **fields: Any) -> Any:
-        """Gives a router its leg on the network `public`."""
-        return self.api.update_router(router, external_gateway_info={"network_id": self.public.id, **fields})
+        """Gives a router its leg on the network `public`; any further field is for admins."""
+        api = self.admin if fields else self.api
+        return api.update_router(router.id, external_gateway_info={"network_id": self.public.id, **fields})
+
+    @contextlib.contextmanager
+    def without_gateway(self, router: Any) -> Iterator[None]:
+        """A router has no leg outside in the block; it gets a new one then."""
+        self.api.update_router(router.id, external_gateway_info={})
+        try:
+            yield
+        finally:
+            self.set_gateway(router)
 
     @property
     def public(self) -> Any:
@@ -99,6 +132,7 @@ class Tenant:
         return self.api.find_network("public", ignore_missing=False)
 
     def _remove_router(self, router: Any) -> None:
+        self.api.update_router(router.id, routes=[])
         for port in self.api.ports(device_id=router.id, device_owner="network:router_interface"):
             self.api.remove_interface_from_router(router, port_id=port.id)
         self._delete(self.api.delete_router, router, ignore_missing=False)
@@ -188,14 +222,12 @@ class Tenant:
     @contextlib.contextmanager
     def trusted(self, *probes: Probe) -> Iterator[None]:
         """These ports have no port security in the block."""
-        groups = [list(probe.port.security_group_ids) for probe in probes]
-        for probe in probes:
-            self.change(probe, is_port_security_enabled=False, security_groups=[])
-        try:
+        with contextlib.ExitStack() as stack:
+            for probe in probes:
+                # Groups go before the filter does, and come back after it.
+                stack.enter_context(self.changed(probe.port, security_group_ids=[]))
+                stack.enter_context(self.changed(probe.port, is_port_security_enabled=False))
             yield
-        finally:
-            for probe, former in zip(probes, groups, strict=True):
-                self.change(probe, is_port_security_enabled=True, security_groups=former)
 
     def remove(self, probe: Probe) -> None:
         """Deletes the port of a probe."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -22,6 +23,16 @@ def stranger(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Another project."""
     with tenant_of(cloud, tmp_path_factory.mktemp("strangers"), "stranger") as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def tidy(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a case makes beside the module's scene goes when the case ends."""
+    tenants = [request.getfixturevalue(n) for n in ("tenant", "stranger") if n in request.fixturenames]
+    with contextlib.ExitStack() as stack:
+        for made in tenants:
+            stack.enter_context(made.scope())
+        yield
 
 
 @pytest.fixture(scope="session")
