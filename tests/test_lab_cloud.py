@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from cloud_lab import LabCloud, interfaces, trunkline, wait_for
 
+from trunkline.cli.api import Api
 from trunkline.devices import namespace, process
 from trunkline.devices.lab import Topology
 
@@ -202,3 +203,65 @@ def test_an_up_that_is_told_to_stop_leaves_nothing_behind(tmp_path: Path) -> Non
     assert not namespace.names(prefix)
     assert nb is None or not nb.alive()
     assert not found.root.exists()
+
+
+def test_an_up_that_was_killed_half_way_is_finished_or_taken_away(tmp_path: Path) -> None:
+    found = LabCloud(tmp_path / "s")
+    command = [sys.executable, "-m", "trunkline", "--state", str(found.root), "up", "--port", "0"]
+    try:
+        with subprocess.Popen([*command, "--hosts", "1"], stderr=subprocess.PIPE) as running:
+            wait_for(lambda: found.state.pidfile("nb").exists(), 30, lambda: "no daemon was started")
+            running.kill()
+        prefix = found.state.load().prefix
+        found.run("up", timeout=300)
+        assert found.state.load().prefix == prefix
+        assert found.status()["well"], found.status()
+    finally:
+        found.run("down", "--wipe")
+    assert not namespace.names(prefix)
+
+
+def test_a_server_is_reached_and_comes_back_with_its_cloud(well: LabCloud) -> None:
+    api = Api.open(well.state)
+    network = api.post("network", "/v2.0/networks", {"network": {"name": "web"}})["network"]["id"]
+    subnet = {"network_id": network, "ip_version": 4, "cidr": "10.0.0.0/24"}
+    subnet = api.post("network", "/v2.0/subnets", {"subnet": subnet})["subnet"]
+    public = api.find("network", "/v2.0/networks", "networks", "public")["id"]
+    router = {"name": "edge", "external_gateway_info": {"network_id": public}}
+    router = api.post("network", "/v2.0/routers", {"router": router})["router"]
+    api.put("network", f"/v2.0/routers/{router['id']}/add_router_interface", {"subnet_id": subnet["id"]})
+    image = api.find("image", "/v2/images", "images", "tiny")["id"]
+    flavor = api.find("compute", "/v2.1/flavors", "flavors", "tiny")["id"]
+    wanted = {"name": "s1", "imageRef": image, "flavorRef": flavor, "networks": [{"uuid": network}]}
+    server = api.post("compute", "/v2.1/servers", {"server": wanted})["server"]["id"]
+
+    def active() -> bool:
+        return bool(api.get("compute", f"/v2.1/servers/{server}")["server"]["status"] == "ACTIVE")
+
+    wait_for(active, 60, lambda: api.get("compute", f"/v2.1/servers/{server}"))
+    refused = trunkline(well.root, "ssh", "s1", "--", "true")
+    assert refused.returncode == 1
+    assert "openstack server add floating ip s1" in refused.stderr
+    port = api.get("network", "/v2.0/ports", device_id=server)["ports"][0]["id"]
+    body = {"floatingip": {"floating_network_id": public, "port_id": port}}
+    api.post("network", "/v2.0/floatingips", body)
+
+    def name() -> str:
+        return trunkline(well.root, "ssh", "s1", "--", "hostname").stdout.strip()
+
+    assert wait_for(name, 60, lambda: trunkline(well.root, "ssh", "s1", "--", "hostname")) == "s1"
+    assert trunkline(well.root, "ssh", "s1", "--", "exit", "7").returncode == 7
+    guests = [process.find(file) for file in well.root.glob("h/*/s/*.pid")]
+    assert len(guests) == 1
+    well.run("down")
+    assert not [guest for guest in guests if guest is not None and guest.alive()]
+    well.run("up")
+    assert wait_for(name, 60, lambda: trunkline(well.root, "ssh", "s1", "--", "hostname")) == "s1"
+
+
+def test_up_proves_itself_with_a_first_server_and_takes_it_away(well: LabCloud) -> None:
+    told = json.loads(well.run("up", "--prove", "--json", timeout=300))
+    assert {"first server", "reached", "tidied up"} <= set(told["seconds"])
+    api = Api.open(well.state)
+    assert not [s for s in api.get("compute", "/v2.1/servers")["servers"] if s["name"] == "trunkline-proof"]
+    assert not api.get("network", "/v2.0/networks", name="trunkline-proof")["networks"]

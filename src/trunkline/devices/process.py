@@ -22,8 +22,9 @@ from trunkline.devices import namespace
 from trunkline.errors import Unavailable
 
 # Waits for a line on its standard input (end of file: whoever started it is gone, so it gives up), then
-# becomes the program.
-_GATE = 'read -r go && cd -- "$1" && shift && exec "$@" </dev/null'
+# becomes the program. SIGHUP is ignored, as by nohup(1), unless the program has a use for it: one that is
+# sent before the program listens to it must not end it.
+_GATE = 'trap "" HUP; read -r go && cd -- "$1" && shift && exec "$@" </dev/null'
 
 
 class MissingProgram(Unavailable):
@@ -167,7 +168,7 @@ def spawn(command: Command, pidfile: Path) -> Process:
                     ],
                     setsid=True,
                     setsigmask=[],
-                    setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+                    setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM],
                 ),
             )
         finally:
