@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 .PHONY: up down test lint bench conformance packages
 
 up: packages $(VENV)/installed
-	$(BIN)/trunkline --state $(STATE) up --hosts $(HOSTS) --prove
+	$(BIN)/trunkline --state $(STATE) up --hosts $(HOSTS) $(if $(PORT),--port $(PORT)) --prove
 
 down: $(VENV)/installed
 	$(BIN)/trunkline --state $(STATE) down $(if $(WIPE),--wipe)
