@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from network_lab import ANN, BOB, ROOT, Cloud, cloud
 
+from trunkline.api.network import Settings
+
 __all__ = ["cloud"]
 
 VLAN = {"provider:network_type": "vlan", "provider:physical_network": "physnet1"}
@@ -15,7 +17,12 @@ def test_a_network_is_an_overlay_with_a_number_of_its_own(cloud: Cloud) -> None:
     assert one["provider:network_type"] == "geneve"
     assert one["provider:segmentation_id"] != two["provider:segmentation_id"]
     assert (one["mtu"], one["status"], one["admin_state_up"], one["shared"]) == (1442, "ACTIVE", True, False)
-    assert cloud.make("network", by=ROOT, **{"provider:network_type": "vxlan"})["mtu"] == 1450
+
+
+def test_the_overlay_is_the_regions_choice(cloud: Cloud) -> None:
+    assert cloud.make("network", by=ROOT, **{"provider:network_type": "geneve"})["mtu"] == 1442
+    assert cloud.refuses("network", by=ROOT, **{"provider:network_type": "vxlan"}) == (400, "InvalidInput")
+    assert Settings(overlay="vxlan").largest("vxlan") == 1450
 
 
 def test_the_number_of_a_deleted_network_is_free_again(cloud: Cloud) -> None:

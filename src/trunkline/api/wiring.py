@@ -23,12 +23,10 @@ from trunkline.api.image.behaviour import Files
 from trunkline.api.policy import Rules
 from trunkline.store import Store
 
-STAGES: Mapping[str, Stages[Any]] = {
-    **identity.STAGES,
-    **network.STAGES,
-    **compute.STAGES,
-    **image.STAGES,
-}
+
+def stages(settings: network.Settings) -> Mapping[str, Stages[Any]]:
+    """By kind, what it does beside the common stages."""
+    return {**identity.STAGES, **network.stages(settings), **compute.STAGES, **image.STAGES}
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,7 @@ def build(
     rules: Path | None = None,
     options: identity.IdentityOptions | None = None,
     console: Console = no_console,
+    settings: network.Settings | None = None,
 ) -> Api:
     """Puts the services together.
 
@@ -57,8 +56,14 @@ def build(
         rules: the operator's access rules, which go before the defaults.
         options: costs and limits of log-ins.
         console: reads the console of a server.
+        settings: facts of the region's networks.
     """
-    engine = Engine(store, Rules.load(override=rules), STAGES, limit=network.quota_limit)
+    engine = Engine(
+        store,
+        Rules.load(override=rules),
+        stages(settings or network.Settings()),
+        limit=network.quota_limit,
+    )
     who = identity.Identity(engine, keys, options)
     services = [
         who.service,

@@ -27,7 +27,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from trunkline.api import wiring
+from trunkline.api import network, wiring
 from trunkline.api.app import application
 from trunkline.backends.contract import Observation
 from trunkline.backends.ovn import OvnBackend
@@ -90,6 +90,7 @@ class ControlProcess:
             keys=folder.root / "keys" / "tokens",
             rules=rules if rules.exists() else None,
             console=self._read_console,
+            settings=network.Settings(overlay=cloud.encapsulation),
         )
         await seed.run(store, api, folder, cloud)
         self._steps["store"] = "done"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -38,6 +39,8 @@ class Settings:
     #: The IP packet that every physical network, the underlay included, is sure to carry, bytes.
     #: An underlay that carries more than this leaves room that tenants are not promised.
     physical_mtu: int = 1500
+    #: How the region's hosts carry overlay networks: geneve or vxlan. OVN chooses it by host, not by network.
+    overlay: Literal["geneve", "vxlan"] = "geneve"
 
     def largest(self, network_type: str | None) -> int:
         """The largest IP packet on a network of a type: 1442 for geneve over 1500."""
@@ -53,8 +56,16 @@ class Networks:
     def create(self, call: Call, network: Network, given: frozenset[str]) -> Network:
         """Chooses the network's number and packet size."""
         common.owned(network)
-        network = replace(network, network_type=network.network_type or "geneve")
+        overlay = self.settings.overlay
+        network = replace(network, network_type=network.network_type or overlay)
         if network.network_type in OVERLAYS:
+            if network.network_type != overlay:
+                raise BadRequest(
+                    f"Invalid input for provider:network_type: the hosts of this region carry {overlay}. "
+                    f"Leave it out, or start the cloud with --encapsulation {network.network_type}.",
+                    type="InvalidInput",
+                    field="provider:network_type",
+                )
             network = _overlay(call, network)
         else:
             network = _physical(call, network)
