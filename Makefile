@@ -31,7 +31,7 @@ packages:
 	@scripts/install-packages
 
 $(VENV)/installed: pyproject.toml scripts/install-python
-	scripts/install-python $(VENV)
+	scripts/install-python $(VENV) client
 	touch $@
 
 $(VENV)/installed-test: pyproject.toml scripts/install-python
