@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import os
 import struct
 import uuid
 from pathlib import Path
@@ -219,3 +220,12 @@ def test_without_keys_the_folder_is_named(tmp_path: Path) -> None:
 
 def test_times_are_in_the_form_that_clients_read() -> None:
     assert isotime(1795233600.25) == "2026-11-21T04:00:00.250000Z"
+
+
+def test_a_rotation_is_remembered_by_the_staged_key(tmp_path: Path) -> None:
+    keys = KeyRepository(tmp_path / "keys")
+    keys.setup()
+    os.utime(tmp_path / "keys" / "0", (1000, 1000))
+    assert keys.rotated_at() == 1000
+    keys.rotate()
+    assert keys.rotated_at() > 1000

@@ -18,6 +18,7 @@ import logging
 import secrets
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from starlette.routing import Route
 
 from trunkline.api import network, wiring
 from trunkline.api.app import application
+from trunkline.api.identity.keys import KeyRepository
 from trunkline.backends.contract import Observation
 from trunkline.backends.ovn import OvnBackend
 from trunkline.compiler.settings import Settings
@@ -45,6 +47,9 @@ from trunkline.devices.state import Cloud, StateFolder
 from trunkline.store import Store
 
 log = logging.getLogger(__name__)
+
+#: Token keys are rotated so often, seconds: much longer than a token lives, so that none ends early.
+KEY_LIFE = 86400.0
 
 
 class ControlProcess:
@@ -132,6 +137,7 @@ class ControlProcess:
             ),
             asyncio.create_task(observe.watch_hosts(store, directory)),
             asyncio.create_task(self._image(store, api, images)),
+            asyncio.create_task(_rotate_keys(api.identity.keys)),
         ]
         self._steps["api"] = "done"
         # What is there now stays: the collector need not look at it again, and it looks less often at what
@@ -186,6 +192,15 @@ class ControlProcess:
                 return JSONResponse(status.document(reader, sources))
 
         return [Route("/ready", ready), Route("/metrics", metrics), Route("/status", show)]
+
+
+async def _rotate_keys(keys: KeyRepository) -> None:
+    """Rotates the token keys when the newest is old; runs until it is cancelled."""
+    while True:
+        wait = keys.rotated_at() + KEY_LIFE - time.time()
+        if wait <= 0:
+            log.info("token keys rotated: the primary is now %d", await asyncio.to_thread(keys.rotate))
+        await asyncio.sleep(min(max(wait, 1.0), 3600.0))
 
 
 def _operator_keys(folder: StateFolder) -> tuple[str, ...]:

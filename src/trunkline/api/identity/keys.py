@@ -71,6 +71,10 @@ class KeyRepository:
             self._sync()
         return primary
 
+    def rotated_at(self) -> float:
+        """When keys were last rotated (or first made), seconds since the epoch: then the staged one was made."""
+        return (self._path / "0").stat().st_mtime
+
     def crypt(self) -> MultiFernet:
         """What encrypts with the primary and decrypts with all, read again after a rotation.
 
