@@ -72,7 +72,7 @@ class KeyRepository:
         return primary
 
     def rotated_at(self) -> float:
-        """When keys were last rotated (or first made), seconds since the epoch: then the staged one was made."""
+        """When keys were last rotated (or first made): when the staged one was. Seconds since the epoch."""
         return (self._path / "0").stat().st_mtime
 
     def crypt(self) -> MultiFernet:
