@@ -16,7 +16,7 @@ import pytest
 from cloud_lab import trunkline
 
 from trunkline.cli import COMMANDS
-from trunkline.devices import namespace
+from trunkline.devices import machine, namespace
 from trunkline.devices.state import Cloud, StateFolder
 
 
@@ -189,12 +189,6 @@ def test_doctor_names_the_package_of_what_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.machine
-def test_kvm_is_proved_or_its_failure_explained() -> None:
-    from trunkline.devices import machine
-
-    failure = machine.kvm_failure()
-    # The same boot sector under TCG: the proof fails for want of KVM, not of a sector that works.
-    sector = machine._boot_sector(b"alive")
-    assert len(sector) == 512
-    assert sector[-2:] == b"\x55\xaa"
-    assert failure == "" or len(failure) > 10
+def test_a_guest_that_runs_is_heard_and_one_that_does_not_is_explained() -> None:
+    assert machine.guest_failure("tcg", 20.0) == ""
+    assert "nonesuch" in machine.guest_failure("nonesuch", 5.0)

@@ -136,12 +136,18 @@ def kvm_failure(seconds: float = 3.0) -> str:
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "there is no /dev/kvm" if not Path("/dev/kvm").exists() else "/dev/kvm: no permission"
+    return guest_failure("kvm", seconds)
+
+
+def guest_failure(accelerator: str, seconds: float) -> str:
+    """Why no guest runs with this accelerator of QEMU's; "" if one does."""
     word = b"alive"
     with tempfile.NamedTemporaryFile(prefix="trunkline-kvm-") as sector:
         sector.write(_boot_sector(word))
         sector.flush()
         command = [
-            *("qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-machine", "pc", "-m", "16"),
+            *("qemu-system-x86_64", "-accel", accelerator, "-machine", "pc", "-m", "16"),
+            *("-cpu", "host" if accelerator == "kvm" else "max"),
             *("-nodefaults", "-no-user-config", "-display", "none", "-boot", "a"),
             *("-drive", f"file={sector.name},format=raw,if=floppy,readonly=on"),
             *("-chardev", "stdio,id=word", "-device", "isa-debugcon,chardev=word"),
