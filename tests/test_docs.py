@@ -1,4 +1,4 @@
-"""Documents that are derived are what would be derived now; links lead somewhere; the project speaks of itself."""
+"""Derived documents are what would be derived now; links lead somewhere; commands that are told exist."""
 
 from __future__ import annotations
 
