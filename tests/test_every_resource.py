@@ -15,7 +15,7 @@ from trunkline.api import openapi, wiring
 from trunkline.errors import BadField
 from trunkline.resources.schema import FieldSpec, Spec, specs
 
-assert wiring.STAGES, "with it, every resource is declared"
+assert wiring.stages, "with it, every resource is declared"
 
 SERVICES = ("identity", "network", "compute", "image")
 EVERY = [spec for spec in specs().values() if spec.service in SERVICES]
