@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from trunkline.devices import namespace, process
 from trunkline.devices.state import StateFolder
+from trunkline.devices.units import takes_connections
 
 T = TypeVar("T")
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -75,6 +77,41 @@ def wait_for(ask: Callable[[], T | None], seconds: float, what: Callable[[], obj
         assert time.monotonic() < deadline, what()
         time.sleep(0.05)
     return found
+
+
+@contextlib.contextmanager
+def bare_machine(underlay: str, netns: str, address: str, folder: Path) -> Iterator[Path]:
+    """A namespace with an address on a lab's underlay and an Open vSwitch of its own; yields its socket."""
+    namespace.create(netns)
+    namespace.ip(netns, f"link add name e0 mtu 1600 type veth peer name u-m mtu 1600 netns {underlay}")
+    namespace.checksums_in_software(netns, "e0")
+    namespace.ip(netns, "link set dev e0 up", f"address add {address} dev e0")
+    namespace.ip(underlay, "link set dev u-m master under up")
+    ovsdb, run = folder / "db.sock", {"OVS_RUNDIR": str(folder), "OVN_RUNDIR": str(folder)}
+    schema = "/usr/share/openvswitch/vswitch.ovsschema"
+    subprocess.run(["ovsdb-tool", "create", folder / "conf.db", schema], check=True)
+    quiet = ("-vconsole:info", "-vsyslog:off", "-vfile:off")
+    started = []
+
+    def start(*argv: str) -> None:
+        command = process.Command(argv[0], (*argv, *quiet), folder / f"{argv[0]}.log", netns, run)
+        started.append(process.spawn(command, folder / f"{argv[0]}.pid"))
+
+    try:
+        start("ovsdb-server", str(folder / "conf.db"), f"--remote=punix:{ovsdb}")
+        wait_for(lambda: takes_connections(ovsdb), 10, lambda: "no ovsdb-server")
+        vsctl = ["ovs-vsctl", f"--db=unix:{ovsdb}", "--timeout=10", "--no-wait"]
+        # What ovs-ctl does on a real machine.
+        subprocess.run(
+            [*vsctl, "init", "--", "set", "Open_vSwitch", ".", "external_ids:system-id=x"], check=True
+        )
+        start("ovs-vswitchd", f"unix:{ovsdb}")
+        start("ovn-controller", f"unix:{ovsdb}")
+        yield ovsdb
+    finally:
+        for running in reversed(started):
+            running.terminate(5.0)
+        namespace.delete(netns)
 
 
 def interfaces() -> Sequence[str]:

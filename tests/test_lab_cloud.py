@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cloud_lab import LabCloud, interfaces, trunkline, wait_for
+from cloud_lab import LabCloud, bare_machine, interfaces, trunkline, wait_for
 
 from trunkline.cli.api import Api
 from trunkline.devices import namespace, process
@@ -265,3 +265,34 @@ def test_up_proves_itself_with_a_first_server_and_takes_it_away(well: LabCloud) 
     api = Api.open(well.state)
     assert not [s for s in api.get("compute", "/v2.1/servers")["servers"] if s["name"] == "trunkline-proof"]
     assert not api.get("network", "/v2.0/networks", name="trunkline-proof")["networks"]
+
+
+def test_a_machine_with_an_open_vswitch_of_its_own_joins(well: LabCloud, tmp_path: Path) -> None:
+    """It has nothing of lab mode but an address on the underlay. (The last test: this host stays known.)"""
+    lab = Topology(well.state.load())
+    netns = f"{lab.cloud.prefix}m"
+    token = json.loads(well.run("host", "token", "--json"))
+    with bare_machine(lab.underlay, netns, "10.99.0.77/24", tmp_path) as ovsdb:
+        command = ["ip", "netns", "exec", netns, sys.executable, "-m", "trunkline", "host"]
+        command += ["join", "--control", token["control"], "--token", token["token"], "--name", "m1"]
+        command += ["--underlay-address", "10.99.0.77", "--ovsdb", f"unix:{ovsdb}", "--datapath", "netdev"]
+        command += ["--directory", str(tmp_path / "m")]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, done.stderr
+
+            def joined() -> bool:
+                seen = {host["name"]: host for host in well.status()["hosts"]}
+                return bool(seen.get("m1", {}).get("alive")) and "m1" in well.status()["backend"]["hosts"]
+
+            wait_for(joined, 30, well.status)
+            # Good for one host.
+            command[command.index("m1")] = "m2"
+            command[command.index(str(tmp_path / "m"))] = str(tmp_path / "m2")
+            again = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            assert again.returncode == 1
+            assert "token" in again.stderr
+        finally:
+            agent = process.find(tmp_path / "m" / "agent.pid")
+            if agent is not None:
+                agent.terminate(10.0)

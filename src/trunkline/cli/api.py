@@ -142,7 +142,9 @@ def _words(content: bytes) -> str:
         return content.decode(errors="replace")[:300]
 
 
-def get_json(url: str, timeout: float = 10.0, headers: dict[str, str] | None = None) -> Any:
+def get_json(
+    url: str, timeout: float = 10.0, headers: dict[str, str] | None = None, method: str = "GET"
+) -> Any:
     """The JSON that a URL answers with, whatever its status.
 
     Raises:
@@ -151,7 +153,7 @@ def get_json(url: str, timeout: float = 10.0, headers: dict[str, str] | None = N
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
     try:
-        connection.request("GET", parts.path, headers=headers or {})
+        connection.request(method, parts.path, headers=headers or {})
         return json.loads(connection.getresponse().read())
     except (http.client.HTTPException, ValueError) as error:
         raise OSError(str(error)) from None

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Literal
 
 import click
 
-from trunkline.cli.options import state_option
-from trunkline.errors import BadField
+from trunkline.cli.options import json_option, state_option, state_root
+from trunkline.devices.state import StateFolder
+from trunkline.errors import BadField, Unavailable
 
 
 @click.group("host")
 @state_option
 def command() -> None:
     """Real machines as hosts of a cloud."""
+
+
+@command.command("token")
+@json_option
+def token(as_json: bool) -> None:
+    """Make a join token, good for one host and one hour; type the line that this prints on that machine."""
+    from trunkline.cli.api import get_json
+
+    state = StateFolder(state_root())
+    cloud = state.load()
+    try:
+        headers = {"X-Trunkline-Key": (state.run / "status.key").read_text().strip()}
+        made = get_json(f"{cloud.api_url}/join-tokens", headers=headers, method="POST")
+        if "token" not in made:
+            raise OSError(str(made))
+    except OSError as error:
+        raise Unavailable(f"No token was made: {error}. `trunkline status` shows why.") from None
+    if as_json:
+        click.echo(json.dumps(made, indent=2))
+    else:
+        click.echo(
+            f"trunkline host join --control {made['control']} --token {made['token']} "
+            "--name NAME --underlay-address ADDRESS"
+        )
 
 
 @command.command("join")

@@ -27,7 +27,7 @@ _KEEPER = 40.0
 #: What a cloud keeps in its state folder.
 _OURS = (
     *("cloud.json", ".cloud.json.new", "clouds.yaml", "db", "keys", "pki", "images", "ssh", "run", "log"),
-    *("c", "h", "cache", "policy"),
+    *("c", "h", "cache", "policy.yaml"),
 )
 
 

@@ -44,12 +44,15 @@ from trunkline.devices.image_files import ImageFiles
 from trunkline.devices.lab import topology
 from trunkline.devices.pki import Authority
 from trunkline.devices.state import Cloud, StateFolder
+from trunkline.resources.region import JoinToken
 from trunkline.store import Store
 
 log = logging.getLogger(__name__)
 
 #: Token keys are rotated so often, seconds: much longer than a token lives, so that none ends early.
 KEY_LIFE = 86400.0
+#: How long a host has to join with a token that an operator asked for, seconds.
+JOIN_TOKEN_LIFE = 3600.0
 
 
 class ControlProcess:
@@ -177,9 +180,24 @@ class ControlProcess:
         async def metrics(request: Request) -> Response:
             return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
+        def refusal(request: Request) -> Response | None:
+            if secrets.compare_digest(request.headers.get("x-trunkline-key", "").encode(), key.encode()):
+                return None
+            return JSONResponse({"error": "X-Trunkline-Key is not the key in run/status.key."}, 403)
+
+        async def join_token(request: Request) -> Response:
+            if (refused := refusal(request)) is not None:
+                return refused
+            token, digest = channel.new_token(directory.authority)
+            now = time.time()
+            made = JoinToken(id=digest, created_at=now, expires_at=now + JOIN_TOKEN_LIFE)
+            await store.write(lambda tx: tx.insert(made))
+            control = f"https://{topology.CONTROL_ADDRESS}:{topology.CHANNEL_PORT}"
+            return JSONResponse({"token": token, "control": control, "expires_at": made.expires_at}, 201)
+
         async def show(request: Request) -> Response:
-            if not secrets.compare_digest(request.headers.get("x-trunkline-key", ""), key):
-                return JSONResponse({"error": "X-Trunkline-Key is not the key in run/status.key."}, 403)
+            if (refused := refusal(request)) is not None:
+                return refused
             sources = status.Sources(
                 cloud={"tag": self._cloud.tag, "region": self._cloud.region, "api": self._cloud.api_url},
                 loop=self._loop.state,
@@ -191,7 +209,12 @@ class ControlProcess:
             with store.read() as reader:
                 return JSONResponse(status.document(reader, sources))
 
-        return [Route("/ready", ready), Route("/metrics", metrics), Route("/status", show)]
+        return [
+            Route("/ready", ready),
+            Route("/metrics", metrics),
+            Route("/status", show),
+            Route("/join-tokens", join_token, methods=["POST"]),
+        ]
 
 
 async def _rotate_keys(keys: KeyRepository) -> None:
