@@ -18,8 +18,7 @@ from trunkline.devices.tiny import TinyImage, build
 
 pytestmark = pytest.mark.machine
 
-MAC = "02:00:00:00:06:01"
-MAC_2 = "02:00:00:00:06:02"
+MAC, MAC_2 = tiny_lab.LEASES
 MAC_3 = "02:00:00:00:06:03"
 #: Counts its runs on the disk, which stays over a reboot.
 USER_DATA = b"#!/bin/sh\necho from-user-data\necho run >>/persist/runs\nhostname >/root/marker\n"
@@ -77,7 +76,8 @@ def web(net: Network, image: TinyImage, key: Path, operator: Path) -> Iterator[t
         ready = guest.ready()
         assert ready["host"] == "web"
         assert ready["source"] == "metadata"
-        yield guest, ready["addresses"].split("/")[0]
+        assert ready["addresses"] == f"{tiny_lab.LEASES[MAC]}/24"
+        yield guest, tiny_lab.LEASES[MAC]
     finally:
         guest.kill()
 
@@ -120,19 +120,28 @@ def test_a_card_plugged_in_is_configured_and_forgotten_when_it_goes(
     guest, address = web
     guest.command("netdev_add", type="tap", id="web1", ifname="web1", script="no", downscript="no")
     guest.command("device_add", driver="virtio-net-pci", id="extra", netdev="web1", mac=MAC_2, romfile="")
-    second = guest.says(r"eth1 leased (\S+)")[1]
-    assert second != address
+    assert guest.says(r"eth1 leased (\S+)")[1] == tiny_lab.LEASES[MAC_2]
     assert "mtu 1442" in guest.ssh(address, key, "ip addr show dev eth1")
     guest.command("device_del", id="extra")
     wait("eth1 to go", lambda: "eth1" not in guest.ssh(address, key, "ip addr; ip route; ls /run/resolv"), 20)
     assert guest.ssh(address, key, "cat /etc/resolv.conf").count("nameserver") == 1
 
 
-def test_a_reboot_keeps_the_host_key_and_runs_user_data_no_more(web: tuple[Guest, str], key: Path) -> None:
+def test_a_reboot_keeps_the_host_key_and_runs_user_data_no_more(
+    web: tuple[Guest, str], net: Network, key: Path
+) -> None:
     guest, address = web
     before = guest.host_key(address)
+    # This time the service knows EC2's layout alone: the same instance in other words.
+    net.pages = {
+        "latest/meta-data/instance-id": UUID.encode(),
+        "latest/meta-data/hostname": b"web.internal",
+        "latest/meta-data/public-keys/0/openssh-key": key.with_suffix(".pub").read_bytes(),
+        "latest/user-data": USER_DATA,
+    }
     guest.ssh(address, key, "reboot")
-    guest.ready(times=2)
+    ready = guest.ready(times=2)
+    assert (ready["host"], ready["source"]) == ("web", "ec2")
     assert guest.host_key(address) == before
     assert guest.ssh(address, key, "cat /persist/runs; ls /root/marker 2>&1").startswith("run\nls:")
 

@@ -21,6 +21,8 @@ from trunkline.devices import namespace
 T = TypeVar("T")
 GATEWAY = "10.6.0.1"
 METADATA = "169.254.169.254"
+#: Addresses that DHCP gives, by MAC: the server looks for nobody else who might have them, which takes 2 s.
+LEASES = {"02:00:00:00:06:01": "10.6.0.11", "02:00:00:00:06:02": "10.6.0.12"}
 UUID = "5f1c9a52-6c0e-4b39-9f5e-2a7b1f0f6d01"
 
 
@@ -35,12 +37,12 @@ def wait(what: str, condition: Callable[[], T | None], seconds: float = 60.0) ->
 
 
 class Network:
-    """Taps of guests in one namespace; `taps` of them share the segment of the DHCP server."""
+    """Taps of guests in one namespace, some of them on the segment of the DHCP server."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
         self.folder = folder
-        #: What the metadata service answers, by path; and who asked.
+        #: What the metadata service answers, by path.
         self.pages: dict[str, bytes] = {}
 
     def tap(self, name: str, *, served: bool = True) -> None:
@@ -67,7 +69,8 @@ def network(folder: Path) -> Iterator[Network]:
     try:
         for argv in (
             ("link", "set", "dev", "lo", "up"),
-            ("link", "add", "lan", "type", "bridge"),
+            # An address of its own: a bridge that was given none changes it with every tap.
+            ("link", "add", "lan", "address", "02:00:00:00:06:ff", "type", "bridge"),
             ("addr", "add", f"{GATEWAY}/24", "dev", "lan"),
             ("addr", "add", f"{METADATA}/32", "dev", "lan"),
             ("link", "set", "dev", "lan", "up"),
@@ -83,8 +86,9 @@ def network(folder: Path) -> Iterator[Network]:
 def _dhcp(net: Network) -> Iterator[None]:
     leases, config = net.folder / "leases", net.folder / "udhcpd.conf"
     leases.touch()
+    fixed = "".join(f"static_lease {mac} {address}\n" for mac, address in LEASES.items())
     config.write_text(
-        f"""start 10.6.0.10
+        f"""{fixed}start 10.6.0.10
 end 10.6.0.60
 interface lan
 lease_file {leases}

@@ -165,6 +165,8 @@ def _make(
     progress(f"fetching {len(versions) + len(tools)} Debian packages for the tiny image")
     inside = packages.fetch(versions, cache / "packages")
     beside = packages.fetch(tools, cache / "packages")
+    for old in set((cache / "packages").glob("*.deb")) - {*inside, *beside}:
+        old.unlink()
     path = cache / f"tiny-{key}.qcow2"
     with tempfile.TemporaryDirectory(prefix="build-", dir=cache) as folder:
         work = Path(folder)
@@ -283,7 +285,8 @@ def _disk(work: Path, kernel: Path, initrd: Path) -> Path:
     for source, name in ((kernel, "vmlinuz"), (initrd, "initrd"), (config, "syslinux.cfg")):
         run(["mcopy", "-i", str(raw), str(source), f"::{name}"], env=env)
     run(["syslinux", "--install", str(raw)], env=env)
-    run(["qemu-img", "convert", "-q", "-c", "-O", "qcow2", str(raw), str(disk)])
+    # Not compressed: its content is, so that would save 3 MB in 19 and cost 1.3 s at every start under load.
+    run(["qemu-img", "convert", "-q", "-O", "qcow2", str(raw), str(disk)])
     return disk
 
 
