@@ -91,13 +91,6 @@ def _switched(text: str) -> str:
     return "1" if text.lower() in ("1", "true") else "0"
 
 
-def _host(text: str) -> str:
-    try:
-        return str(IPv4Address(text))
-    except ValueError:
-        return _quoted(text)
-
-
 def _routes(text: str) -> str:
     parts = [part.strip() for part in text.split(",")]
     if len(parts) % 2:
@@ -138,7 +131,8 @@ _OPTIONS4: dict[tuple[int, str], Known] = {
     (51, "lease-time"): ("lease_time", _long),
     (58, "T1"): ("T1", _long),
     (59, "T2"): ("T2", _long),
-    (66, "tftp-server"): ("tftp_server", _host),
+    # A name, even where it is written as an address (RFC 2132, section 9.4): unquoted, OVN sends 4 bytes.
+    (66, "tftp-server"): ("tftp_server", _quoted),
     (67, "bootfile-name"): ("bootfile_name", _quoted),
     (119, "domain-search"): ("domain_search_list", _quoted),
     (121, "classless-static-route"): ("classless_static_route", _routes),
