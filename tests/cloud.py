@@ -65,7 +65,7 @@ class Cloud:
         again = self.state.cloud_file.exists()
         options = () if again else ("--hosts", str(HOSTS), "--port", "0")
         done = self.trunkline("up", *options, timeout=280.0)
-        assert done.returncode == 0, f"trunkline up:\n{done.stdout}{done.stderr}{self.logs()}"
+        assert done.returncode == 0, f"trunkline up:\n{done.stdout}{done.stderr}\n{self.logs()}"
         facts = self.state.load()
         #: Four hexadecimal digits; the cloud's namespaces are ``tlTAG-NAME``.
         self.tag = facts.tag
@@ -128,10 +128,10 @@ class Cloud:
         told: dict[str, Any] = json.loads(self.trunkline("status", "--json").stdout)
         return told
 
-    def logs(self, lines: int = 15) -> str:
-        """The end of each daemon's log, for the message of a test that fails."""
+    def logs(self, pattern: str = "[ck]*.log", lines: int = 15) -> str:
+        """The ends of daemons' logs, for the message of a test that fails; by default control and keeper."""
         shown = []
-        for file in sorted(self.state.log.glob("*.log")):
+        for file in sorted(self.state.log.glob(pattern)):
             end = file.read_text(errors="replace").splitlines()[-lines:]
             shown.append("\n".join([f"--- {file.name}", *end]))
         return "\n".join(shown)

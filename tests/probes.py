@@ -12,6 +12,7 @@ import ipaddress
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -28,7 +29,7 @@ OWNER = "trunkline:probe"
 _TELL = """#!/bin/sh
 PATH=/usr/bin:/bin
 case "$1$reason" in
-bound|BOUND6|RENEW6|REBIND6) env >$TOLD.new && mv $TOLD.new $TOLD ;;
+bound|renew|BOUND6|RENEW6|REBIND6) env >$TOLD.new && mv $TOLD.new $TOLD ;;
 esac
 """
 _UDHCPC_OPTIONS = (
@@ -216,6 +217,27 @@ class Probe(Space):
         self.run(*client, *wanted, timeout=seconds + 20.0, env={**os.environ, "TOLD": str(told)})
         return _environment(told)
 
+    def renews(self, seconds: float = 8.0) -> bool:
+        """Whether a DHCP client that has its address is given it again, when it asks the server alone."""
+        told = self._told()
+        client = ("busybox", "udhcpc", "-i", "eth0", "-n", "-f", "-s", str(self._script()))
+        with subprocess.Popen(
+            [*self.enter, *client],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "TOLD": str(told)},
+        ) as process:
+            try:
+                wait_for(told.exists, seconds, f"{self} gets an address")
+                first = told.stat().st_ino
+                process.send_signal(signal.SIGUSR1)
+                with contextlib.suppress(AssertionError):
+                    return wait_for(lambda: told.stat().st_ino != first, seconds, "")
+                return False
+            finally:
+                process.kill()
+
     def dhcp6(self, seconds: float = 12.0, *, stateless: bool = False) -> dict[str, str]:
         """What a DHCPv6 client is told: the environment of dhclient's script (``new_ip6_address`` ...).
 
@@ -269,10 +291,21 @@ class Probe(Space):
 
         return wait_for(ready, seconds, f"{self} forms an address of its own")
 
+    def default_router6(self) -> str:
+        """The interface of the IPv6 default route that came by a router advertisement, or ""."""
+        shown = subprocess.run(
+            ["ip", "-n", self.netns, "-6", "-j", "route", "show", "default", "proto", "ra"],
+            capture_output=True,
+            timeout=10,
+            check=True,
+        )
+        return "".join(route["dev"] for route in json.loads(shown.stdout or b"[]"))
+
     def solicit(self) -> str:
         """What the router advertisement says that answers a solicitation, in words of rdisc6; or ""."""
         assert self.link_local
-        return self.run("rdisc6", "-1", "-r", "2", "-w", "1000", "eth0").stdout
+        asked = self.run("rdisc6", "-1", "-r", "3", "-w", "500", "eth0")
+        return asked.stdout if asked.returncode == 0 else ""
 
 
 def _environment(file: Path) -> dict[str, str]:

@@ -44,7 +44,8 @@ class Tenant:
         self.project_id = connection.current_project_id
         self._folder = folder
         self._undo = contextlib.ExitStack()
-        self._groups: dict[str, Any] = {}
+        #: A group that lets everything in and out.
+        self.anything = self.group(*ANYTHING)
 
     def close(self) -> None:
         """Deletes everything that was made here, the newest first."""
@@ -152,13 +153,6 @@ class Tenant:
         """One rule more."""
         wanted = {"direction": "ingress", "security_group_id": group.id, **fields}
         return self.api.create_security_group_rule(**wanted)
-
-    @property
-    def anything(self) -> Any:
-        """A group that lets everything in and out."""
-        if "anything" not in self._groups:
-            self._groups["anything"] = self.group(*ANYTHING)
-        return self._groups["anything"]
 
     def port(self, net: Net, host: str = "", *, owner: str = OWNER, **fields: Any) -> Any:
         """A port of this project; with a host, its agent attaches it."""
