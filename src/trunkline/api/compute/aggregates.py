@@ -178,7 +178,8 @@ class AggregateApi:
                 shared = set(other.hosts) & set(new.hosts)
                 if other.id != new.id and other.zone not in (None, new.zone) and shared:
                     raise Conflict(
-                        f"Host {min(shared)} is in availability zone {other.zone} by aggregate {other.number}."
+                        f"Host {min(shared)} is in availability zone {other.zone} "
+                        f"by aggregate {other.number}."
                     )
         moved = set(old.hosts) ^ set(new.hosts) if new.zone == old.zone else set(old.hosts) | set(new.hosts)
         if new.zone or old.zone:

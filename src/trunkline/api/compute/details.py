@@ -124,8 +124,7 @@ def _diagnostics(server: Server, ports: list[Port], minor: int) -> dict[str, Any
     if minor < 48:
         return {"memory": flavor.ram * 1024, "state": _POWER.get(server.power_state, "pending")}
     began = datetime.fromisoformat(server.launched_at) if server.launched_at else datetime.now(UTC)
-    counters = ("rx_octets", "rx_errors", "rx_drop", "rx_packets", "rx_rate")
-    counters += tuple(name.replace("rx", "tx") for name in counters)
+    counters = [f"{way}_{n}" for way in ("rx", "tx") for n in ("octets", "errors", "drop", "packets", "rate")]
     disk = ("read_bytes", "read_requests", "write_bytes", "write_requests", "errors_count")
     return {
         "state": _POWER.get(server.power_state, "pending"),

@@ -273,7 +273,8 @@ class FlavorApi:
                     raise Conflict("Can not add access to a public flavor.")
                 if found:
                     raise Conflict(
-                        f"Flavor access already exists for flavor {flavor.id} and project {tenant} combination."
+                        f"Flavor access already exists for flavor {flavor.id} "
+                        f"and project {tenant} combination."
                     )
                 self._grant(call, flavor.id, tenant)
             return _accesses(call.tx, flavor.id)

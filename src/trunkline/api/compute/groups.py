@@ -114,7 +114,7 @@ def _policy(given: Create, minor: int) -> tuple[str, int]:
             raise BadField("policies", "give a list of exactly one policy.")
         name, policy = "policies", given.policies[0]
     known = POLICIES if minor >= 15 else POLICIES[:2]
-    if policy not in known:
+    if policy is None or policy not in known:
         raise BadField(name, f"it must be one of {', '.join(known)}.")
     most = 1
     if given.rules:

@@ -419,7 +419,7 @@ def understand_rebuild(given: RebuildBody, minor: int) -> tuple[str, dict[str, A
         values["metadata"] = labels("metadata", given.metadata)
     if given.user_data is not UNSET:
         values["user_data"] = user_data(given.user_data)
-    key: str | None | UnsetType = given.key_name
+    key: str | UnsetType | None = given.key_name
     if key is not UNSET and key is not None:
         key = printable_name("key_name", key)
     return image_ref(given.image_ref, UNSET), values, _password(given.admin_pass), key
