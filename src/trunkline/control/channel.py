@@ -12,7 +12,6 @@ What hosts and tokens there are is the `Directory`'s to know; this module only s
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import hashlib
 import hmac
@@ -22,7 +21,7 @@ import socket as sockets
 import ssl
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -39,6 +38,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from trunkline.api.statuses import status_of
 from trunkline.compiler.slices import HostReport, HostSlice
+from trunkline.control import serving
 from trunkline.devices.pki import Authority, IssuedFiles, server_context
 from trunkline.errors import (
     BadField,
@@ -266,22 +266,7 @@ async def serve(app: Starlette, socket: sockets.socket, files: IssuedFiles, auth
     )
     config.load()
     config.ssl = server_context(files, authority, clients=ssl.CERT_OPTIONAL)
-    server = _Server(config)
-    task = asyncio.ensure_future(server.serve(sockets=[socket]))
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        server.should_exit = True
-        await task
-        raise
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the process that it runs in."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+    await serving.serve(config, socket)
 
 
 class _WithPeer(HttpToolsProtocol):

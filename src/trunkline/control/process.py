@@ -12,14 +12,12 @@ It can be killed at any instruction: what was acknowledged is in the store, all 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import secrets
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
@@ -39,6 +37,7 @@ from trunkline.compiler.snapshot import Snapshot
 from trunkline.control import channel, observe, seed, status
 from trunkline.control.directory import RegionDirectory
 from trunkline.control.loop import Loop
+from trunkline.control.serving import serve
 from trunkline.devices import files, namespace
 from trunkline.devices.image_files import ImageFiles
 from trunkline.devices.lab import topology
@@ -248,19 +247,4 @@ async def _serve(app: object, api_socket: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=2,
     )
-    server = _Server(config)
-    task = asyncio.ensure_future(server.serve(sockets=[api_socket]))
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        server.should_exit = True
-        await task
-        raise
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the process that it runs in."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+    await serve(config, api_socket)
