@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from trunkline.compiler.addresses import Subnets, answers, dhcp_key
 from trunkline.compiler.logical import Allowed, Encapsulation, Switch, SwitchPort, Uplink
 from trunkline.compiler.snapshot import Snapshot
-from trunkline.resources.network import INTERNAL_OWNERS, METADATA, Network, Port
+from trunkline.resources.network import INTERNAL_OWNERS, METADATA, Network, Port, Subnet
 
 #: The link-local address of the metadata service in IPv6.
 METADATA_ADDRESS_6 = "fe80::a9fe:a9fe"
@@ -40,12 +42,17 @@ def plugged(port: Port) -> bool:
 
 def ports(snapshot: Snapshot, subnets: Subnets) -> dict[str, SwitchPort]:
     """One switch port for each port that something is plugged into."""
-    up = {key for key, network in snapshot.all(Network).items() if network.admin_state_up}
+    up = networks_up(snapshot)
     return {
-        key: _metadata(key, port) if port.device_owner == METADATA else _workload(key, port, up, subnets)
+        key: _metadata(key, port) if port.device_owner == METADATA else workload(key, port, up, subnets.by_id)
         for key, port in snapshot.all(Port).items()
         if plugged(port)
     }
+
+
+def networks_up(snapshot: Snapshot) -> set[str]:
+    """The ids of the networks that forward frames."""
+    return {key for key, network in snapshot.all(Network).items() if network.admin_state_up}
 
 
 def _metadata(key: str, port: Port) -> SwitchPort:
@@ -60,11 +67,12 @@ def _metadata(key: str, port: Port) -> SwitchPort:
     )
 
 
-def _workload(key: str, port: Port, networks_up: set[str], subnets: Subnets) -> SwitchPort:
+def workload(key: str, port: Port, networks_up: set[str], subnets: Mapping[str, Subnet]) -> SwitchPort:
+    """The switch port of a port that a workload is plugged into."""
     own = tuple(f.ip_address for f in port.fixed_ips if f.ip_address)
     answered: dict[int, str] = {}
     for fixed in port.fixed_ips:
-        subnet = subnets.by_id.get(fixed.subnet_id or "")
+        subnet = subnets.get(fixed.subnet_id or "")
         if subnet is not None and answers(subnet):
             answered.setdefault(subnet.ip_version, dhcp_key(subnet, port))
     return SwitchPort(
