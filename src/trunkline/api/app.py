@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -31,6 +32,9 @@ Authenticate = Callable[[StarletteRequest], Awaitable[Context]]
 REQUESTS = Counter("trunkline_api_requests", "Requests answered", ["service", "method", "status"])
 SECONDS = Histogram("trunkline_api_seconds", "Time to answer, seconds", ["service", "method"])
 
+#: Of a resource in a path, characters; no resource has a longer one.
+_LONGEST_NAME = 1000
+
 _encode = msgspec.json.Encoder(order=None).encode
 
 
@@ -46,7 +50,10 @@ def application(
     """
     routes: list[BaseRoute] = list(extra)
     for service in services:
-        routes.append(Mount(service.prefix, app=_ServiceApp(service, authenticate)))
+        mount = Mount(service.prefix, app=_ServiceApp(service, authenticate))
+        # A line feed in a path is the service's to refuse too.
+        mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
+        routes.append(mount)
     return Starlette(routes=routes)
 
 
@@ -96,6 +103,8 @@ class _ServiceApp:
             if match.value == 0 or "path_params" not in child:
                 continue
             endpoint = methods.get(method) or methods.get(wanted)
+            if any("\x00" in v or len(v) > _LONGEST_NAME for v in child["path_params"].values()):
+                raise NotFound("The resource could not be found.", type="HTTPNotFound")
             if endpoint is not None:
                 scope.update(child)
                 return endpoint, StarletteRequest(scope, receive)
@@ -105,7 +114,7 @@ class _ServiceApp:
             # A slash at the end means nothing: some clients have one before their query.
             return self._match({**scope, "path": path}, receive)
         if allowed:
-            raise _NoMethod(f"{method} is not allowed here. Allowed: {', '.join(sorted(allowed))}.")
+            raise _NoMethod(method, sorted(allowed))
         raise NotFound("The resource could not be found.", type="HTTPNotFound")
 
     def _response(self, reply: Reply, request: Request | None, request_id: str) -> Response:
@@ -131,6 +140,8 @@ class _ServiceApp:
             headers["retry-after"] = str(max(1, round(refusal.retry_after)))
         if isinstance(refusal, Unauthenticated):
             headers["www-authenticate"] = "Keystone"
+        if isinstance(refusal, _NoMethod):
+            headers["allow"] = refusal.allowed
         body = self._service.error(refusal, status, request_id)
         return self._response(Reply(body, status, headers), request, request_id)
 
@@ -145,6 +156,10 @@ class _ServiceApp:
 
 class _NoMethod(BadRequest):
     """The path is there, the method is not."""
+
+    def __init__(self, method: str, allowed: Sequence[str]) -> None:
+        self.allowed = ", ".join(allowed)
+        super().__init__(f"{method[:40]} is not allowed here. Allowed: {self.allowed}.")
 
 
 #: Of the errors that are about HTTP alone (RFC 9110, 15.5).

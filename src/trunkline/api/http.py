@@ -16,11 +16,14 @@ import msgspec
 from starlette.requests import Request as StarletteRequest
 
 from trunkline.api.context import Context
-from trunkline.errors import BadRequest, Refusal
+from trunkline.errors import BadField, BadRequest, Refusal
 from trunkline.resources.schema import refuse_unstorable
 
 #: The largest body of a JSON request, in bytes.
 MAX_BODY = 16 * 1024 * 1024
+#: The longest value in a query string, characters, and the most values: SQLite has patterns of up to
+#: 50,000 bytes and expressions of up to 1,000 levels.
+MAX_VALUE, MAX_VALUES = 8_000, 500
 
 
 class TooLarge(BadRequest):
@@ -56,9 +59,22 @@ class Request:
 
     @property
     def query(self) -> list[tuple[str, str]]:
-        """The query string, decoded, in order. Names without a value have an empty one."""
+        """The query string, decoded, in order. Names without a value have an empty one.
+
+        Raises:
+            BadField: a value is longer than any database compares with, or cannot be in one.
+            BadRequest: there are more values than one question has.
+        """
         text = self.raw.scope["query_string"].decode("latin-1")
-        return parse_qsl(text, keep_blank_values=True)
+        pairs = parse_qsl(text, keep_blank_values=True)
+        for name, value in pairs:
+            if "\x00" in name or "\x00" in value:
+                raise BadField(name.replace("\x00", ""), "it contains a NUL character. Remove it.")
+            if len(value) > MAX_VALUE:
+                raise BadField(name, f"it has {len(value)} characters, and may have {MAX_VALUE}.")
+        if sum(1 + value.count(",") for _, value in pairs) > MAX_VALUES:
+            raise BadRequest(f"The query has more than {MAX_VALUES} values. Ask in several requests.")
+        return pairs
 
     @property
     def base_url(self) -> str:

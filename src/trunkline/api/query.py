@@ -18,6 +18,8 @@ Filter = Callable[[Sequence[str]], ColumnElement[bool]]
 _TRUE = frozenset({"true", "True", "TRUE", "1", "yes", "on", "t", "y"})
 _FALSE = frozenset({"false", "False", "FALSE", "0", "no", "off", "f", "n"})
 _SUBSTRING = "_substr"
+#: To sort by more, and to go on behind a marker, takes time that grows with their square.
+_MOST_KEYS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +125,8 @@ def _limit(text: str | None, largest: int | None) -> int | None:
 
 
 def _sort(spec: Spec, keys: list[str], directions: list[str]) -> tuple[tuple[str, bool], ...]:
+    if len(keys) > _MOST_KEYS:
+        raise BadField("sort_key", f"at most {_MOST_KEYS} keys to sort by.")
     if directions and len(directions) != len(keys):
         raise BadField("sort_dir", "the number of sort_dirs does not match the number of sort_keys.")
     result = []

@@ -155,7 +155,7 @@ class _Handlers:
 
     async def index(self, request: Request) -> Reply:
         context = request.context
-        pairs = [self._plain(name, value) for name, value in request.query]
+        pairs = [self._plain(name, value) for name, value in request.query if name != "fields"]
         given = dict(pairs)
         target = {"target.domain_id": given.get("domain_id") or context.domain_id}
         target["target.domain.id"] = given.get("id") or context.domain_id

@@ -17,7 +17,7 @@ from trunkline.api.identity.credentials import credentials
 from trunkline.api.identity.people import people
 from trunkline.api.identity.trusts import trusts
 from trunkline.api.openapi import input_schema
-from trunkline.errors import BadField, Refusal
+from trunkline.errors import BadField, BadRequest, Refusal
 from trunkline.resources import identity as kinds
 from trunkline.store import Reader, table_of
 
@@ -137,8 +137,10 @@ def _places(parts: Parts) -> list[Endpoint]:
 def _region_by_id(parts: Parts) -> Callable[[Request], Awaitable[Reply]]:
     async def handler(request: Request) -> Reply:
         envelope = await request.json()
-        body = envelope.get("region", {}) if isinstance(envelope, dict) else {}
-        if not isinstance(body, dict) or body.get("id", request.path["id"]) != request.path["id"]:
+        body = envelope.get("region", {}) if isinstance(envelope, dict) else None
+        if not isinstance(body, dict):
+            raise BadRequest("The body must be a JSON object with the key 'region', which is an object too.")
+        if body.get("id", request.path["id"]) != request.path["id"]:
             raise BadField("region.id", "it must be the id in the path.")
         item = await parts.engine.create(request.context, kinds.Region, {**body, "id": request.path["id"]})
         item["links"] = {"self": f"{request.base_url}{request.url_path}"}
