@@ -198,6 +198,8 @@ class ApiLab:
 
 def message_of(service: str, reply: httpx.Response) -> str:
     """The message of an error, which must have the form of its service."""
+    if reply.status_code < 400:
+        return ""
     body = reply.json()
     if service == "network":
         if reply.status_code == 401:

@@ -187,6 +187,7 @@ LEAST: Mapping[str, Callable[[World, int], dict[str, Any]]] = {
         "ip_version": 4,
         "cidr": f"10.{n // 256}.{n % 256}.0/24",
     },
+    "subnetpool": lambda w, n: {"name": f"pool{n}", "prefixes": [f"172.{n % 256}.0.0/16"]},
     "port": lambda w, n: {"network_id": w.network},
     "router": lambda w, n: {},
     "floatingip": lambda w, n: {"floating_network_id": w.public},

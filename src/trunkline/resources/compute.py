@@ -61,23 +61,31 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Flavor(Resource):
     """A size of servers."""
 
+    #: Unique in the cloud.
     name: Annotated[str, computed(index=True)] = ""
+    #: For people.
     description: Annotated[str | None, computed()] = None
+    #: Virtual processors.
     vcpus: Annotated[int, computed()] = 1
-    #: MiB.
+    #: Memory, MiB.
     ram: Annotated[int, computed()] = 0
     #: Root disk, GiB; 0 for the size of the image.
     disk: Annotated[int, computed()] = 0
     #: A second disk, GiB.
     ephemeral: Annotated[int, computed()] = 0
-    #: MiB.
+    #: A disk to swap to, MiB.
     swap: Annotated[int, computed()] = 0
+    #: Kept for clients that give one; it has no effect.
     rxtx_factor: Annotated[float, computed()] = 1.0
     #: Every project may use it; otherwise those alone that were given access.
     is_public: Annotated[bool, computed()] = True
+    #: Whether it may not be used any more; never, here.
     disabled: Annotated[bool, computed()] = False
+    #: What more it asks for, by name.
     extra_specs: Annotated[dict[str, str], computed(filter=False)] = {}
+    #: When it was created, UTC.
     created_at: Annotated[str, computed()] = ""
+    #: When it was last changed, UTC.
     updated_at: Annotated[str, computed()] = ""
 
 
@@ -87,7 +95,9 @@ class Flavor(Resource):
 class FlavorAccess(Resource):
     """A project may use a flavor that is not public."""
 
+    #: The flavor.
     flavor_id: Annotated[str, computed(index=True)] = ""
+    #: The project that may use it.
     project_id: Annotated[str, computed(index=True)] = ""
 
 
@@ -95,7 +105,9 @@ class FlavorAccess(Resource):
 class KeyPair(Resource):
     """A public key of a user, which servers let in."""
 
+    #: Unique among those of the user.
     name: Annotated[str, computed(index=True)] = ""
+    #: Whose it is.
     user_id: Annotated[str, computed(index=True)] = ""
     #: ssh or x509.
     type: Annotated[str, computed()] = "ssh"
@@ -103,6 +115,7 @@ class KeyPair(Resource):
     public_key: Annotated[str, computed()] = ""
     #: MD5 of the key, as pairs with colons.
     fingerprint: Annotated[str, computed()] = ""
+    #: When it was created, UTC.
     created_at: Annotated[str, computed()] = ""
 
 
@@ -110,13 +123,17 @@ class KeyPair(Resource):
 class ServerGroup(Resource):
     """Servers that belong on one host, or on different ones."""
 
+    #: A name for people.
     name: Annotated[str, computed()] = ""
+    #: The project that owns it.
     project_id: Annotated[str, computed(index=True)] = ""
+    #: Who made it.
     user_id: Annotated[str, computed()] = ""
     #: affinity, anti-affinity, soft-affinity or soft-anti-affinity.
     policy: Annotated[str, computed()] = ""
     #: anti-affinity: how many of them one host may carry.
     max_server_per_host: Annotated[int, computed()] = 1
+    #: When it was created, UTC.
     created_at: Annotated[str, computed()] = ""
 
 
@@ -126,11 +143,17 @@ class Aggregate(Resource):
 
     #: What the API calls its id.
     number: Annotated[int, computed()] = 0
+    #: Unique in the cloud.
     name: Annotated[str, computed()] = ""
+    #: The availability zone that its hosts are in, null for none of their own.
     zone: Annotated[str | None, computed()] = None
+    #: The names of its hosts.
     hosts: Annotated[list[str], computed()] = []
+    #: Labels; `availability_zone` is the zone.
     metadata: Annotated[dict[str, str], computed()] = {}
+    #: When it was created, UTC.
     created_at: Annotated[str, computed()] = ""
+    #: When it was last changed, UTC.
     updated_at: Annotated[str, computed()] = ""
 
 
@@ -138,6 +161,7 @@ class Aggregate(Resource):
 class ComputeQuota(Resource):
     """Limits of a project that are not the default. Its id is the project's, or class:NAME."""
 
+    #: Name of a limit to its value, -1 for none.
     limits: Annotated[dict[str, int], computed()] = {}
 
 
@@ -145,17 +169,25 @@ class ComputeQuota(Resource):
 class ServerAction(Resource):
     """Something that was asked of a server, and how it went. Its id is the request's and the server's."""
 
+    #: The server.
     server_id: Annotated[str, computed(index=True)] = ""
+    #: The request that asked for it.
     request_id: Annotated[str, computed()] = ""
+    #: The project of who asked.
     project_id: Annotated[str, computed()] = ""
+    #: Who asked.
     user_id: Annotated[str, computed()] = ""
     #: create, reboot, stop ...
     action: Annotated[str, computed()] = ""
+    #: What went wrong.
     message: Annotated[str | None, computed()] = None
+    #: When it was asked, UTC.
     started_at: Annotated[str, computed()] = ""
     #: Order among the actions of one server.
     number: Annotated[int, computed()] = 0
+    #: The host that carries it out.
     host: Annotated[str, computed()] = ""
+    #: When it was done, UTC.
     finished_at: Annotated[str | None, observed()] = None
     #: Success or Error, once it is finished.
     result: Annotated[str | None, observed()] = None
@@ -165,19 +197,27 @@ class ServerAction(Resource):
 class Server(Resource):
     """A virtual machine."""
 
+    #: A name for people.
     name: Annotated[str, computed()] = ""
+    #: For people.
     description: Annotated[str | None, computed()] = None
+    #: The project that owns it.
     project_id: Annotated[str, computed(index=True)] = ""
+    #: Who made it.
     user_id: Annotated[str, computed()] = ""
+    #: When it was created, UTC.
     created_at: Annotated[str, computed()] = ""
+    #: When it was last changed, UTC.
     updated_at: Annotated[str, computed()] = ""
     #: The name that the guest is given.
     hostname: Annotated[str, computed()] = ""
     #: The image that its disk is made from.
     image_id: Annotated[str, computed(index=True)] = ""
     image: Annotated[ImageFacts | None, hidden()] = None
+    #: The flavor that it was made from.
     flavor_id: Annotated[str, computed(index=True)] = ""
     flavor: Annotated[FlavorFacts | None, hidden()] = None
+    #: The key pair whose key the guest lets in.
     key_name: Annotated[str | None, computed()] = None
     #: The key itself, as it was when the server was made.
     public_key: Annotated[str, hidden()] = ""
@@ -185,17 +225,25 @@ class Server(Resource):
     admin_password: Annotated[str, hidden()] = ""
     #: base64, as given.
     user_data: Annotated[str, hidden()] = ""
+    #: Whether the guest gets its metadata on a disk too.
     config_drive: Annotated[bool, computed()] = False
+    #: Labels, which the guest is told.
     metadata: Annotated[dict[str, str], computed(filter=False)] = {}
+    #: Words to find it by.
     tags: Annotated[list[str], computed(filter=False)] = []
+    #: Where people reach it by IPv4, as they say.
     access_ip_v4: Annotated[str, computed()] = ""
+    #: Where people reach it by IPv6, as they say.
     access_ip_v6: Annotated[str, computed()] = ""
     #: MANUAL or AUTO.
     disk_config: Annotated[str, computed()] = "MANUAL"
     #: Servers that one request created share it.
     reservation_id: Annotated[str, computed()] = ""
+    #: Its place among the servers of its request.
     launch_index: Annotated[int, computed()] = 0
+    #: Whether it is kept from being changed.
     locked: Annotated[bool, computed()] = False
+    #: Why it was locked.
     locked_reason: Annotated[str | None, computed()] = None
     #: An operator locked it: only operators unlock it.
     locked_by_admin: Annotated[bool, hidden()] = False
@@ -206,6 +254,7 @@ class Server(Resource):
     scheduler_hints: Annotated[dict[str, list[str]], hidden()] = {}
     #: The host that it is placed on, "" where none was found.
     host: Annotated[str, computed(index=True)] = ""
+    #: The availability zone that it is in.
     zone: Annotated[str, computed()] = ""
     #: Port ids, in the order of the interfaces.
     ports: Annotated[list[str], hidden()] = []
@@ -235,12 +284,16 @@ class Server(Resource):
     plugged: Annotated[list[str], observed(shown=False)] = []
     #: What is not well, by the host's word.
     problem: Annotated[Fault | None, observed(shown=False)] = None
+    #: Whether it runs by KVM.
     accelerated: Annotated[bool, observed()] = False
     #: When it first ran.
     launched_at: Annotated[str | None, observed()] = None
 
+    #: ACTIVE, BUILD, SHUTOFF, PAUSED, ERROR ...
     status: Annotated[str, observed(index=True)] = "BUILD"
+    #: The status in the words that operators know: active, building, stopped ...
     vm_state: Annotated[str, observed()] = "building"
+    #: What is being done to it, null for nothing.
     task_state: Annotated[str | None, observed()] = None
     #: 0 none, 1 running, 3 paused, 4 shut down, 6 crashed.
     power_state: Annotated[int, observed()] = 0
