@@ -1,28 +1,39 @@
-"""A control plane without hosts, for tests of the Compute and Image APIs: callers by a header, over ASGI."""
+"""A control plane without hosts, for tests of the Compute and Image APIs: callers by a header, over ASGI.
+
+`Agent` plays a host's agent: it reports what a host with the server would.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+from msgspec.structs import replace
 from starlette.requests import Request
 
-from trunkline.api import image
+from trunkline.api import compute, image, network, wiring
 from trunkline.api.app import application
+from trunkline.api.compute.observation import ServerObservation, Trouble, observe
 from trunkline.api.context import Context
-from trunkline.api.engine import Engine, Stages
+from trunkline.api.engine import Engine
+from trunkline.api.image import register_image
 from trunkline.api.policy import Rules
 from trunkline.devices.image_files import ImageFiles
-from trunkline.store import Store
+from trunkline.resources.compute import Server
+from trunkline.resources.region import Host
+from trunkline.store import Store, Tx
 
 ROLES = {
     "admin": frozenset({"admin", "manager", "member", "reader"}),
     "member": frozenset({"member", "reader"}),
     "reader": frozenset({"reader"}),
 }
+ROOT = "root@p0:admin"
+IMAGE = "6e1b6f3a-0f0b-4c3e-9a55-0123456789ab"
 
 
 async def authenticate(request: Request) -> Context:
@@ -46,37 +57,145 @@ class Lab:
     """A store, the APIs on it, and a client."""
 
     folder: Path
-    store: Store = field(init=False)
-    engine: Engine = field(init=False)
-    files: ImageFiles = field(init=False)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
 
     def __post_init__(self) -> None:
         self.files = ImageFiles(self.folder / "images", max_bytes=8 * 1024 * 1024)
         self.store = Store.open(self.folder / "db" / "store")
-        stages: dict[str, Stages[Any]] = {**image.STAGES}
-        self.engine = Engine(self.store, Rules.load(), stages)
-        self.app = application([image.service(self.engine, self.files)], authenticate)
+        settings = network.Settings()
+        self.engine = Engine(self.store, Rules.load(), wiring.stages(settings), limit=network.quota_limit)
+        services = [
+            network.service(self.engine),
+            compute.service(self.engine, self.console),
+            image.service(self.engine, self.files),
+        ]
+        self.app = application(services, authenticate)
+        self.store.write_sync(compute.seed)
 
-    def client(self, caller: str = "ann@p1") -> httpx.AsyncClient:
-        """An HTTP client of one caller."""
-        return httpx.AsyncClient(
-            transport=httpx.ASGITransport(self.app),
-            base_url="http://cloud",
-            headers={"x-caller": caller},
-        )
+    async def console(self, host: str, server: str, lines: int | None) -> str:
+        """What every server wrote."""
+        return f"{host} {lines}"
 
     async def call(
         self, method: str, path: str, caller: str = "ann@p1", *, json: Any = None, **more: Any
     ) -> httpx.Response:
         """One request."""
-        async with self.client(caller) as client:
-            return await client.request(method, path, json=json, **more)
+        given = {"x-caller": caller, **more.pop("headers", {})}
+        transport = httpx.ASGITransport(self.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://cloud") as client:
+            return await client.request(method, path, json=json, headers=given, **more)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        by: str = "ann@p1",
+        version: str = "",
+        status: int | None = None,
+    ) -> Any:
+        """One request to the Compute API; the decoded body.
+
+        Args:
+            version: the microversion, as 2.37.
+            status: the status it must have; any of success where it is not given.
+        """
+        headers = {"openstack-api-version": f"compute {version}"} if version else {}
+        path = path if path.startswith(("/network", "/image")) else f"/compute/v2.1{path}"
+        reply = self.loop.run_until_complete(self.call(method, path, by, json=body, headers=headers))
+        shown = f"{method} {path} {body}: {reply.status_code} {reply.text}"
+        assert reply.status_code == status if status else reply.status_code < 300, shown
+        return reply.json() if reply.content else None
+
+    def with_hosts(self, *names: str, **facts: Any) -> Lab:
+        """Adds hosts, and an image that servers can be made from."""
+        known = {"vcpus": 4, "memory_mib": 4096, "disk_gib": 100, "physical_networks": ["physnet1"]}
+
+        def write(tx: Tx) -> None:
+            for name in names:
+                tx.insert(Host(id=name, alive=True, **(known | facts)))
+
+        self.store.write_sync(write)
+        file = self.files.path(IMAGE)
+        file.write_bytes(bytes(1024))
+        found = self.files.describe(file, "raw")
+        self.store.write_sync(
+            lambda tx: register_image(tx, IMAGE, "tiny", found, disk_format="raw", project_id="p0")
+        )
+        return self
+
+    def network(self, name: str = "net", cidr: str = "10.0.0.0/24", by: str = "ann@p1", **more: Any) -> str:
+        """A network with a subnet; its id."""
+        body = {"network": {"name": name, **more}}
+        id = self.ask("POST", "/network/v2.0/networks", body, by=by)["network"]["id"]
+        subnet = {"network_id": id, "cidr": cidr, "ip_version": 4, "name": name}
+        self.ask("POST", "/network/v2.0/subnets", {"subnet": subnet}, by=by)
+        return str(id)
+
+    def boot(self, *, by: str = "ann@p1", version: str = "2.90", **fields: Any) -> str:
+        """A server, as it is asked for; its id."""
+        hints = fields.pop("hints", {})
+        body = {"name": "s", "imageRef": IMAGE, "flavorRef": "1", "networks": "none", **fields}
+        asked = {"server": body, "os:scheduler_hints": hints}
+        return str(self.ask("POST", "/servers", asked, by=by, version=version)["server"]["id"])
+
+    def show(self, id: str, *, by: str = "ann@p1", version: str = "2.96") -> dict[str, Any]:
+        """A server, as the API shows it."""
+        return dict(self.ask("GET", f"/servers/{id}", by=by, version=version)["server"])
+
+    def act(self, id: str, action: Any, *, status: int = 202, **more: Any) -> Any:
+        """An action on a server."""
+        body = {action: None} if isinstance(action, str) else action
+        return self.ask("POST", f"/servers/{id}/action", body, status=status, **more)
+
+    def row(self, id: str) -> Server | None:
+        """A server, as it is stored."""
+        with self.store.read() as reader:
+            return reader.get(Server, id)
+
+    def report(self, host: str, *servers: ServerObservation) -> None:
+        """What a host says it sees."""
+        self.store.write_sync(lambda tx: observe(tx, host, servers))
+
+    def running(self, *ids: str, state: str = "running", **more: Any) -> None:
+        """Every host of these servers reports them, as wanted, in a state; other servers it has not."""
+        rows = [row for id in ids if (row := self.row(id)) is not None]
+        for host in {row.host for row in rows}:
+            self.report(host, *(seen(row, state, **more) for row in rows if row.host == host))
+
+    def booted(self, **fields: Any) -> str:
+        """A server that runs."""
+        id = self.boot(**fields)
+        self.running(id)
+        return id
+
+    def alive(self, host: str, alive: bool) -> None:
+        """A host is heard of, or not."""
+
+        def write(tx: Tx) -> None:
+            found = tx.get(Host, host)
+            assert found is not None
+            tx.observe(replace(found, alive=alive))
+
+        self.store.write_sync(write)
 
     def close(self) -> None:
         """Closes the store."""
+        self.loop.close()
         self.store.close()
 
 
-def headers(**given: str) -> Mapping[str, str]:
-    """Header names with hyphens."""
-    return {name.replace("_", "-"): value for name, value in given.items()}
+def seen(
+    row: Server, state: str, *, problem: Trouble | None = None, ports: Sequence[str] | None = None
+) -> ServerObservation:
+    """What a host reports of a server that has reached what is wanted."""
+    return ServerObservation(
+        id=row.id,
+        state=state,
+        disk_serial=row.disk_serial,
+        hard_reboot_serial=row.hard_reboot_serial,
+        soft_reboot_serial=row.soft_reboot_serial,
+        ports=tuple(row.ports if ports is None else ports),
+        problem=problem,
+    )

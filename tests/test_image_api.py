@@ -75,7 +75,7 @@ def test_what_is_uploaded_is_downloaded_with_its_digests(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    "content,why",
+    ("content", "why"),
     [
         (qcow2(backing=4096), "backing file"),
         (qcow2(features=4), "external data file"),

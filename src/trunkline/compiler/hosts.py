@@ -1,9 +1,21 @@
-"""Servers, ports and images to each host's slice."""
+"""Servers, ports and images to each host's slice.
+
+    Server ── host ──▶ ServerSlice ── image ──▶ ImageSlice
+       │ ports
+       ▼
+    Port ── binding:host_id ──▶ PortSlice ── network ──▶ MetadataSlice, where the network has the service
+
+Only what is the host's own is in its slice: a port that is bound to it and plugged into one of its
+servers, or a probe; a server that is placed on it and stays.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Literal, cast
 
+from trunkline.compiler.metadata import meta_data, network_data, vendor_data
 from trunkline.compiler.settings import Settings
 from trunkline.compiler.slices import (
     Guard,
@@ -15,16 +27,18 @@ from trunkline.compiler.slices import (
 )
 from trunkline.compiler.snapshot import Snapshot
 from trunkline.compiler.switching import allowed
-from trunkline.resources.compute import Server
-from trunkline.resources.image import Image
-from trunkline.resources.network import METADATA, Network, Port, Subnet
+from trunkline.resources.compute import FlavorFacts, ImageFacts, Server
+from trunkline.resources.network import METADATA, FloatingIP, Network, Port, Subnet
 from trunkline.resources.region import Host
 
+#: The device owner of ports that are attached as a namespace of their own.
 PROBE = "trunkline:probe"
+
+Power = Literal["running", "stopped", "paused"]
 
 
 def host_slices(snapshot: Snapshot, settings: Settings) -> dict[str, HostSlice]:
-    """The slice of every host."""
+    """The slice of every host, by its name; equal snapshots give equal slices."""
     ports: dict[str, list[Port]] = defaultdict(list)
     metadata: dict[str, Port] = {}
     for _, port in sorted(snapshot.all(Port).items()):
@@ -36,39 +50,105 @@ def host_slices(snapshot: Snapshot, settings: Settings) -> dict[str, HostSlice]:
     for _, server in sorted(snapshot.all(Server).items()):
         if server.host and not server.deleting:
             servers[server.host].append(server)
-    slices = {}
-    for host in snapshot.all(Host):
-        own = [p for p in ports[host] if p.device_owner == PROBE or p.device_id in snapshot.all(Server)]
-        networks = sorted({p.network_id for p in own} & metadata.keys())
-        images = sorted({s.image_id for s in servers[host]})
-        slices[host] = HostSlice(
-            host=host,
-            revision=snapshot.intent,
-            ports=tuple(_port(p, snapshot) for p in own),
-            metadata=tuple(_metadata(metadata[n], snapshot) for n in networks),
-            servers=tuple(_server(s, settings) for s in servers[host]),
-            images=tuple(_image(i) for key in images if (i := snapshot.get(Image, key)) is not None),
-        )
-    return slices
+    floating: dict[str, list[str]] = defaultdict(list)
+    for _, address in sorted(snapshot.all(FloatingIP).items()):
+        if address.port_id and address.floating_ip_address:
+            floating[address.port_id].append(address.floating_ip_address)
+    return {
+        host: _slice(snapshot, settings, host, servers[host], ports[host], metadata, floating)
+        for host in snapshot.all(Host)
+    }
+
+
+def _slice(
+    snapshot: Snapshot,
+    settings: Settings,
+    host: str,
+    servers: Sequence[Server],
+    bound: Sequence[Port],
+    metadata: Mapping[str, Port],
+    floating: Mapping[str, list[str]],
+) -> HostSlice:
+    of_server = {port: server.id for server in servers for port in server.ports}
+    plugged = {
+        port.id: port
+        for port in bound
+        if port.device_owner == PROBE or port.device_id == of_server.get(port.id, "")
+    }
+    networks = sorted({port.network_id for port in plugged.values()} & metadata.keys())
+    images = {server.image_id: server.image for server in servers if server.image is not None}
+    return HostSlice(
+        host=host,
+        revision=snapshot.intent,
+        servers=tuple(_server(server, plugged, floating, snapshot, settings) for server in servers),
+        ports=tuple(_port(port, snapshot) for port in plugged.values()),
+        images=tuple(_image(id, facts) for id, facts in sorted(images.items())),
+        metadata=tuple(_metadata(metadata[network], snapshot) for network in networks),
+    )
+
+
+def _server(
+    server: Server,
+    plugged: Mapping[str, Port],
+    floating: Mapping[str, list[str]],
+    snapshot: Snapshot,
+    settings: Settings,
+) -> ServerSlice:
+    flavor = server.flavor or FlavorFacts(name="", vcpus=1, ram=128)
+    ports = [plugged[id] for id in server.ports if id in plugged]
+    return ServerSlice(
+        id=server.id,
+        name=server.name,
+        power=cast("Power", server.power),
+        vcpus=flavor.vcpus,
+        memory_mib=flavor.ram,
+        disk_gib=flavor.disk,
+        image=server.image_id,
+        ports=tuple(port.id for port in ports),
+        disk_serial=server.disk_serial,
+        hard_reboot_serial=server.hard_reboot_serial,
+        soft_reboot_serial=server.soft_reboot_serial,
+        config_drive=server.config_drive,
+        flavor=flavor.name,
+        public_addresses=tuple(address for port in ports for address in floating.get(port.id, ())),
+        meta_data=meta_data(server, ports),
+        network_data=network_data(ports, snapshot.all(Network), snapshot.all(Subnet)),
+        vendor_data=vendor_data(settings),
+        user_data=server.user_data,
+    )
 
 
 def _port(port: Port, snapshot: Snapshot) -> PortSlice:
-    guard = None
-    if port.port_security_enabled:
-        pairs = allowed(port)
-        guard = Guard(
-            macs=tuple(sorted({port.mac_address, *(p.mac for p in pairs)})),
-            prefixes=tuple(dict.fromkeys(p.prefix for p in pairs)),
-        )
+    network = snapshot.all(Network)[port.network_id]
+    probe = port.device_owner == PROBE
     return PortSlice(
         id=port.id,
         network=port.network_id,
         mac=port.mac_address,
-        mtu=snapshot.all(Network)[port.network_id].mtu,
+        mtu=network.mtu,
         addresses=tuple(f.ip_address for f in port.fixed_ips if f.ip_address),
-        server="" if port.device_owner == PROBE else port.device_id,
-        guard=guard,
-        attach="namespace" if port.device_owner == PROBE else "tap",
+        server="" if probe else port.device_id,
+        guard=_guard(port, network) if port.port_security_enabled else None,
+        attach="namespace" if probe else "tap",
+    )
+
+
+def _guard(port: Port, network: Network) -> Guard:
+    pairs = allowed(port)
+    return Guard(
+        macs=tuple(dict.fromkeys([port.mac_address, *(pair.mac for pair in pairs)])),
+        prefixes=tuple(dict.fromkeys(pair.prefix for pair in pairs)),
+        vlan_transparent=bool(network.vlan_transparent),
+    )
+
+
+def _image(id: str, facts: ImageFacts) -> ImageSlice:
+    return ImageSlice(
+        id=id,
+        disk_format=facts.disk_format,
+        size=facts.size,
+        sha512=facts.sha512,
+        properties=dict(facts.properties),
     )
 
 
@@ -79,48 +159,9 @@ def _metadata(port: Port, snapshot: Snapshot) -> MetadataSlice:
         port=port.id,
         mac=port.mac_address,
         addresses=tuple(
-            f"{f.ip_address}/{subnets[f.subnet_id].cidr.rpartition('/')[2]}"
-            for f in port.fixed_ips
-            if f.ip_address and f.subnet_id
+            f"{fixed.ip_address}/{subnet.cidr.rpartition('/')[2]}"
+            for fixed in port.fixed_ips
+            if fixed.ip_address and (subnet := subnets.get(fixed.subnet_id or "")) is not None
         ),
         mtu=snapshot.all(Network)[port.network_id].mtu,
-    )
-
-
-def _image(image: Image) -> ImageSlice:
-    return ImageSlice(
-        id=image.id,
-        disk_format=image.disk_format or "qcow2",
-        size=image.size or 0,
-        sha512=image.os_hash_value or "",
-    )
-
-
-def _server(server: Server, settings: Settings) -> ServerSlice:
-    keys = {server.key_name: server.public_key} if server.key_name else {}
-    return ServerSlice(
-        id=server.id,
-        name=server.name,
-        power=server.power,  # type: ignore[arg-type]
-        vcpus=server.flavor.vcpus if server.flavor else 1,
-        memory_mib=server.flavor.ram if server.flavor else 128,
-        disk_gib=server.flavor.disk if server.flavor else 0,
-        image=server.image_id,
-        ports=tuple(server.ports),
-        disk_serial=server.disk_serial,
-        hard_reboot_serial=server.hard_reboot_serial,
-        soft_reboot_serial=server.soft_reboot_serial,
-        config_drive=server.config_drive,
-        user_data=server.user_data,
-        meta_data={
-            "uuid": server.id,
-            "name": server.name,
-            "hostname": server.hostname,
-            "project_id": server.project_id,
-            "availability_zone": server.zone,
-            "launch_index": server.launch_index,
-            "meta": server.metadata,
-            "public_keys": keys,
-        },
-        vendor_data={"trunkline": {"authorized_keys": list(settings.operator_keys)}},
     )
