@@ -221,7 +221,7 @@ class Server(Resource):
     key_name: Annotated[str | None, computed()] = None
     #: The key itself, as it was when the server was made.
     public_key: Annotated[str, hidden()] = ""
-    #: The password that the guest is told to give its first user, where the request gave one.
+    #: The password that the guest is told to give its first user.
     admin_password: Annotated[str, hidden()] = ""
     #: base64, as given.
     user_data: Annotated[str, hidden()] = ""

@@ -5,6 +5,7 @@ The table at the end is all there is: what each is called, the rule that allows 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -76,8 +77,7 @@ def _rebuild(call: Call, server: Server, asked: Asked) -> Any:
     image, values, password, key = understand_rebuild(
         shaped(asked.value, RebuildBody, "rebuild"), asked.minor
     )
-    if password:
-        values["admin_password"] = password
+    values["admin_password"] = password = password or secrets.token_urlsafe(9)
     server = servers.rebuild(call, server, image, values, key)
     minor = asked.minor
     body = shown(call.tx, asked.request, server, minor)
@@ -86,7 +86,7 @@ def _rebuild(call: Call, server: Server, asked: Asked) -> Any:
         body["key_name"] = server.key_name
     if minor >= 57:
         body["user_data"] = server.user_data or None
-    body["adminPass"] = password or server.admin_password or "unchanged"
+    body["adminPass"] = password
     return {"server": body}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -75,11 +76,12 @@ class ServerApi:
     async def create(self, request: Request, minor: int) -> Reply:
         """Creates one server or several."""
         wanted = understand_create(await request.json(), minor)
-        password = wanted.password or secrets.token_urlsafe(9)
+        if not wanted.password:
+            wanted = dataclasses.replace(wanted, password=secrets.token_urlsafe(9))
         made = await self.engine.write(request.context, lambda call: servers.create(call, wanted))
         if wanted.reservation:
             return Reply({"reservation_id": made[0].reservation_id}, 202)
-        body = views.created(request, made[0], wanted.groups or ("default",), password)
+        body = views.created(request, made[0], wanted.groups or ("default",), wanted.password)
         return Reply({"server": body}, 202, {"location": body["links"][0]["href"]})
 
     async def update(self, request: Request, minor: int) -> Reply:
