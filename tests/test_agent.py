@@ -189,14 +189,14 @@ def test_a_guest_that_powers_itself_off_stays_off_until_started(lab: AgentLab) -
     image = lab.image("brief")
     s = server(1, image)
     lab.put(images=(image,), servers=(s,))
-    lab.server(s.id, lambda r: r.state == "stopped")
+    lab.server(s.id, lambda r: r.state == "stopped" and r.halted)
     lab.kill("agent")
     lab.start_agent()
     lab.applied()
-    lab.server(s.id, lambda r: r.state == "stopped")
+    lab.server(s.id, lambda r: r.state == "stopped" and r.halted)
     assert lab.console(s.id).count(GREETING) == 1
     lab.put(images=(image,), servers=(changed(s, power="stopped"),))
-    lab.applied()
+    lab.server(s.id, lambda r: r.state == "stopped" and not r.halted)
     lab.put(images=(image,), servers=(s,))
     wait(lambda: lab.console(s.id).count(GREETING) == 2)
 
@@ -210,12 +210,15 @@ def test_the_agent_killed_its_servers_go_on_and_are_adopted(lab: AgentLab) -> No
     lab.kill("agent")
     assert before is not None
     assert before.alive()
+    told = len(lab.control.reports)
     lab.start_agent()
-    time_before = len(lab.control.reports)
-    wait(lambda: len(lab.control.reports) > time_before)
+    wait(lambda: len(lab.control.reports) > told)
     seen = lab.server(s.id, lambda r: r.state == "running" and r.ports == (one.id,))
     assert seen.problem is None
     assert lab.qemu(s.id) == before
+    # What was not looked at yet is not said to be off.
+    states = {r.state for report in lab.control.reports[told:] for r in report.servers}
+    assert states <= {"unknown", "running"}
 
 
 def test_a_killed_qemu_is_told_and_started_again(lab: AgentLab) -> None:

@@ -37,7 +37,9 @@ from trunkline.devices.qmp import CommandRefused, Monitor
 from trunkline.errors import Refusal, Unavailable
 
 log = logging.getLogger(__name__)
-State = Literal["absent", "fetching", "starting", "running", "stopped", "paused", "crashed", "failed"]
+State = Literal[
+    "unknown", "absent", "fetching", "starting", "running", "stopped", "paused", "crashed", "failed"
+]
 #: How much of the console is kept, and when it is cut.
 _CONSOLE_KEPT, _CONSOLE_CUT = 256 * 1024, 1024 * 1024
 #: A crash that was healed is told for so long.
@@ -107,7 +109,8 @@ class Machine:
         self._crashes: list[float] = []
         self._failures = 0
         self._crash: tuple[float, Condition] | None = None
-        self._state: State = "absent"
+        #: Of one that was found, nothing is said before it was looked at.
+        self._state: State = "absent" if reached.disk_serial is None else "unknown"
         self._problem: Condition | None = None
         self.settled = False
         self.gone = asyncio.Event()
@@ -141,6 +144,7 @@ class Machine:
         return ServerReport(
             id=reached.id,
             state=self._state,
+            halted=reached.halted and self._state == "stopped",
             disk_serial=reached.disk_serial or 0,
             hard_reboot_serial=reached.hard_reboot_serial,
             soft_reboot_serial=reached.soft_reboot_serial,

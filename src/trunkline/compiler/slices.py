@@ -121,7 +121,13 @@ class ServerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """What the agent sees of one server."""
 
     id: str
-    state: Literal["absent", "fetching", "starting", "running", "stopped", "paused", "crashed", "failed"]
+    #: "unknown": an agent that was just started has not looked yet.
+    state: Literal[
+        "unknown", "absent", "fetching", "starting", "running", "stopped", "paused", "crashed", "failed"
+    ]
+    #: It is stopped because its guest powered itself off, and not because that was wanted. It stays so until
+    #: it is wanted stopped, or a reboot or a rebuild is.
+    halted: bool = False
     #: The serials reached.
     disk_serial: int = 0
     hard_reboot_serial: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from msgspec.structs import replace
@@ -33,26 +34,39 @@ def record(call: Call, server: Server, action: str, *, done: bool = False) -> No
     Args:
         done: it is finished with the request; otherwise it is when the server has no task left.
     """
-    known = call.tx.find(ServerAction, server_id=server.id)
-    request = call.context.request_id or f"req-{server.id}"
-    number = max((a.number for a in known), default=0) + 1
-    id = f"{server.id}/{number}"
+    context = call.context
     entry = ServerAction(
-        id=id,
-        server_id=server.id,
-        request_id=request,
-        project_id=call.context.project_id,
-        user_id=call.context.user_id,
+        request_id=context.request_id,
+        project_id=context.project_id,
+        user_id=context.user_id,
         action=action,
         started_at=call.now,
-        number=number,
-        host=server.host,
     )
     if done:
         entry = replace(entry, finished_at=call.now, result="Success")
-    call.tx.insert(entry)
+    _add(call.tx, server, entry)
+
+
+def note(tx: Tx, server: Server, action: str, now: str) -> None:
+    """Notes something that happened to a server, and that nobody asked for."""
+    entry = ServerAction(project_id=server.project_id, action=action, started_at=now)
+    _add(tx, server, replace(entry, finished_at=now, result="Success"))
+
+
+def _add(tx: Tx, server: Server, entry: ServerAction) -> None:
+    known = tx.find(ServerAction, server_id=server.id)
+    number = max((a.number for a in known), default=0) + 1
+    added = replace(
+        entry,
+        id=f"{server.id}/{number}",
+        server_id=server.id,
+        request_id=entry.request_id or f"req-{uuid.uuid4()}",
+        number=number,
+        host=server.host,
+    )
+    tx.insert(added)
     for old in sorted(known, key=lambda a: a.number)[: max(0, len(known) + 1 - KEPT)]:
-        call.tx.delete(ServerAction, old.id)
+        tx.delete(ServerAction, old.id)
 
 
 def finish(tx: Tx, server: Server, now: str) -> None:

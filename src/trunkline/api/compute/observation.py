@@ -1,7 +1,8 @@
 """What hosts see of servers, into the store: the one arrow that runs back.
 
 Only differences are written. A server that is being deleted goes when its host has nothing of it left,
-or is not heard of any more.
+or is not heard of any more. A guest that powered itself off changes what is wanted: its server is to be
+stopped from then on, as if that had been asked for.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from trunkline.api.compute import history
-from trunkline.api.compute.status import settle
+from trunkline.api.compute.status import powered_itself_off, settle
 from trunkline.resources.compute import Fault, Server
 from trunkline.resources.network import Port
 from trunkline.resources.region import Host
@@ -31,8 +32,10 @@ class ServerObservation(msgspec.Struct, frozen=True, kw_only=True):
     """What a host sees of one server."""
 
     id: str
-    #: absent, fetching, starting, running, stopped, paused, crashed or failed.
+    #: absent, fetching, starting, running, stopped, paused, crashed or failed; unknown: not looked yet.
     state: str
+    #: It is stopped because its guest powered itself off.
+    halted: bool = False
     #: The serials reached.
     disk_serial: int = 0
     hard_reboot_serial: int = 0
@@ -61,8 +64,17 @@ def observe(tx: Tx, host: str, reports: Sequence[ServerObservation]) -> None:
             if server.observed_state in ("", "absent"):
                 continue
             report = ServerObservation(id=server.id, state="absent", disk_serial=-1)
-        new = settle(_seen(tx, server, report, now), now)
-        if new != server:
+        if report.state == "unknown":
+            continue
+        new = _seen(tx, server, report, now)
+        if powered_itself_off(new, report.halted):
+            # It ran, if not long enough to be seen running.
+            since = new.launched_at or now
+            new = settle(replace(new, power="stopped", launched_at=since, updated_at=now), now)
+            tx.replace(new)
+            history.finish(tx, new, now)
+            history.note(tx, new, "stop", now)
+        elif (new := settle(new, now)) != server:
             tx.observe(new)
             history.finish(tx, new, now)
     forget_lost(tx)

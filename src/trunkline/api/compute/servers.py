@@ -335,7 +335,18 @@ def _switch(action: str, states: Sequence[str], **changes: Any) -> Callable[[Cal
     return run
 
 
-start = _switch("start", ("stopped",), power="running")
+def start(call: Call, server: Server) -> Server:
+    """Starts a server that is stopped.
+
+    For its host this is a hard reboot: the serial tells what the host says of the time before from what it
+    says of the time after, as it does for a guest that powers itself off.
+    """
+    check(call, server, "start", ("stopped",))
+    history.record(call, server, "start")
+    serial = server.hard_reboot_serial + 1
+    return save(call, replace(server, power="running", hard_reboot_serial=serial))
+
+
 stop = _switch("stop", ("active", "error"), power="stopped")
 pause = _switch("pause", ("active",), power="paused")
 unpause = _switch("unpause", ("paused",), power="running")

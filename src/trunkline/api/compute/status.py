@@ -20,6 +20,11 @@ from trunkline.resources.compute import Fault, Server
 #: observed_state -> power_state of the Compute API.
 POWER_STATE = {"running": 1, "paused": 3, "stopped": 4, "crashed": 6}
 
+#: What a host says of a server that it is still making or starting.
+_ON_ITS_WAY = frozenset({"absent", "fetching", "starting"})
+#: Tasks of a running server that go on until it runs again.
+_UNTIL_IT_RUNS = frozenset({"rebooting", "rebooting_hard", "rebuild_spawning"})
+
 #: vm_state -> status; what is under way can change it.
 _STATUS = {
     "building": "BUILD",
@@ -74,19 +79,22 @@ def _rest(server: Server) -> tuple[str, str | None]:
         return "error", None
     if server.observed_disk_serial < server.disk_serial:
         return ("stopped" if server.power == "stopped" else "active"), "rebuild_spawning"
-    if server.power == "running":
-        if server.observed_hard_reboot_serial < server.hard_reboot_serial:
-            return "active", "rebooting_hard"
-        if server.observed_soft_reboot_serial < server.soft_reboot_serial:
-            return "active", "rebooting"
-        if seen == "running":
-            return "active", None
-        return ("paused", "unpausing") if seen == "paused" else ("stopped", "powering-on")
+    if server.power == "stopped":
+        return ("active", "powering-off") if seen in ("running", "paused") else ("stopped", None)
+    if seen == "stopped":
+        # A start is a hard reboot of a server that is stopped.
+        return "stopped", "powering-on"
+    if server.observed_hard_reboot_serial < server.hard_reboot_serial:
+        return "active", "rebooting_hard"
+    if server.observed_soft_reboot_serial < server.soft_reboot_serial:
+        return "active", "rebooting"
+    if seen in _ON_ITS_WAY and server.task_state in _UNTIL_IT_RUNS:
+        return "active", server.task_state
+    if seen in _ON_ITS_WAY:
+        return "stopped", "powering-on"
     if server.power == "paused":
-        if seen == "paused":
-            return "paused", None
-        return ("active", "pausing") if seen == "running" else ("stopped", "powering-on")
-    return ("active", "powering-off") if seen in ("running", "paused") else ("stopped", None)
+        return ("paused", None) if seen == "paused" else ("active", "pausing")
+    return ("paused", "unpausing") if seen == "paused" else ("active", None)
 
 
 def has_launched(server: Server) -> bool:
@@ -95,6 +103,21 @@ def has_launched(server: Server) -> bool:
         server.observed_state == "running"
         and server.observed_disk_serial >= server.disk_serial
         and set(server.ports) <= set(server.plugged)
+    )
+
+
+def powered_itself_off(server: Server, halted: bool) -> bool:
+    """Whether its guest ended what is wanted: it powered itself off after the last start, reboot or rebuild.
+
+    Args:
+        halted: its host says that the guest did so, with the serials that the server has.
+    """
+    return (
+        halted
+        and server.power != "stopped"
+        and server.observed_disk_serial >= server.disk_serial
+        and server.observed_hard_reboot_serial >= server.hard_reboot_serial
+        and server.observed_soft_reboot_serial >= server.soft_reboot_serial
     )
 
 
