@@ -136,6 +136,8 @@ def test_the_way_to_a_network_makes_no_difference(
         async with backend(ovn_of_the_module) as made:
             await made.apply(old)
             await made.apply(new)
+            await made.apply(replace(new, ports=old.ports))
+            await made.apply(new)
             changed = await contents(ovn_of_the_module, ours=False)
             assert acts(await made.apply(new)) == (0, 0, 0)
         await wipe(ovn_of_the_module)

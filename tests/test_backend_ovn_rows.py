@@ -13,7 +13,7 @@ from ovn_networks import by_key, everything, port, rule, small_networks
 
 from trunkline.backends.ovn import names, unsupported_dhcp_options, unsupported_rule
 from trunkline.backends.ovn.names import OWNED, Ref
-from trunkline.backends.ovn.rows import desired
+from trunkline.backends.ovn.rows import Translation, desired
 from trunkline.backends.ovn.switching import port_security
 from trunkline.compiler.logical import Dhcp, LogicalNetwork, RuleSet
 
@@ -50,6 +50,31 @@ def test_rows_have_exactly_the_columns_that_are_watched_and_refer_to_each_other(
 
 def test_equal_networks_give_equal_rows() -> None:
     assert desired(everything()) == ROWS
+
+
+@given(st.lists(small_networks(), min_size=1, max_size=4), st.lists(st.booleans(), min_size=4, max_size=4))
+def test_what_was_translated_before_makes_no_difference(
+    networks: list[LogicalNetwork], ports_alone: list[bool]
+) -> None:
+    translation, before = Translation(), LogicalNetwork()
+    for network, alone in zip(networks, ports_alone, strict=False):
+        before = replace(before, ports=network.ports) if alone else network
+        assert translation.tables(before) == desired(before)
+
+
+def test_rows_that_come_out_equal_stay_the_same() -> None:
+    translation = Translation()
+    first = translation.tables(NETWORK)
+    second = translation.tables(replace(NETWORK, ports={**NETWORK.ports, "p9": port("p9", 19)}))
+    assert second["Logical_Switch_Port"]["p1"] is first["Logical_Switch_Port"]["p1"]
+    assert second["ACL"] is first["ACL"]
+    assert all(rows is second[table] for table, rows in translation.tables(everything_and_p9()).items())
+
+
+def everything_and_p9() -> LogicalNetwork:
+    """Equal to what was translated, of other objects."""
+    network = everything()
+    return replace(network, ports={**network.ports, "p9": port("p9", 19)})
 
 
 def test_a_workload_is_named_as_its_host_knows_it() -> None:

@@ -12,7 +12,7 @@ from trunkline.backends.contract import Applied, Observation, Problem
 from trunkline.backends.ovn import observed
 from trunkline.backends.ovn.diff import Memory, Plan, compare
 from trunkline.backends.ovn.names import MARK, OWNED, Tables
-from trunkline.backends.ovn.rows import desired
+from trunkline.backends.ovn.rows import Translation
 from trunkline.compiler.logical import LogicalNetwork
 from trunkline.devices.ovsdb import Database, Operation, Row, TransactError
 from trunkline.errors import Unavailable
@@ -61,8 +61,7 @@ class OvnBackend:
         self._options = dict(options)
         self._lag = observed.Lag(patience)
         self._memory = Memory()
-        #: The last network applied, and its rows: the loop applies the same one many times.
-        self._translated: tuple[LogicalNetwork | None, Tables] = (None, {})
+        self._translation = Translation()
         self._refused = ""
         self._lock = asyncio.Lock()
         self._writing = False
@@ -89,11 +88,10 @@ class OvnBackend:
                 somebody else changes them as fast as we do.
         """
         async with self._lock:
-            if self._translated[0] is not network:
-                self._translated = (network, desired(network))
+            wanted = self._translation.tables(network)
             self._writing = True
             try:
-                return await self._apply(self._translated[1], network.revision)
+                return await self._apply(wanted, network.revision)
             finally:
                 self._writing = False
 
@@ -106,7 +104,8 @@ class OvnBackend:
             operations = [*plan.operations, *self._global(bump=bool(plan.operations))]
             if not operations:
                 # Nothing is awaited since the comparison: what changes from now on is drift.
-                self._memory, self._refused = Memory(wanted, plan.keys), ""
+                found = {table: dict(rows) for table, rows in self._north.tables.items()}
+                self._memory, self._refused = Memory(wanted, plan.keys, found), ""
                 return Applied(revision, done.inserted, done.changed, done.removed, done.healed)
             try:
                 await self._north.transact(operations)
@@ -164,7 +163,7 @@ class OvnBackend:
     def _encapsulation(self) -> list[Problem]:
         """OVN has one encapsulation for all networks of two hosts: tell where another is asked for."""
         there = {row["type"] for row in self._south.tables["Encap"].values()}
-        network = self._translated[0]
+        network = self._translation.network
         if network is None or not there:
             return []
         asked = {switch.encapsulation for switch in network.switches.values() if switch.encapsulation}

@@ -25,6 +25,8 @@ class Memory:
     wanted: Tables = field(default_factory=dict)
     #: The key of each row of ours, by UUID.
     keys: dict[str, str] = field(default_factory=dict)
+    #: The rows of all tables, ours and others', as they were. A row never changes: a new one replaces it.
+    found: Database = field(default_factory=dict)
 
 
 @dataclass
@@ -60,9 +62,12 @@ class _Comparison:
         self._plan = Plan()
         #: By table: every row of ours, by UUID, those too that must go.
         self._ours: dict[str, dict[str, str]] = {}
-        #: The UUID, or the name in this transaction, of each row wanted.
-        self._places: dict[Ref, str] = {}
-        self._new: set[Ref] = set()
+        #: The UUID, or the name in this transaction, of each row wanted, by table and key (as of a `Ref`).
+        self._places: dict[tuple[str, str], str] = {}
+        self._new: set[tuple[str, str]] = set()
+        #: Whether what was right is so still wherever neither the row wanted nor the row found is another:
+        #: no row that others refer to has gone from its place, and none came that we did not ask for.
+        self._steady = True
         self._dropped: set[tuple[str, str]] = set()
 
     def plan(self) -> Plan:
@@ -82,14 +87,20 @@ class _Comparison:
             # Of several with one key, the same one is kept every time.
             if key in wanted and (key not in chosen or uuid < chosen[key]):
                 chosen[key] = uuid
-        self._plan.keys |= {uuid: key for key, uuid in chosen.items()}
+        keys, known = self._memory.keys, self._memory.wanted.get(table, {})
+        settled = 0
         for key in wanted:
-            ref = Ref(table, key)
-            if key in chosen:
-                self._places[ref] = chosen[key]
+            uuid = chosen.get(key, "")
+            if uuid:
+                self._plan.keys[uuid] = key
+                settled += keys.get(uuid) == key
             else:
-                self._new.add(ref)
-                self._places[ref] = f"new{len(self._new)}"
+                self._new.add((table, key))
+                uuid = f"new{len(self._new)}"
+            self._places[table, key] = uuid
+        moved = settled < len(known) and settled < len(known.keys() & wanted.keys())
+        strange = any(uuid not in self._plan.keys for uuid in ours.keys() - keys.keys())
+        self._steady = self._steady and not moved and not strange
 
     def _owned(self, table: str) -> dict[str, str]:
         """The key of each row of ours, by UUID."""
@@ -101,17 +112,19 @@ class _Comparison:
                 unmarked[uuid] = row
             else:
                 ours[uuid] = key
-        if table in NAMED:
+        if table in NAMED and unmarked:
             missing = self._wanted[table].keys() - ours.values()
             ours |= {uuid: row["name"] for uuid, row in unmarked.items() if row["name"] in missing}
         return ours
 
     def _settle(self, table: str, key: str, row: Row) -> None:
         """Inserts a row, or makes the one that is there like it."""
-        ref, columns = Ref(table, key), self._schema.tables[table].columns
+        place, known = self._places[table, key], self._memory.wanted.get(table, {}).get(key)
+        if self._steady and known is row and self._is_as_found(table, place):
+            return
+        columns = self._schema.tables[table].columns
         values = {name: self._resolved(value) for name, value in row.items() if name in columns}
-        place = self._places[ref]
-        if ref in self._new:
+        if (table, key) in self._new:
             self._plan.operations.append(self._operations.insert(table, values, place))
             self._plan.inserted += 1
         elif operations := self._changes(table, place, values, columns):
@@ -119,7 +132,12 @@ class _Comparison:
             self._plan.changed += 1
         else:
             return
-        self._plan.healed += self._memory.wanted.get(table, {}).get(key) == row
+        self._plan.healed += known == row
+
+    def _is_as_found(self, table: str, place: str) -> bool:
+        """Whether a row was in the same place, the same, when everything was right."""
+        row = self._memory.found.get(table, {}).get(place)
+        return row is not None and row is self._database[table].get(place)
 
     def _resolved(self, value: Any) -> Any:
         if isinstance(value, Ref):

@@ -17,10 +17,11 @@ the hosts filter them at the port.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 from trunkline.backends.ovn import names
 from trunkline.backends.ovn.names import DHCP_SERVERS, FILTERED, Ref, Row, Rows, Tables, ids
-from trunkline.compiler.logical import Direction, LogicalNetwork, Rule, RuleSet
+from trunkline.compiler.logical import Direction, LogicalNetwork, Rule, RuleSet, SwitchPort
 
 _NEVER, _ALWAYS, _STATELESS, _STATEFUL, _REST = 2000, 1004, 1003, 1002, 1001
 #: IANA numbers of the protocols that OVN's matches have names for, with ports (ovn-sb(5)).
@@ -34,8 +35,8 @@ def rows(network: LogicalNetwork) -> Tables:
     """The groups with their lists, and the address set of the DHCP servers."""
     ports: defaultdict[str, set[Ref]] = defaultdict(set)
     for port in network.ports.values():
-        if port.allowed is not None and port.switch in network.switches:
-            for group in (FILTERED, *(names.port_group(key) for key in port.rule_sets)):
+        if port.switch in network.switches:
+            for group in groups_of(port):
                 ports[group].add(Ref("Logical_Switch_Port", port.key))
     acls = _always()
     groups = {FILTERED: _group(FILTERED, "", ports[FILTERED], acls)}
@@ -46,6 +47,13 @@ def rows(network: LogicalNetwork) -> Tables:
     servers = frozenset(dhcp.server_address for dhcp in network.dhcps.values() if dhcp.family == 4)
     addresses = {"name": DHCP_SERVERS, "addresses": servers, "external_ids": ids(DHCP_SERVERS)}
     return {"Port_Group": groups, "ACL": acls, "Address_Set": {DHCP_SERVERS: addresses}}
+
+
+def groups_of(port: SwitchPort) -> Iterator[str]:
+    """The names of the groups that a port is in."""
+    if port.allowed is not None:
+        yield FILTERED
+        yield from (names.port_group(key) for key in port.rule_sets)
 
 
 def _group(name: str, label: str, ports: set[Ref], acls: Rows) -> Row:

@@ -24,7 +24,7 @@ def rows(network: LogicalNetwork) -> Tables:
         if switch.uplink is not None:
             add(switch.key, _uplink(switch))
     for port in network.ports.values():
-        add(port.switch, _port(port, network))
+        add(port.switch, port_row(port, network))
     for leg in network.router_ports.values():
         if leg.router in network.routers:
             add(leg.switch, _leg(leg))
@@ -78,7 +78,8 @@ def _leg(port: RouterPort) -> Row:
     return _row(names.router_leg(port.key), type="router", addresses=frozenset({"router"}), options=options)
 
 
-def _port(port: SwitchPort, network: LogicalNetwork) -> Row:
+def port_row(port: SwitchPort, network: LogicalNetwork) -> Row:
+    """A workload's or a metadata service's place on a switch."""
     addresses = {" ".join((port.mac, *port.addresses))}
     if port.unknown:
         addresses.add("unknown")
