@@ -82,12 +82,12 @@ def test_a_daemon_that_is_killed_is_told_of_and_healed(well: LabCloud, unit: str
     }
 
 
-def test_the_keeper_is_missed_and_up_starts_another_that_takes_over(well: LabCloud) -> None:
+def test_the_keeper_is_missed_and_another_is_started_that_takes_over(well: LabCloud) -> None:
     before = well.pids()
     os.kill(before.pop("keeper"), signal.SIGKILL)
     seen = wait_for(lambda: (s := well.status())["well"] or s, 5, well.status)
     assert any("keeper" in problem["what"] for problem in seen["problems"])
-    well.run("up")
+    wait_for(lambda: "keeper" in well.pids() and well.status()["well"], 20, well.status)
     after = well.pids()
     assert after.pop("keeper")
     assert after == before

@@ -42,6 +42,8 @@ def stop_everything(state: StateFolder, step: Step) -> None:
     Works without the keeper, and without a cloud.json that can be read.
     """
     step.note("keeper and daemons")
+    prefixes = _prefixes(state)
+    state.units_file.unlink(missing_ok=True)  # Without a list, nobody starts another keeper.
     # The keeper first, or it would start again what is stopped; it stops its daemons by itself.
     keeper = process.find(state.pidfile("keeper"))
     if keeper is not None:
@@ -53,7 +55,7 @@ def stop_everything(state: StateFolder, step: Step) -> None:
         deadline = time.monotonic() + _GUESTS
         _all_at_once([partial(_end_guest, guest, pidfile, deadline) for guest, pidfile in guests])
     step.note("namespaces")
-    for prefix in _prefixes(state):
+    for prefix in prefixes:
         lab.remove(prefix)
     _clear_run(state)
     step.note("")

@@ -12,6 +12,7 @@ It can be killed at any instruction: what was acknowledged is in the store, all 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import secrets
@@ -38,11 +39,12 @@ from trunkline.control import channel, observe, seed, status
 from trunkline.control.directory import RegionDirectory
 from trunkline.control.loop import Loop
 from trunkline.control.serving import serve
-from trunkline.devices import files, namespace
+from trunkline.devices import files, namespace, process, units
 from trunkline.devices.image_files import ImageFiles
 from trunkline.devices.lab import topology
 from trunkline.devices.pki import Authority
 from trunkline.devices.state import Cloud, StateFolder
+from trunkline.errors import Refusal
 from trunkline.resources.region import JoinToken
 from trunkline.store import Store
 
@@ -50,6 +52,8 @@ log = logging.getLogger(__name__)
 
 #: Token keys are rotated so often, seconds: much longer than a token lives, so that none ends early.
 KEY_LIFE = 86400.0
+#: How often it is looked whether the keeper is there, seconds.
+WATCH_KEEPER = 3.0
 #: How long a host has to join with a token that an operator asked for, seconds.
 JOIN_TOKEN_LIFE = 3600.0
 
@@ -140,6 +144,7 @@ class ControlProcess:
             asyncio.create_task(observe.watch_hosts(store, directory)),
             asyncio.create_task(self._image(store, api, images)),
             asyncio.create_task(_rotate_keys(api.identity.keys)),
+            asyncio.create_task(_watch_keeper(folder)),
         ]
         self._steps["api"] = "done"
         # What is there now stays: the collector need not look at it again, and it looks less often at what
@@ -223,6 +228,20 @@ async def _rotate_keys(keys: KeyRepository) -> None:
         if wait <= 0:
             log.info("token keys rotated: the primary is now %d", await asyncio.to_thread(keys.rotate))
         await asyncio.sleep(min(max(wait, 1.0), 3600.0))
+
+
+async def _watch_keeper(folder: StateFolder) -> None:
+    """Starts another keeper where there is none any more; runs until it is cancelled.
+
+    Not while a command changes the cloud: `up` starts the keeper by itself, `down` wants none.
+    """
+    while True:
+        await asyncio.sleep(WATCH_KEEPER)
+        if process.find(folder.pidfile("keeper")) is None and folder.units_file.exists():
+            with contextlib.suppress(Refusal, OSError), folder.locked():
+                keeper, started = units.ensure_keeper(folder)
+                if started:
+                    log.warning("the keeper was gone; another one runs as process %d", keeper.pid)
 
 
 def _operator_keys(folder: StateFolder) -> tuple[str, ...]:
