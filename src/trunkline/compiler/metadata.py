@@ -39,8 +39,11 @@ def meta_data(server: Server, ports: Sequence[Port]) -> dict[str, Any]:
     if server.metadata:
         document["meta"] = server.metadata
     if server.key_name and server.public_key:
-        document["public_keys"] = {server.key_name: server.public_key}
-        document["keys"] = [{"name": server.key_name, "type": "ssh", "data": server.public_key}]
+        certificate = server.public_key.startswith("-----BEGIN")
+        if not certificate:
+            document["public_keys"] = {server.key_name: server.public_key}
+        kind = "x509" if certificate else "ssh"
+        document["keys"] = [{"name": server.key_name, "type": kind, "data": server.public_key}]
     if server.admin_password:
         document["admin_pass"] = server.admin_password
     return document

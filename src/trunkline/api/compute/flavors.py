@@ -214,8 +214,6 @@ class FlavorApi:
                     field, value = next(iter(clash.items()))
                     raise Conflict(f"Flavor with {field} {value} already exists.", field=field)
             call.add(flavor)
-            if not flavor.is_public:
-                self._grant(call, id, call.context.project_id)
             return self.engine.render(call.tx, call.context, [flavor])[0]
 
         item = await self.engine.write(request.context, run)

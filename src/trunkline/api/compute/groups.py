@@ -38,7 +38,8 @@ class GroupApi:
         """The server groups of the caller's project, or of all projects."""
         query = single(request.query)
         where = []
-        self.engine.require("os_compute_api:os-server-groups:index", request.context, {})
+        own = {"project_id": request.context.project_id}
+        self.engine.require("os_compute_api:os-server-groups:index", request.context, own)
         every = boolean("all_projects", query["all_projects"] or "true") if "all_projects" in query else False
         if every:
             self.engine.require("os_compute_api:os-server-groups:index:all_projects", request.context, {})

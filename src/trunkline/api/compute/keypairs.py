@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -9,12 +10,15 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace as with_fields
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from trunkline.api.compute.flavors import next_link
 from trunkline.api.compute.quotas import limit_of, spent
@@ -94,18 +98,19 @@ class KeyPairApi:
         if minor < 10 and given.user_id is not msgspec.UNSET:
             raise BadField("user_id", "it is there from microversion 2.10 on.")
         kind = "ssh" if given.type is msgspec.UNSET else given.type
-        if kind != "ssh":
-            raise BadField("type", "key pairs here are of type ssh. Leave it out, or give ssh.")
+        if kind not in ("ssh", "x509"):
+            raise BadField("type", "it must be ssh or x509.")
         if minor >= 92 and not given.public_key:
             raise BadField(
                 "public_key", "it is required from microversion 2.92 on. Make a key with ssh-keygen."
             )
         private = ""
         if given.public_key:
-            public, fingerprint = read_public_key(given.public_key)
+            public, fingerprint = read_public_key(given.public_key, kind)
         else:
-            private, public = generate()
-            fingerprint = read_public_key(public)[1]
+            # Much arithmetic: other requests go on meanwhile.
+            private, public = await asyncio.to_thread(generate, kind)
+            fingerprint = read_public_key(public, kind)[1]
         user = request.context.user_id if given.user_id is msgspec.UNSET else str(given.user_id)
 
         def run(call: Call) -> dict[str, Any]:
@@ -153,12 +158,29 @@ def _brief(item: Mapping[str, Any], minor: int) -> dict[str, Any]:
     return {name: item[name] for name in names}
 
 
-def read_public_key(text: str) -> tuple[str, str]:
-    """A public key in OpenSSH's form, on one line, and its MD5 fingerprint (RFC 4716, 4).
+def read_public_key(text: str, kind: str = "ssh") -> tuple[str, str]:
+    """A public key, and its fingerprint: MD5 of an SSH key (RFC 4716, 4), SHA-1 of a certificate.
 
+    Args:
+        kind: ssh, in OpenSSH's form on one line; or x509, a certificate in PEM.
     Raises:
         BadField: it is none.
     """
+    return _read_certificate(text) if kind == "x509" else _read_ssh(text)
+
+
+def _read_certificate(text: str) -> tuple[str, str]:
+    try:
+        if len(text) > 65536:
+            raise ValueError
+        found = x509.load_pem_x509_certificate(text.encode())
+    except ValueError:
+        raise BadField("public_key", "it is not an X.509 certificate in PEM.") from None
+    # Clients of this API know certificates by this digest.
+    return text, _pairs(found.fingerprint(hashes.SHA1()))
+
+
+def _read_ssh(text: str) -> tuple[str, str]:
     line = text.strip()
     if len(line) > 16384 or "\n" in line or not line.isprintable():
         raise BadField("public_key", "it must be one line, as in a file ending in .pub.")
@@ -173,20 +195,43 @@ def read_public_key(text: str) -> tuple[str, str]:
             "public_key",
             "it is not a public key in OpenSSH's form. Send what stands in a file ending in .pub.",
         ) from None
-    digest = hashlib.md5(raw, usedforsecurity=False).hexdigest()
-    return line, ":".join(digest[i : i + 2] for i in range(0, 32, 2))
+    return line, _pairs(hashlib.md5(raw, usedforsecurity=False).digest())
 
 
-def generate() -> tuple[str, str]:
-    """A new key pair: the private key in PEM, and the public key in OpenSSH's form."""
+def _pairs(digest: bytes) -> str:
+    return ":".join(f"{byte:02x}" for byte in digest)
+
+
+def generate(kind: str = "ssh") -> tuple[str, str]:
+    """A new key pair: the private key in PEM, and the public key in OpenSSH's form, or as a certificate."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
     private = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.TraditionalOpenSSL,
         serialization.NoEncryption(),
     )
+    if kind == "x509":
+        return private.decode(), _certificate(key).decode()
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     return private.decode(), f"{public.decode()} generated-by-trunkline"
+
+
+def _certificate(key: rsa.RSAPrivateKey) -> bytes:
+    """A certificate for log-ins that the key signs itself, good for ten years."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "user")])
+    now = datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=3650))
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return built.public_bytes(serialization.Encoding.PEM)
 
 
 def endpoints(engine: Engine) -> list[Endpoint]:
