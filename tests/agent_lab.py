@@ -182,6 +182,12 @@ class AgentLab:
         self.revision += 1
         self.control.put(HostSlice(host="h1", revision=self.revision, **content))
 
+    def restart_control(self) -> None:
+        """Another run of the control plane: what it had in memory is gone."""
+        self.control.close()
+        listening = namespace.open_socket_in(self.netns, *self.control.address)
+        self.control = FakeControl(self.folder, listening, long_poll=5.0).after(self.control)
+
     def applied(self, timeout: float = 20.0) -> HostReport:
         """The first report that says the newest slice is fully applied."""
         wanted = self.revision

@@ -68,6 +68,11 @@ class FakeControl:
                     newest = self.reports[-1] if self.reports else None
                     raise AssertionError(f"no such report within {timeout} s; the newest: {newest}")
 
+    def after(self, other: FakeControl) -> FakeControl:
+        """Knows what another knew that a control plane keeps on disk: hosts, images, slices."""
+        self._hosts, self.images, self._slices = other._hosts, other.images, other._slices
+        return self
+
     def close(self) -> None:
         """Stops serving; may be called again."""
         if self._loop.is_closed():

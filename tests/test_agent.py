@@ -161,6 +161,15 @@ def test_the_console_is_told(lab: AgentLab) -> None:
     wait(lambda: GREETING.encode() in lab.control.consoles["h1", s.id], 6)
 
 
+def test_a_control_plane_that_was_restarted_is_told_the_consoles_again(lab: AgentLab) -> None:
+    image = lab.image()
+    s = server(1, image)
+    lab.put(images=(image,), servers=(s,))
+    wait(lambda: GREETING.encode() in lab.control.consoles["h1", s.id], 6)
+    lab.restart_control()
+    wait(lambda: GREETING.encode() in lab.control.consoles["h1", s.id], 10)
+
+
 def test_a_guest_that_does_not_listen_is_stopped_when_its_time_is_over(lab: AgentLab) -> None:
     image = lab.image("deaf")
     s = server(1, image)

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from fake_control import FakeControl
 
-from trunkline.compiler.slices import HostReport, HostSlice
+from trunkline.compiler.slices import RUN_HEADER, HostReport, HostSlice
 from trunkline.control import channel
 from trunkline.devices import pki
 from trunkline.errors import TooMany
@@ -193,6 +193,19 @@ def test_a_console_is_of_the_certificates_host(control: FakeControl, h1: pki.Iss
     assert control.consoles == {("h1", "s1"): b"\xffhello"}
     assert client.ask("POST", "/v1/consoles/s1", b" " * 70_000)[0] == 400
     assert Client(control).ask("POST", "/v1/consoles/s1", b"x")[0] == 401
+
+
+def test_a_report_is_answered_with_the_run_that_heard_it(control: FakeControl, h1: pki.IssuedFiles) -> None:
+    seen = HostReport(host="h1", applied_revision=1, vcpus=1, memory_mib=1, disk_gib=1)
+
+    def heard_by() -> str | None:
+        client = Client(control, h1)
+        client.http.request("POST", "/v1/report", msgspec.json.encode(seen), {})
+        return client.http.getresponse().headers[RUN_HEADER]
+
+    first = heard_by()
+    assert first
+    assert heard_by() == first
 
 
 def test_a_report_too_large_is_refused(control: FakeControl, h1: pki.IssuedFiles) -> None:

@@ -62,6 +62,8 @@ class Agent:
         self._clean = 0
         self._problems: dict[str, Condition] = {}
         self._last: bytes = b""
+        #: The run of the control plane that heard the last report.
+        self._heard_by = ""
 
     async def run(self) -> None:
         """Joins the region if need be, then drives the host for ever."""
@@ -271,8 +273,11 @@ class Agent:
             data = msgspec.json.encode(report)
             if due or data != self._last:
                 try:
-                    await self._channel.report(report)
+                    heard_by = await self._channel.report(report)
                     self._last = data
+                    if heard_by != self._heard_by:
+                        self._servers.forget_consoles()
+                        self._heard_by = heard_by
                     async with self._reported:
                         self._reported.notify_all()
                     if due:

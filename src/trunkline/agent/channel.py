@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from trunkline.compiler.slices import HostReport, HostSlice
+from trunkline.compiler.slices import RUN_HEADER, HostReport, HostSlice
 from trunkline.errors import Refusal, Unavailable
 
 T = TypeVar("T")
@@ -129,14 +129,19 @@ class Channel:
 
         return await self._in(self._slice_thread, ask)
 
-    async def report(self, report: HostReport) -> None:
-        """Tells what is seen. Raises as `slice_after`."""
+    async def report(self, report: HostReport) -> str:
+        """Tells what is seen. Raises as `slice_after`.
+
+        Returns: which run of the control plane heard it; another one knows nothing of consoles.
+        """
         body = msgspec.json.encode(report)
 
-        def ask() -> None:
-            _read(self._rest.ask("POST", "/v1/report", body, {"Content-Type": "application/json"}))
+        def ask() -> str:
+            answer = self._rest.ask("POST", "/v1/report", body, {"Content-Type": "application/json"})
+            _read(answer)
+            return answer.headers.get(RUN_HEADER, "")
 
-        await self._in(self._rest_thread, ask)
+        return await self._in(self._rest_thread, ask)
 
     async def console(self, server: str, text: bytes) -> None:
         """Tells the end of what a server wrote on its console. Raises as `slice_after`."""

@@ -106,6 +106,10 @@ class Servers:
         """It could not be told: `new_consoles` gives it again."""
         self._told.pop(id, None)
 
+    def forget_consoles(self) -> None:
+        """Who was told knows no more: `new_consoles` gives all of them again."""
+        self._told.clear()
+
     async def close(self) -> None:
         """Lets go of all; their QEMUs go on."""
         await asyncio.gather(*(machine.close() for machine in self._machines.values()))

@@ -37,7 +37,7 @@ from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from trunkline.api.statuses import status_of
-from trunkline.compiler.slices import HostReport, HostSlice
+from trunkline.compiler.slices import RUN_HEADER, HostReport, HostSlice
 from trunkline.control import serving
 from trunkline.devices.pki import Authority, IssuedFiles, server_context
 from trunkline.errors import (
@@ -156,6 +156,8 @@ class FailureLimit:
 def channel_app(directory: Directory, *, long_poll: float = LONG_POLL) -> Starlette:
     """The ASGI application of the channel; `serve` puts the peer's certificate into its scope."""
     limit = FailureLimit()
+    # Hosts tell a control plane that was restarted what they told the one before.
+    run = {RUN_HEADER: secrets.token_hex(8)}
 
     async def authority(request: Request) -> Response:
         return Response(directory.authority.certificate_pem, media_type="application/x-pem-file")
@@ -198,7 +200,7 @@ def channel_app(directory: Directory, *, long_poll: float = LONG_POLL) -> Starle
         host = _host(request, directory)
         seen = await _body(request, HostReport, _LARGEST_REPORT)
         await directory.report(host, msgspec.structs.replace(seen, host=host))
-        return Response(status_code=204)
+        return Response(status_code=204, headers=run)
 
     async def console(request: Request) -> Response:
         host = _host(request, directory)

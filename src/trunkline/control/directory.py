@@ -50,6 +50,7 @@ class RegionDirectory:
         self.consoles: dict[tuple[str, str], bytes] = {}
         #: Host name to when its report was last passed on.
         self._told: dict[str, float] = {}
+        self._since = time.monotonic()
 
     @property
     def authority(self) -> Authority:
@@ -80,6 +81,10 @@ class RegionDirectory:
     def silent(self, host: str) -> bool:
         """Whether the host's agent has not reported of late."""
         return time.monotonic() - self.heard.get(host, float("-inf")) > SILENCE
+
+    def lost(self, host: str) -> bool:
+        """Whether it is silent, and this process has been there long enough to have heard of it."""
+        return time.monotonic() - self.heard.get(host, self._since) > SILENCE
 
     def check_token(self, secret: str) -> bool:
         """Whether this is the secret of a join token that is valid now."""

@@ -71,7 +71,7 @@ async def watch_hosts(store: Store, directory: RegionDirectory) -> None:
     await asyncio.sleep(WATCH)
     while True:
         with store.read() as reader:
-            silent = [h.id for h in reader.find(Host, alive=True) if directory.silent(h.id)]
+            silent = [h.id for h in reader.find(Host, alive=True) if directory.lost(h.id)]
         if silent:
 
             def write(tx: Tx, names: list[str] = silent) -> None:

@@ -1,0 +1,58 @@
+"""What the control plane keeps of its hosts in memory, and what it makes of their silence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trunkline.compiler.slices import HostReport, ServerReport
+from trunkline.control import directory
+from trunkline.control.directory import RegionDirectory
+from trunkline.devices.pki import Authority
+from trunkline.store import Store
+
+RUNNING = ServerReport(id="s", state="running")
+
+
+def report(*servers: ServerReport) -> HostReport:
+    return HostReport(
+        host="h1", applied_revision=1, vcpus=1, memory_mib=1024, disk_gib=10, servers=tuple(servers)
+    )
+
+
+@pytest.fixture
+def region(tmp_path: Path) -> Iterator[RegionDirectory]:
+    store = Store.open(tmp_path / "store")
+
+    async def observe(host: str, seen: HostReport) -> None:
+        return None
+
+    yield RegionDirectory(store, Authority.open(tmp_path / "pki"), tmp_path / "images", observe)
+    store.close()
+
+
+def test_a_host_is_silent_until_it_is_heard_of(region: RegionDirectory) -> None:
+    assert region.silent("h1")
+    asyncio.run(region.report("h1", report()))
+    assert not region.silent("h1")
+
+
+def test_a_control_plane_that_just_started_takes_no_host_for_lost(
+    region: RegionDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not region.lost("h1")
+    monkeypatch.setattr(directory, "SILENCE", 0.0)
+    assert region.lost("h1")
+
+
+def test_consoles_are_kept_of_servers_that_their_host_has(region: RegionDirectory) -> None:
+    asyncio.run(region.console("h1", "s", b"too early"))
+    assert asyncio.run(region.read_console("h1", "s", None)) == ""
+    asyncio.run(region.report("h1", report(RUNNING)))
+    asyncio.run(region.console("h1", "s", b"one\ntwo\nthree"))
+    assert asyncio.run(region.read_console("h1", "s", 2)) == "two\nthree"
+    asyncio.run(region.report("h1", report()))
+    assert asyncio.run(region.read_console("h1", "s", None)) == ""
