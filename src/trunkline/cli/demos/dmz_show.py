@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from trunkline.cli.demos import terminal
 from trunkline.cli.demos.dmz_plan import (
     BACK_IN_APP,
     FRONT_IN_DMZ,
@@ -19,7 +18,6 @@ from trunkline.cli.demos.dmz_plan import (
     wanted,
 )
 
-_LEAST_WIDTH = 120
 _MARKS = {4: "⁴", 6: "⁶"}
 
 
@@ -118,10 +116,10 @@ def show(found: list[Cell]) -> None:
     for source in names:
         row = [_text(by_pair.get((source, target))) for target in names]
         table.add_row(f"[bold]{source}[/]", "[dim]wanted\nmeasured[/]", *row)
-    console = _console()
-    console.print(table)
+    out = terminal.console()
+    out.print(table)
     services = ", ".join(f"{name} {port}" for port, name in PORTS.items())
-    console.print(
+    out.print(
         f"[dim]{services}. By IPv4 and IPv6, but to and from the outside and the twin by IPv4; "
         "⁴ or ⁶: by that one alone.[/]"
     )
@@ -130,7 +128,7 @@ def show(found: list[Cell]) -> None:
 def summary(found: list[Cell], probes: int, seconds: float) -> None:
     """One line: how many cells differ."""
     differ = sum(not cell.same for cell in found)
-    _console().print(
+    terminal.console().print(
         f"[red]✗ {differ} of {len(found)} cells differ[/] ({probes} connections tried, {seconds:.0f} s)"
         if differ
         else f"[green]✓ 0 of {len(found)} cells differ[/] ({probes} connections tried, {seconds:.0f} s)"
@@ -143,10 +141,3 @@ def _text(cell: Cell | None) -> str:
     want, got = (" ".join(ports) or "–" for ports in (cell.wanted, cell.measured))
     mark = f"[green]{got} ✓[/]" if cell.same else f"[bold red]{got} ✗[/]"
     return f"[dim]{want}[/]\n{mark}"
-
-
-def _console() -> Any:
-    """Standard output. A line that is too long for the terminal is better broken by it than cut by us."""
-    from rich.console import Console
-
-    return Console(highlight=False, width=max(_LEAST_WIDTH, shutil.get_terminal_size().columns))
