@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
+import pytest
+
 from trunkline.backends.contract import Observation
 from trunkline.compiler.snapshot import Snapshot
-from trunkline.control.observe import floating_changes, port_changes
+from trunkline.control.observe import Statuses, floating_changes, port_changes
 from trunkline.resources.network import (
     FLOATING_IP,
     ROUTER_GATEWAY,
@@ -14,6 +19,7 @@ from trunkline.resources.network import (
     Router,
 )
 from trunkline.resources.schema import Resource
+from trunkline.store import Store
 
 
 def snapshot(*objects: Resource) -> Snapshot:
@@ -55,3 +61,28 @@ def test_a_floating_ip_is_active_while_its_gateway_is_carried() -> None:
     world = snapshot(router, tied, free)
     assert floating_changes(Observation(gateways={"g": "h1"}), world) == {"t": "ACTIVE", "f": "DOWN"}
     assert floating_changes(Observation(), world) == {"f": "DOWN"}
+
+
+@pytest.mark.parametrize("again", ["the port", "what is seen"])
+def test_what_was_compared_is_compared_again_when_it_is_another(tmp_path: Path, again: str) -> None:
+    store = Store.open(tmp_path / "store")
+    up, down = Observation(ports_up={"a": "h1"}), Observation()
+
+    def status(observation: Observation) -> str:
+        with store.read() as reader:
+            found = {port.id: port for port in reader.select(Port)}
+        asyncio.run(statuses.write(observation, Snapshot(objects={Port: found})))
+        with store.read() as reader:
+            port = reader.get(Port, "a")
+        assert port is not None
+        return port.status
+
+    store.write_sync(lambda tx: [tx.insert(Port(id="a")), tx.insert(Port(id="b"))])
+    statuses = Statuses(store)
+    assert [status(up), status(up)] == ["ACTIVE", "ACTIVE"]
+    if again == "the port":
+        store.write_sync(lambda tx: tx.replace(Port(id="a", status="DOWN")))
+        assert status(up) == "ACTIVE"
+    else:
+        assert [status(down), status(up)] == ["DOWN", "ACTIVE"]
+    store.close()

@@ -59,6 +59,12 @@ class Backend(Protocol):
             trunkline.errors.Unavailable: it cannot be reached now; the caller tries again.
         """
 
+    async def settled(self) -> None:
+        """Returns when what was applied is under way, so that more would not wait behind it.
+
+        Not when packets obey it: the caller only learns when it is of use to apply again.
+        """
+
     def observe(self) -> Observation:
         """What is seen now, from the backend's own replica: no I/O."""
 

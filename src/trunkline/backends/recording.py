@@ -82,6 +82,9 @@ class RecordingBackend:
             healed=healed,
         )
 
+    async def settled(self) -> None:
+        return
+
     def observe(self) -> Observation:
         if self._reachable.is_set():
             return self.observation

@@ -45,6 +45,8 @@ class Compiler:
     def compile(self, snapshot: Snapshot) -> tuple[LogicalNetwork, Mapping[str, HostSlice]]:
         """The logical network and every host's slice."""
         old, network = self._snapshot, self._network
+        if old is not None and network is not None and old.intent == snapshot.intent:
+            return network, self._slices  # What was seen since is nothing that is wanted.
         changed = None if old is None else _plain_ports(old, snapshot)
         if old is None or network is None:
             network = logical_network(snapshot, self._settings)

@@ -3,6 +3,7 @@
     store --changed--> refresh --> compile --> backend.apply      (the logical network)
                                          \\--> directory.publish   (each host's slice)
     backend --changed--> observe --> store (what was seen)
+    backend --settled--> a rest --> the next round
 
 Level-triggered: it compares what should be with what is, and may be killed anywhere.
 """
@@ -10,15 +11,15 @@ Level-triggered: it compares what should be with what is, and may be killed anyw
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from trunkline.backends.contract import Applied, Backend, Observation
-from trunkline.compiler.hosts import host_slices
+from trunkline.compiler.incremental import Compiler
 from trunkline.compiler.logical import LogicalNetwork
-from trunkline.compiler.network import logical_network
 from trunkline.compiler.settings import Settings
 from trunkline.compiler.slices import HostSlice
 from trunkline.compiler.snapshot import Snapshot
@@ -30,10 +31,12 @@ log = logging.getLogger(__name__)
 
 #: Without any sign of a change, everything is compared again after this many seconds.
 SWEEP = 5.0
-#: Between rounds the loop rests for this many times as long as the last one took, at most LONGEST_REST
-#: seconds: what is written meanwhile is applied together, and requests keep most of the processor. The
-#: first change after a rest is applied at once.
-REST, LONGEST_REST = 3.0, 1.0
+#: After an application that changed something, the loop waits until the backend could begin with another,
+#: at most so many seconds: what is written meanwhile is applied together, with no loss of time.
+SETTLING = 2.0
+#: Then it rests for as long as all of that took, within these bounds, in seconds: the other half of the time
+#: is for requests. The first change after a rest is applied at once.
+SHORTEST_REST, LONGEST_REST = 0.03, 1.0
 #: After a failure the next try waits this long, seconds, doubled each time up to the limit.
 RETRY, RETRY_LIMIT = 0.2, 5.0
 
@@ -52,11 +55,6 @@ class LoopState:
     compile_seconds: float = 0.0
     apply_seconds: float = 0.0
     last_round: float = 0.0
-
-    @property
-    def round_seconds(self) -> float:
-        """How long the last round took."""
-        return self.compile_seconds + self.apply_seconds
 
 
 class Loop:
@@ -78,20 +76,21 @@ class Loop:
         self.state = LoopState()
         self._store = store
         self._backend = backend
-        self._settings = settings
+        self._compiler = Compiler(settings)
         self._publish = publish
         self._observed = observed
         self._replica = Replica(store)
-        self._snapshot: Snapshot | None = None
-        self._network: LogicalNetwork | None = None
+        #: The newest snapshot, and what was compiled from it.
+        self._newest: tuple[Snapshot, LogicalNetwork] | None = None
 
     async def run(self) -> None:
         """Runs until it is cancelled."""
         await self._backend.start()
         wait = RETRY
         while True:
+            started = time.perf_counter()
             try:
-                await self._round()
+                changed = await self._round()
                 self.state.trouble = ""
                 wait = RETRY
             except Refusal as trouble:
@@ -101,23 +100,28 @@ class Loop:
                 self.state.trouble = f"{type(error).__name__}: {error}"
                 log.exception("a round of the loop failed")
                 self._replica.forget()
+                self._newest = None
             if self.state.trouble:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, RETRY_LIMIT)
             else:
-                await asyncio.sleep(min(self.state.round_seconds * REST, LONGEST_REST))
+                if changed:
+                    await self._settle()
+                    busy = time.perf_counter() - started
+                    await asyncio.sleep(min(max(busy, SHORTEST_REST), LONGEST_REST))
                 await self._sign_of_change()
 
-    async def _round(self) -> None:
+    async def _round(self) -> bool:
+        """Brings everything to the newest revision. Returns whether the backend had something to do."""
         self.state.rounds += 1
         started = time.perf_counter()
-        snapshot = await asyncio.to_thread(self._replica.refresh)
-        if self._network is None or self._network.revision != snapshot.intent:
-            self._network = logical_network(snapshot, self._settings)
-            self._publish(host_slices(snapshot, self._settings))
-        self._snapshot = snapshot
+        if self._newest is None or self._newest[0].revision != self._store.revision:
+            snapshot, network, slices = await asyncio.to_thread(self._compiled)
+            self._newest = snapshot, network
+            self._publish(slices)
+        snapshot, network = self._newest
         compiled = time.perf_counter()
-        applied = await self._backend.apply(self._network)
+        applied = await self._backend.apply(network)
         await self._observed(self._backend.observe(), snapshot)
         done = time.perf_counter()
         state = self.state
@@ -126,9 +130,20 @@ class Loop:
         if applied.healed:
             state.healed += applied.healed
             log.warning("healed %d rows that somebody else had changed", applied.healed)
+        return bool(applied.inserted or applied.changed or applied.removed)
+
+    def _compiled(self) -> tuple[Snapshot, LogicalNetwork, Mapping[str, HostSlice]]:
+        """The newest snapshot, and what follows from it. Reads the database: in a thread."""
+        snapshot = self._replica.refresh()
+        return snapshot, *self._compiler.compile(snapshot)
+
+    async def _settle(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLING):
+                await self._backend.settled()
 
     async def _sign_of_change(self) -> None:
-        revision = self._snapshot.revision if self._snapshot else 0
+        revision = self._newest[0].revision if self._newest else 0
         waits = [
             asyncio.create_task(self._store.changed(revision)),
             asyncio.create_task(self._backend.changed()),

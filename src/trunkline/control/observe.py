@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
+from functools import partial
 
 import msgspec
 
@@ -84,14 +86,17 @@ async def watch_hosts(store: Store, directory: RegionDirectory) -> None:
         await asyncio.sleep(WATCH)
 
 
-def port_changes(observation: Observation, snapshot: Snapshot) -> dict[str, str]:
+def port_changes(
+    observation: Observation, snapshot: Snapshot, ports: Mapping[str, Port] | None = None
+) -> dict[str, str]:
     """Port id to its new status, where what the backend sees differs from what is stored.
 
     Args:
         snapshot: what the backend has applied.
+        ports: those to look at, by default all.
     """
     changes = {}
-    for key, port in snapshot.all(Port).items():
+    for key, port in (snapshot.all(Port) if ports is None else ports).items():
         if port.device_owner == FLOATING_IP:
             continue
         up = port.admin_state_up and _carried(key, port, observation)
@@ -122,20 +127,43 @@ def floating_changes(observation: Observation, snapshot: Snapshot) -> dict[str, 
     return changes
 
 
-async def ports(store: Store, observation: Observation, snapshot: Snapshot) -> None:
-    """Writes the status of ports and floating IPs that the backend sees otherwise than the store has it."""
-    wired, carried = port_changes(observation, snapshot), floating_changes(observation, snapshot)
-    if not wired and not carried:
-        return
+class Statuses:
+    """Writes the status of ports and floating IPs that the backend sees otherwise than the store has it.
 
-    def write(tx: Tx) -> None:
-        for key, status in wired.items():
-            port = tx.get(Port, key)
-            if port is not None and port.status != status:
-                tx.observe(msgspec.structs.replace(port, status=status))
-        for key, status in carried.items():
-            floating = tx.get(FloatingIP, key)
-            if floating is not None and floating.status != status:
-                tx.observe(msgspec.structs.replace(floating, status=status))
+    Owns what it compared last: where the backend sees the same as then, only ports that are not the same
+    as then are compared again.
+    """
 
-    await store.write(write)
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._last: tuple[Observation, Snapshot] | None = None
+
+    async def write(self, observation: Observation, snapshot: Snapshot) -> None:
+        """Takes what is seen of what was applied."""
+        wired = port_changes(observation, snapshot, self._others(observation, snapshot))
+        carried = floating_changes(observation, snapshot)
+        if wired or carried:
+            self._last = None
+            await self._store.write(partial(_write, wired, carried))
+        self._last = observation, snapshot
+
+    def _others(self, observation: Observation, snapshot: Snapshot) -> Mapping[str, Port] | None:
+        """The ports that are not as they were when the same was seen; None for all."""
+        if self._last is None:
+            return None
+        seen, before = self._last
+        if seen.ports_up != observation.ports_up or seen.gateways != observation.gateways:
+            return None
+        known = before.all(Port)
+        return {key: port for key, port in snapshot.all(Port).items() if known.get(key) is not port}
+
+
+def _write(wired: Mapping[str, str], carried: Mapping[str, str], tx: Tx) -> None:
+    for key, status in wired.items():
+        port = tx.get(Port, key)
+        if port is not None and port.status != status:
+            tx.observe(msgspec.structs.replace(port, status=status))
+    for key, status in carried.items():
+        floating = tx.get(FloatingIP, key)
+        if floating is not None and floating.status != status:
+            tx.observe(msgspec.structs.replace(floating, status=status))

@@ -113,10 +113,12 @@ class ControlProcess:
         self._directory = directory
         backend = OvnBackend([f"unix:{folder.central / 'nb.sock'}"], [f"unix:{folder.central / 'sb.sock'}"])
 
+        statuses = observe.Statuses(store)
+
         async def observed(observation: Observation, snapshot: Snapshot) -> None:
             self._observation = observation
             self._steps["backend"] = "done"
-            await observe.ports(store, observation, snapshot)
+            await statuses.write(observation, snapshot)
 
         self._loop = Loop(
             store,

@@ -59,12 +59,9 @@ def _advanced(reader: Reader, old: Snapshot, revision: int) -> Snapshot:
                 intent = max(intent, change.revision)
     objects = dict(old.objects)
     for cls, ids in touched.items():
-        kept = dict(objects.get(cls, {}))
-        for id in ids:
-            found = reader.get(cls, id)
-            if found is None:
-                kept.pop(id, None)
-            else:
-                kept[id] = found
+        found = {obj.id: obj for obj in reader.get_all(cls, ids)}
+        kept = {**objects.get(cls, {}), **found}
+        for id in ids - found.keys():
+            kept.pop(id, None)
         objects[cls] = kept
     return Snapshot(revision=revision, intent=intent, objects=objects)

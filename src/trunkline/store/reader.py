@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
@@ -12,6 +12,10 @@ from trunkline.resources.schema import R, Resource
 from trunkline.store.tables import CHANGE, CLAIM, META, model_of
 
 Op = Literal["insert", "update", "observe", "delete"]
+
+
+#: How many ids one statement names.
+_AT_ONCE = 500
 
 
 class Change(NamedTuple):
@@ -64,6 +68,15 @@ class Reader:
         model = model_of(cls)
         row = self._execute(model.by_id, {"of_id": id}).first()
         return None if row is None else model.build(row)
+
+    def get_all(self, cls: type[R], ids: Collection[str]) -> list[R]:
+        """The resources of these ids that are there, in no order."""
+        model, wanted = model_of(cls), list(ids)
+        found: list[R] = []
+        for start in range(0, len(wanted), _AT_ONCE):
+            some = wanted[start : start + _AT_ONCE]
+            found += model.build_all(self._execute(model.by_ids, {"of_ids": some}))
+        return found
 
     def find(self, cls: type[R], **equals: Any) -> list[R]:
         """The resources whose attributes equal the values (None too), in no order."""

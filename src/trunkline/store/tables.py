@@ -102,6 +102,7 @@ class Model(Generic[R]):
         # Statements are built once: SQLAlchemy then finds what it compiled by the object.
         self.all = sa.select(self.table)
         self.by_id = self.all.where(self.table.c.id == sa.bindparam("of_id"))
+        self.by_ids = self.all.where(self.table.c.id.in_(sa.bindparam("of_ids", expanding=True)))
         self.insert = self.table.insert()
         changed: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in self.names if name != "id"}
         self.update = self.table.update().where(self.table.c.id == sa.bindparam("of_id")).values(changed)

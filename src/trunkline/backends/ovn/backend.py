@@ -7,6 +7,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from trunkline.backends.contract import Applied, Observation, Problem
 from trunkline.backends.ovn import observed
@@ -67,6 +68,8 @@ class OvnBackend:
         self._writing = False
         #: Who was late when it was last told.
         self._told: set[str] = set()
+        #: What the southbound database says, until a row changes that matters.
+        self._seen: Observation | None = None
         self._news = False
         self._stirred = asyncio.Event()
         self._watchers: list[asyncio.Task[None]] = []
@@ -132,13 +135,22 @@ class OvnBackend:
             return [ops.mutate("NB_Global", uuid, mutations)] if mutations else []
         return [ops.insert("NB_Global", {"nb_cfg": 1, "options": self._options})]
 
+    async def settled(self) -> None:
+        """Returns when northd has translated what was applied: it takes no more before."""
+        while self._north.connected and not observed.translated(self._north.tables):
+            await self._stirred.wait()
+
     def observe(self) -> Observation:
         """What the southbound database says now. While a database is away: what it said last."""
         late = self._lag.late(time.monotonic())
         self._told = set(late)
         # While a database is away, nobody can be seen to follow.
-        following = self._north.connected and self._south.connected
-        seen = observed.observation(self._south.tables, late if following else {})
+        if not (self._north.connected and self._south.connected):
+            late = {}
+        if self._seen is None:
+            self._seen = observed.observation(self._south.tables)
+        hosts, problems = self._seen.hosts - late.keys(), list(observed.lagging(late))
+        seen = replace(self._seen, hosts=hosts, problems=problems)
         for database in (self._north, self._south):
             if not database.connected:
                 what = "northbound" if database is self._north else "southbound"
@@ -217,6 +229,7 @@ class OvnBackend:
         if table in ("Chassis", "Chassis_Private"):
             self._note_lag()
         if observed.matters(table, old, new):
+            self._seen = None
             self._stir(news=True)
 
     def _note_lag(self) -> None:

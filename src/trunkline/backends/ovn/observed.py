@@ -43,10 +43,19 @@ class Lag:
         return max(min(waits), 0.0) if waits else None
 
 
+_BLANK: Row = {"nb_cfg": 0, "sb_cfg": 0}
+
+
+def translated(northbound: Database) -> bool:
+    """Whether northd has passed the newest configuration on."""
+    row = next(iter(northbound["NB_Global"].values()), _BLANK)
+    return bool(row["sb_cfg"] == row["nb_cfg"])
+
+
 def behind(northbound: Database, southbound: Database) -> set[str]:
     """Who has not reached the newest configuration: hosts by name, and northd."""
-    row: Row = next(iter(northbound["NB_Global"].values()), {"nb_cfg": 0, "sb_cfg": 0})
-    late = {NORTHD} if row["sb_cfg"] != row["nb_cfg"] else set()
+    row = next(iter(northbound["NB_Global"].values()), _BLANK)
+    late = set() if translated(northbound) else {NORTHD}
     hosts = {chassis["name"] for chassis in southbound["Chassis"].values()}
     # A host follows what northd has passed on, so northd's lag is not its own.
     for host in southbound["Chassis_Private"].values():
@@ -55,10 +64,10 @@ def behind(northbound: Database, southbound: Database) -> set[str]:
     return late
 
 
-def observation(southbound: Database, late: Mapping[str, float]) -> Observation:
-    """Ports, gateways and hosts as the southbound database has them; hosts that lag are left out."""
+def observation(southbound: Database) -> Observation:
+    """Ports, gateways and hosts as the southbound database has them."""
     hosts = {uuid: row["name"] for uuid, row in southbound["Chassis"].items()}
-    seen = Observation(hosts={host for host in hosts.values() if host not in late})
+    seen = Observation(hosts=set(hosts.values()))
     for row in southbound["Port_Binding"].values():
         host = hosts.get(row["chassis"])
         if host is None:
@@ -67,11 +76,11 @@ def observation(southbound: Database, late: Mapping[str, float]) -> Observation:
             seen.ports_up[row["logical_port"]] = host
         elif row["type"] == "chassisredirect" and row["logical_port"].startswith(_REDIRECT):
             seen.gateways[row["logical_port"].removeprefix(_REDIRECT)] = host
-    seen.problems += _lagging(late)
     return seen
 
 
-def _lagging(late: Mapping[str, float]) -> Iterator[Problem]:
+def lagging(late: Mapping[str, float]) -> Iterator[Problem]:
+    """The problem of each who is late."""
     for who, seconds in sorted(late.items()):
         if who == NORTHD:
             yield Problem(
