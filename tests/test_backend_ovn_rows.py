@@ -212,9 +212,16 @@ def test_rules_become_matches() -> None:
         stated("ip6 && ip6.src == $rs_sg_1_ip6"),
         stated("ip4 && sctp.dst >= 5000 && sctp.dst <= 5001"),
         stated("ip4 && ip.proto == 47"),
+        # Fragments after the first have no ports and no types.
+        stated("ip4 && ip.proto == 6 && ip.later_frag"),
+        stated("ip4 && ip4.src == 192.0.2.0/24 && ip.proto == 17 && ip.later_frag"),
+        stated("ip4 && ip.proto == 1 && ip.later_frag"),
+        stated("ip6 && ip.later_frag"),
+        stated("ip4 && ip.proto == 132 && ip.later_frag"),
     }
     assert matches("rs_stateless") == {
-        ("to-lport", 1003, "allow-stateless", "outport == @rs_stateless && ip4 && udp.dst == 53")
+        ("to-lport", 1003, "allow-stateless", f"outport == @rs_stateless && ip4 && {text}")
+        for text in ("udp.dst == 53", "ip.proto == 17 && ip.later_frag")
     }
 
 

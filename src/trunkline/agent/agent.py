@@ -82,6 +82,7 @@ class Agent:
         context = pki.client_context(await asyncio.to_thread(config.authority.read_text), config.files)
         self._channel = Channel(config.control, context)
         self._probe = OpenFlowProbe(config.ovs_run_folder / f"{config.guard_bridge}.mgmt")
+        integration = OpenFlowProbe(config.ovs_run_folder / f"{config.integration_bridge}.mgmt")
         self._daemons = Daemons(config, self._db)
         self._ports = Ports(config, self._db, self._probe)
         self._metadata = Metadata(config, self._db)
@@ -109,6 +110,7 @@ class Agent:
                 "database": self._follow_database,
                 "switch": self._follow_switch,
                 "openflow": self._probe.run,
+                "integration bridge": integration.run,
                 "reports": self._send_reports,
                 "loop": self._loop,
             }.items()

@@ -18,8 +18,8 @@ So each workload passes here first. Both bridges are in one datapath: the patch 
 
 The bridge is in fail mode "secure": with its flows gone, nothing passes. Fragments are matched by
 their IPv6 hop limit: neighbour discovery is sent with 255 (RFC 4861) and nothing that needs fragments
-is, so those are dropped (RFC 6980 forbids them anyway). A DHCP server that fragments its answers to
-hide their port is not recognised here; security groups, which reassemble, do.
+is, so those are dropped (RFC 6980 forbids them anyway). A DHCP server that fragments its answers is
+recognised by the first fragment (`OpenFlowProbe`), without which the others are nothing.
 """
 
 from __future__ import annotations

@@ -259,13 +259,19 @@ async def unixctl(socket: Path, method: str, *params: str, timeout: float = 2.0)
 
 
 class OpenFlowProbe:
-    """A connection to a bridge kept only to notice when the switch restarts, which empties the bridge.
+    """A connection to a bridge kept to notice when the switch restarts, which empties the bridge.
 
-    OpenFlow 1.3: hello, echo; whatever else comes is skipped (section 7.1 of its specification).
+    It also tells the bridge, each time, that the first fragment of a packet is matched with its ports
+    ("nx-match" of ovs-ofctl(8)). Else it is matched as if it had none: the datapath in user space does
+    not put fragments together, not even for connection tracking.
+
+    OpenFlow 1.3: hello, echo, set config; whatever else comes is skipped (section 7 of its specification).
     """
 
     _HEADER = struct.Struct("!BBHI")
-    _VERSION, _HELLO, _ECHO_REQUEST, _ECHO_REPLY = 4, 0, 2, 3
+    _VERSION, _HELLO, _ECHO_REQUEST, _ECHO_REPLY, _SET_CONFIG = 4, 0, 2, 3, 9
+    #: OFPC_FRAG_NX_MATCH of Open vSwitch, and no packet to the controller.
+    _CONFIG = struct.pack("!HH", 3, 0)
 
     def __init__(self, management: Path) -> None:
         """Of the bridge with that socket, RUN/BRIDGE.mgmt."""
@@ -295,6 +301,8 @@ class OpenFlowProbe:
                 _, kind, length, xid = self._HEADER.unpack(await reader.readexactly(8))
                 body = await reader.readexactly(max(0, length - 8))
                 if kind == self._HELLO and not self.connected:
+                    head = self._HEADER.pack(self._VERSION, self._SET_CONFIG, 8 + len(self._CONFIG), 1)
+                    writer.write(head + self._CONFIG)
                     self.connected = True
                     self.generation += 1
                     self.changed.set()

@@ -10,6 +10,9 @@ each of its rule sets, which let packets through. Priorities, the highest wins:
     1001  every other IP packet is dropped
 
 Rules only allow, so that it makes no difference which of two with the same priority OVN takes.
+Fragments are matched one by one where the datapath does not put them together (Open vSwitch's in user
+space), so a rule that looks at ports has a second list for the fragments that have none.
+
 Neighbour discovery and router advertisements pass OVN's access control lists whatever they say:
 the hosts filter them at the port.
 """
@@ -108,11 +111,12 @@ def _rules(rule_set: RuleSet, network: LogicalNetwork) -> Rows:
     rows: Rows = {}
     seen: set[tuple[Direction, str]] = set()
     for rule in sorted(rule_set.rules, key=lambda rule: rule.key):
-        # The same match twice in one group is an error to OVN.
-        if (text := match(rule, network)) is not None and (rule.direction, text) not in seen:
-            seen.add((rule.direction, text))
-            key = f"{rule_set.key}/{rule.key}"
-            rows[key] = _acl(key, rule.direction, priority, action, group, text)
+        key = f"{rule_set.key}/{rule.key}"
+        for name, text in ((key, match(rule, network)), (f"{key}/fragments", fragments(rule, network))):
+            # The same match twice in one group is an error to OVN.
+            if text is not None and (rule.direction, text) not in seen:
+                seen.add((rule.direction, text))
+                rows[name] = _acl(name, rule.direction, priority, action, group, text)
     return rows
 
 
@@ -129,12 +133,29 @@ def match(rule: Rule, network: LogicalNetwork) -> str | None:
 
     None where it lets nothing pass.
     """
-    if unsupported_rule(rule):
+    if unsupported_rule(rule) or _unknown_set(rule, network):
         return None
-    terms = [f"ip{rule.family}", *_remote(rule, network), *_protocol(rule)]
-    if rule.remote_set is not None and rule.remote_set not in network.rule_sets:
+    return " && ".join([f"ip{rule.family}", *_remote(rule, network), *_protocol(rule)])
+
+
+def fragments(rule: Rule, network: LogicalNetwork) -> str | None:
+    """What lets pass the later fragments of what a rule lets pass; None where its own match does.
+
+    They have neither ports nor a type, and in IPv6 Open vSwitch knows their protocol as 44. More than the
+    rule says gets through by it, but nothing that the other side can put together: the first fragments
+    have to obey the rule (RFC 1858, section 2).
+    """
+    narrow = rule.ports is not None or rule.icmp_type is not None
+    if unsupported_rule(rule) or _unknown_set(rule, network):
         return None
-    return " && ".join(terms)
+    if rule.protocol is None or not (narrow or rule.family == 6):
+        return None
+    protocol = [f"ip.proto == {rule.protocol}"] if rule.family == 4 else []
+    return " && ".join([f"ip{rule.family}", *_remote(rule, network), *protocol, "ip.later_frag"])
+
+
+def _unknown_set(rule: Rule, network: LogicalNetwork) -> bool:
+    return rule.remote_set is not None and rule.remote_set not in network.rule_sets
 
 
 def _remote(rule: Rule, network: LogicalNetwork) -> list[str]:
