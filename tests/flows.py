@@ -81,8 +81,19 @@ def must_stop(*flows: Flow, control: Flow, within: float = SOON, times: int = 3)
             assert quiet or not late, f"still coming through: {passing}; the control {control} does: {well}"
 
 
+def _marker() -> bytes:
+    """Of 18 bytes, and never twice."""
+    return b"marker" + struct.pack("!IQ", next(_numbers), time.monotonic_ns())
+
+
 def _socket(space: Space, version: int, kind: int, protocol: int = 0) -> socket.socket:
-    return space.open(socket.AF_INET if version == 4 else socket.AF_INET6, kind, protocol)
+    if version == 4:
+        return space.open(socket.AF_INET, kind, protocol)
+    made = space.open(socket.AF_INET6, kind, protocol)
+    if kind != socket.SOCK_RAW:
+        # Or it would take the port of IPv4 too, where another one may listen.
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    return made
 
 
 def _version(address: str) -> int:
@@ -152,6 +163,7 @@ class Udp:
     Args:
         source_port: what it is sent from; 0 for any.
         answered: whether the answer must come too.
+        size: of the data, bytes; by default a few.
 
     `seen_from` is the address that the last one came from, as the listener saw it.
     """
@@ -166,8 +178,9 @@ class Udp:
         source_port: int = 0,
         source: str = "",
         answered: bool = True,
+        size: int = 0,
     ) -> None:
-        self.space, self.at, self.address, self.port = space, at, address, port
+        self.space, self.at, self.address, self.port, self.size = space, at, address, port, size
         self.source_port, self.source, self.answered = source_port, source, answered
         self.version = _version(address)
         self.seen_from = ""
@@ -176,7 +189,7 @@ class Udp:
         return f"UDP {self.space} -> {self.at} at {self.address} port {self.port}"
 
     def once(self) -> bool:
-        marker = f"datagram {next(_numbers)}".encode()
+        marker = f"datagram {next(_numbers)}".encode().ljust(self.size, b".")
         with (
             _socket(self.at, self.version, socket.SOCK_DGRAM) as server,
             _socket(self.space, self.version, socket.SOCK_DGRAM) as client,
@@ -193,7 +206,7 @@ class Udp:
                 return False
 
             def came() -> bool | None:
-                data, peer = server.recvfrom(2000)
+                data, peer = server.recvfrom(65536)
                 if data != marker:
                     return None
                 self.seen_from = peer[0]
@@ -201,7 +214,7 @@ class Udp:
                 return True
 
             def answered() -> bool | None:
-                return True if client.recv(2000) == b"re: " + marker else None
+                return True if client.recv(65536) == b"re: " + marker else None
 
             return _until(came) and (not self.answered or _until(answered))
 
@@ -213,15 +226,20 @@ class Tcp:
         self.space, self.at, self.address, self.port, self.source = space, at, address, port, source
         self.version = _version(address)
         self.seen_from = ""
+        #: How far the last one came.
+        self.trouble = ""
 
     def __repr__(self) -> str:
-        return f"TCP {self.space} -> {self.at} at {self.address} port {self.port}"
+        trouble = f" ({self.trouble})" if self.trouble else ""
+        return f"TCP {self.space} -> {self.at} at {self.address} port {self.port}{trouble}"
 
     def once(self) -> bool:
         try:
             with self.connected() as connection:
+                self.trouble = "connected"
                 return connection.once()
-        except OSError:
+        except OSError as error:
+            self.trouble = str(error)
             return False
 
     @contextlib.contextmanager
@@ -279,6 +297,63 @@ class Connection:
             return False
 
 
+class Packet:
+    """An IP packet of any protocol, one way: whether it comes to the interface of `at`.
+
+    Args:
+        body: makes what follows the IP header of a marker that no other packet has.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        at: Space,
+        address: str,
+        protocol: int,
+        body: Callable[[bytes], bytes] = bytes,
+        name: str = "",
+    ) -> None:
+        self.space, self.at, self.address, self.protocol, self.body = space, at, address, protocol, body
+        self.version = _version(address)
+        self.name = name or f"protocol {protocol}"
+
+    def __repr__(self) -> str:
+        return f"{self.name} {self.space} -> {self.at} at {self.address}"
+
+    def once(self) -> bool:
+        marker = _marker()
+        with (
+            self.at.frames() as ear,
+            _socket(self.space, self.version, socket.SOCK_RAW, self.protocol) as raw,
+        ):
+            ear.settimeout(PATIENCE)
+            try:
+                raw.sendto(self.body(marker), (self.address, 0))
+            except OSError:
+                time.sleep(0.05)
+                return False
+
+            def heard() -> bool | None:
+                seen, source = ear.recvfrom(65536)
+                return True if source[2] != socket.PACKET_OUTGOING and marker in seen else None
+
+            return _until(heard)
+
+
+def icmp(space: Space, at: Space, address: str, kind: int, code: int = 0) -> Packet:
+    """An ICMP or ICMPv6 message of that type and code, one way."""
+    version = _version(address)
+
+    def body(marker: bytes) -> bytes:
+        # What an error message quotes begins with an IP header; of requests it is an identifier and data.
+        rest = struct.pack("!HH", secrets.randbits(16), 1) + marker
+        whole = struct.pack("!BBH", kind, code, 0) + rest
+        return whole[:2] + struct.pack("!H", checksum(whole)) + rest if version == 4 else whole
+
+    protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
+    return Packet(space, at, address, protocol, body, f"ICMP{'' if version == 4 else 'v6'} {kind}/{code}")
+
+
 class Frame:
     """A frame sent as it is from one interface, looked for as it is on another.
 
@@ -303,7 +378,7 @@ class Frame:
         return f"{self.name} {self.space} -> {self.at}"
 
     def once(self) -> bool:
-        marker = b"marker" + struct.pack("!IQ", next(_numbers), time.monotonic_ns())
+        marker = _marker()
         frame = self.frame if isinstance(self.frame, bytes) else self.frame(marker)
         with self.at.frames() as ear, self.space.frames() as mouth:
             ear.settimeout(PATIENCE)

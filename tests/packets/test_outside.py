@@ -180,6 +180,14 @@ def test_ipv6_is_routed_as_it_is(scene: Scene, known_outside: None) -> None:
         must_stop(out, Ping(scene.internet, scene.b.v6), control=Ping(scene.a, scene.b.v6))
 
 
+def test_fragments_are_translated(scene: Scene) -> None:
+    made = scene.tenant.floating(scene.b)
+    out = Udp(scene.a, scene.internet, HOST4, 5353, size=4000)
+    way_in = Udp(scene.internet, scene.b, made.floating_ip_address, 5060, size=4000)
+    must_pass(out, way_in)
+    assert (out.seen_from, way_in.seen_from) == (scene.gateway["4"], HOST4)
+
+
 def test_what_is_too_large_for_the_overlay_is_answered(scene: Scene) -> None:
     address = scene.tenant.floating(scene.b).floating_ip_address
     must_pass(Ping(scene.internet, address, size=scene.net.mtu))
