@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
+import string
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from prometheus_client import Counter, Histogram
@@ -32,6 +34,7 @@ Authenticate = Callable[[StarletteRequest], Awaitable[Context]]
 REQUESTS = Counter("trunkline_api_requests", "Requests answered", ["service", "method", "status"])
 SECONDS = Histogram("trunkline_api_seconds", "Time to answer, seconds", ["service", "method"])
 
+_PRINTABLE = string.digits + string.ascii_letters + string.punctuation + " "
 #: Of a resource in a path, characters; no resource has a longer one.
 _LONGEST_NAME = 1000
 
@@ -120,7 +123,8 @@ class _ServiceApp:
     def _response(self, reply: Reply, request: Request | None, request_id: str) -> Response:
         headers = {"x-openstack-request-id": request_id}
         headers.update(self._service.headers(request, request_id))
-        headers.update(reply.headers)
+        # What a client named stands in some, as Location: it is written as URLs are (RFC 3986, 2.1).
+        headers.update({name: quote(value, safe=_PRINTABLE) for name, value in reply.headers.items()})
         if reply.stream is not None:
             return StreamingResponse(
                 reply.stream, status_code=reply.status, headers=headers, media_type=reply.content_type

@@ -171,8 +171,9 @@ class Endpoint:
     kind: str = ""
     #: JSON schema of the request body.
     request: Mapping[str, Any] | None = None
-    #: The status of success.
+    #: The status of success, and others that it can have, without a body.
     success: int = 200
+    also: Sequence[int] = ()
     #: Names of query parameters.
     parameters: Sequence[str] = ()
 

@@ -6,7 +6,7 @@ OpenAPI 3.1.0; JSON Schema 2020-12 as msgspec writes it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from functools import cache
 from typing import Any, cast
 
@@ -17,6 +17,10 @@ from trunkline.resources.schema import Spec, spec_of
 
 _PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 _REF = "#/components/schemas/{name}"
+#: Services whose resources stand under their names, with their fields as the classes have them.
+ENVELOPED = frozenset({"identity", "network"})
+#: Services whose replies differ by the microversion that a request asks for.
+VERSIONED = frozenset({"compute"})
 
 
 def input_schema(kind: str, verb: str, envelope: str | None = None) -> Mapping[str, Any]:
@@ -94,9 +98,11 @@ def document(service: Service, version: str) -> dict[str, Any]:
     """The whole document of a service."""
     paths: dict[str, dict[str, Any]] = {}
     kinds: set[str] = set()
+    singles = {e.path for e in service.endpoints if e.method == "GET" and e.path.endswith("/{id}")}
     for endpoint in service.endpoints:
         path = _PARAMETER.sub(r"{\1}", endpoint.path) or "/"
-        paths.setdefault(path, {})[endpoint.method.lower()] = _operation(endpoint)
+        operation = _operation(endpoint, _success(service, endpoint, singles))
+        paths.setdefault(path, {})[endpoint.method.lower()] = operation
         if endpoint.kind:
             kinds.add(endpoint.kind)
     return {
@@ -111,7 +117,35 @@ def document(service: Service, version: str) -> dict[str, Any]:
     }
 
 
-def _operation(endpoint: Endpoint) -> dict[str, Any]:
+def _success(service: Service, endpoint: Endpoint, singles: Set[str]) -> Mapping[str, Any]:
+    """The successful replies by status."""
+    if service.name in VERSIONED:
+        return {"2XX": {"description": "Success; status and body are those of the microversion asked for"}}
+    success: dict[str, Any] = {"description": "Success"}
+    silent = endpoint.success in (202, 204) or (endpoint.success == 201 and endpoint.request is None)
+    if not silent and endpoint.method != "HEAD":
+        shown = _shown(endpoint, singles) if service.name in ENVELOPED else {"type": "object"}
+        success["content"] = {"application/json": {"schema": shown}}
+    others = {str(status): {"description": "Success, and nothing to show"} for status in endpoint.also}
+    return {str(endpoint.success): success, **others}
+
+
+def _shown(endpoint: Endpoint, singles: Set[str]) -> Mapping[str, Any]:
+    """The schema of a successful reply: the resource, or a list of it, under its name."""
+    if not endpoint.kind:
+        return {"type": "object"}
+    spec, reference = spec_of(endpoint.kind), {"$ref": _REF.format(name=endpoint.kind)}
+    one = {"type": "object", "properties": {spec.kind: reference}, "required": [spec.kind]}
+    several = {"type": "array", "items": reference}
+    many = {"type": "object", "properties": {spec.plural: several}, "required": [spec.plural]}
+    if endpoint.path in singles:
+        return one
+    if f"{endpoint.path}/{{id}}" in singles:
+        return many if endpoint.method == "GET" else {"anyOf": [one, many]}
+    return {"type": "object"}
+
+
+def _operation(endpoint: Endpoint, success: Mapping[str, Any]) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in _PARAMETER.findall(endpoint.path)
@@ -120,15 +154,15 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
         for name in endpoint.parameters
     ]
-    success: dict[str, Any] = {"description": "Success"}
-    if endpoint.kind and endpoint.success not in (204, 205):
-        success["description"] = f"Holds: {_REF.format(name=endpoint.kind)}"
     operation: dict[str, Any] = {
         "summary": endpoint.summary or f"{endpoint.method} {endpoint.path}",
         "parameters": parameters,
         "responses": {
-            str(endpoint.success): success,
-            "4XX": {"description": "The request is refused; the body says which field, and what to do"},
+            **success,
+            "4XX": {
+                "description": "The request is refused; the body says which field, and what to do",
+                "content": {"application/json": {"schema": {"type": "object"}}},
+            },
         },
     }
     if endpoint.kind:

@@ -318,7 +318,7 @@ def service(engine: Engine, files: Files) -> Service:
             at("PATCH", one, api.update),
             at("DELETE", one, api.delete, 204),
             at("PUT", f"{one}/file", api.upload, 204),
-            at("GET", f"{one}/file", api.download),
+            at("GET", f"{one}/file", api.download, also=(204,)),
             at("PUT", f"{one}/stage", api.stage, 204),
             at("POST", f"{one}/import", api.import_, 202),
             at("POST", f"{one}/actions/deactivate", api.deactivate, 204),
@@ -356,4 +356,3 @@ def _range(text: str, size: int) -> tuple[int, int] | None:
     first = int(match[1])
     last = min(int(match[2]), size - 1) if match[2] else size - 1
     return (first, last) if first <= last else None
-
