@@ -264,7 +264,8 @@ def test_a_thousand_ports_are_made_and_listed(cloud: Cloud) -> None:
 
 def test_lists_are_filtered_and_sorted_by_words_of_a_few(cloud: Cloud) -> None:
     network = cloud.make("network", by=ROOT, name="o")
-    cloud.make("network", by=ROOT, name="x", **{"provider:network_type": "vxlan"})
+    flat = {"provider:network_type": "flat", "provider:physical_network": "physnet1"}
+    cloud.make("network", by=ROOT, name="x", **flat)
     four, six = cloud.sub(network, "10.0.0.0/24", by=ROOT), cloud.sub(network, "fd00::/64", by=ROOT)
 
     def ids(kind: str, query: str) -> list[str]:
