@@ -106,6 +106,11 @@ def _reset_state(call: Call, server: Server, asked: Asked) -> None:
     servers.reset_state(call, server, state)
 
 
+def _restore(call: Call, server: Server, asked: Asked) -> None:
+    """Servers are deleted at once, so there is never one to bring back."""
+    raise Conflict(f"Cannot 'restore' instance {server.id} while it is in vm_state {server.vm_state}")
+
+
 def _add_group(call: Call, server: Server, asked: Asked) -> None:
     group = _group(call, asked)
     servers.unlocked(call, server)
@@ -172,6 +177,7 @@ ACTIONS: Mapping[str, Action] = {
     "lock": Action("os_compute_api:os-lock-server:lock", _lock),
     "unlock": Action("os_compute_api:os-lock-server:unlock", _plain(servers.unlock)),
     "forceDelete": Action("os_compute_api:os-deferred-delete:force", _plain(servers.delete)),
+    "restore": Action("os_compute_api:os-deferred-delete:restore", _restore),
     "os-resetState": Action(f"{_ADMIN}reset_state", _reset_state),
     "injectNetworkInfo": Action(f"{_ADMIN}inject_network_info", _plain(lambda call, server: None)),
     "resetNetwork": Action(f"{_ADMIN}inject_network_info", _plain(lambda call, server: None), until=93),
@@ -199,7 +205,6 @@ NOT_OFFERED: Mapping[str, str] = {
     "createImage": "Upload an image with the Image API.",
     "createBackup": "Upload an image with the Image API.",
     "changePassword": "Use a key pair.",
-    "restore": "Deleted servers are not kept.",
     "trigger_crash_dump": "Reboot the server.",
     "addFloatingIp": "Use the Network API: set port_id of the floating IP.",
     "removeFloatingIp": "Use the Network API: clear port_id of the floating IP.",

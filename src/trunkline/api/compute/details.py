@@ -68,6 +68,14 @@ class DetailApi:
         await self.engine.read(lambda reader: self.servers.find(reader, request, rule))
         return Reply(status=204)
 
+    async def shares(self, request: Request, minor: int) -> Reply:
+        """The shares of a server: none."""
+        rule = "os_compute_api:os-server-shares:index"
+        await self.engine.read(lambda reader: self.servers.find(reader, request, rule))
+        if request.method == "POST":
+            raise BadRequest("This cloud does not offer shares.")
+        return Reply({"shares": []})
+
     async def remote_console(self, request: Request, minor: int) -> Reply:
         """A graphical console: not offered."""
         rule = "os_compute_api:os-remote-consoles"
@@ -153,6 +161,8 @@ def endpoints(engine: Engine) -> list[Endpoint]:
         at("GET", f"{one}/os-server-password", api.password, kind="server"),
         at("DELETE", f"{one}/os-server-password", api.clear_password, 204, kind="server"),
         at("POST", f"{one}/remote-consoles", api.remote_console, since=6, kind="server"),
+        at("GET", f"{one}/shares", api.shares, since=97, kind="server"),
+        at("POST", f"{one}/shares", api.shares, 201, since=97, kind="server"),
         at("GET", f"{one}/migrations", api.server_migrations, since=23, kind="server"),
         at("GET", "/v2.1/os-migrations", api.migrations, kind="server"),
         at("POST", "/v2.1/os-server-external-events", api.events, kind="server"),

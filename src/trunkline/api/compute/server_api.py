@@ -116,11 +116,7 @@ class ServerApi:
 
     def _addresses(self, reader: Reader, request: Request) -> dict[str, Any]:
         server = self.find(reader, request, "os_compute_api:ips:index")
-        full = views.addresses(server, views.surroundings(reader, [server]))
-        return {
-            name: [{"version": entry["version"], "addr": entry["addr"]} for entry in entries]
-            for name, entries in full.items()
-        }
+        return views.plain_addresses(server, views.surroundings(reader, [server]))
 
     async def security_groups(self, request: Request, minor: int) -> Reply:
         """The security groups of a server's ports."""

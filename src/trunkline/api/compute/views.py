@@ -18,6 +18,8 @@ from trunkline.store import Reader, table_of
 
 #: Statuses that have a progress.
 _PROGRESS = frozenset({"ACTIVE", "BUILD", "REBUILD"})
+#: Scheduler hints that are lists; of the others, one was given.
+_LISTED_HINTS = frozenset({"same_host", "different_host"})
 
 
 def sees_all(context: Context) -> bool:
@@ -82,11 +84,11 @@ def basic(request: Request, server: Server, around: Surroundings, minor: int) ->
         "user_id": server.user_id,
         "metadata": server.metadata,
         "hostId": host_id(server.project_id, server.host),
-        "image": _image(request, server),
+        "image": _image(request, server, minor),
         "flavor": _flavor(request, server, minor),
         "created": server.created_at,
         "updated": server.updated_at,
-        "addresses": addresses(server, around),
+        "addresses": plain_addresses(server, around),
         "accessIPv4": server.access_ip_v4,
         "accessIPv6": server.access_ip_v6,
         "links": links(request, f"servers/{server.id}"),
@@ -122,6 +124,7 @@ def full(
     """
     shown = basic(request, server, around, minor)
     shown |= {
+        "addresses": addresses(server, around),
         "key_name": server.key_name,
         "config_drive": "True" if server.config_drive else "",
         "OS-EXT-AZ:availability_zone": server.zone,
@@ -143,6 +146,12 @@ def full(
         shown["server_groups"] = [server.group_id] if server.group_id else []
     if minor >= 96:
         shown["pinned_availability_zone"] = server.requested_zone or None
+    if minor >= 100:
+        shown["scheduler_hints"] = {
+            name: values if name in _LISTED_HINTS else values[0]
+            for name, values in server.scheduler_hints.items()
+            if values
+        }
     return shown
 
 
@@ -188,6 +197,14 @@ def addresses(server: Server, around: Surroundings) -> dict[str, list[dict[str, 
     return {name: entries for name, entries in result.items() if entries}
 
 
+def plain_addresses(server: Server, around: Surroundings) -> dict[str, list[dict[str, Any]]]:
+    """The addresses of a server by the name of the network, and nothing else about them."""
+    return {
+        name: [{"version": entry["version"], "addr": entry["addr"]} for entry in entries]
+        for name, entries in addresses(server, around).items()
+    }
+
+
 def _address(address: str, kind: str, mac: str) -> dict[str, Any]:
     return {
         "addr": address,
@@ -203,10 +220,17 @@ def security_groups(server: Server, around: Surroundings) -> list[dict[str, str]
     return [{"name": around.groups[g]} for port in ports for g in port.security_groups if g in around.groups]
 
 
-def _image(request: Request, server: Server) -> Any:
+def _image(request: Request, server: Server, minor: int) -> Any:
     if not server.image_id:
         return ""
-    return {"id": server.image_id, "links": bookmark(request, f"images/{server.image_id}")}
+    shown: dict[str, Any] = {
+        "id": server.image_id,
+        "links": bookmark(request, f"images/{server.image_id}"),
+    }
+    if minor >= 98:
+        properties = server.image.properties if server.image is not None else {}
+        shown["properties"] = {n: v for n, v in properties.items() if len(v) <= 255}
+    return shown
 
 
 def _flavor(request: Request, server: Server, minor: int) -> dict[str, Any]:

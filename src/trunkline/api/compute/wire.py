@@ -16,8 +16,8 @@ from trunkline.api.http import Endpoint, Reply, Request
 from trunkline.errors import BadField, BadRequest, Forbidden, NotFound, OverQuota, Refusal
 from trunkline.resources.schema import convert
 
-#: The microversions that are implemented, all of them: 2.1 to 2.96.
-MIN, MAX = 1, 96
+#: The microversions that are implemented, all of them: 2.1 to 2.100.
+MIN, MAX = 1, 100
 
 T = TypeVar("T")
 #: (request, minor) -> reply.
@@ -150,7 +150,13 @@ def shaped(value: Any, shape: type[T], what: str, *, lax: bool = False) -> T:
     """A typed struct from decoded JSON."""
     if not isinstance(value, dict):
         raise BadField(what, "it must be a JSON object.")
-    result: T = convert(value, shape, what=what, lax=lax)
+    try:
+        result: T = convert(value, shape, what=what, lax=lax)
+    except BadField as refusal:
+        if "[" not in what or refusal.field.startswith(what):
+            raise
+        problem = refusal.message.partition(": ")[2]
+        raise BadField(f"{what}.{refusal.field}", problem) from None
     return result
 
 
