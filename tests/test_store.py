@@ -419,3 +419,19 @@ def test_the_tables_are_postgresqls_too() -> None:
         assert "NULL" in str(CreateTable(table).compile(dialect=dialect))
         for statement in (sa.select(table), table.insert(), table.delete()):
             statement.compile(dialect=dialect)
+
+
+def test_it_is_known_when_a_kind_changed_last(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store", specs=TOYS)
+    insert(store, Every(id="p"))
+    store.close()
+    store = Store.open(tmp_path / "store", specs=TOYS)
+    # Of what was before it was opened, nothing is known but that.
+    assert [store.newest(["toy_order"]), store.newest(["toy_every", "toy_order"])] == [1, 1]
+    insert(store, Order(id="o", name="o"))
+    insert(store, Order(id="o2", name="o2"))
+    with pytest.raises(NotFound):
+        store.write_sync(lambda tx: tx.delete(Every, "nonesuch"))
+    store.write_sync(lambda tx: tx.claim("scope", "value", "owner"))
+    assert (store.newest(["toy_order"]), store.newest(["toy_every"]), store.revision) == (3, 1, 4)
+    store.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterable
 
 from trunkline.errors import Unavailable
 
@@ -13,6 +14,8 @@ class Feed:
 
     def __init__(self, revision: int) -> None:
         self._revision = revision
+        self._opened = revision
+        self._by_kind: dict[str, int] = {}
         self._closed = False
         self._lock = threading.Lock()
         self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
@@ -22,9 +25,14 @@ class Feed:
         """The newest revision."""
         return self._revision
 
-    def publish(self, revision: int) -> None:
-        """Makes it the newest one, and wakes everyone."""
+    def newest(self, kinds: Iterable[str]) -> int:
+        """The newest revision that changed a resource of these kinds, or the one before all known here."""
+        return max((self._by_kind.get(kind, self._opened) for kind in kinds), default=self._opened)
+
+    def publish(self, revision: int, kinds: Iterable[str]) -> None:
+        """Makes it the newest one, which changed these kinds, and wakes everyone."""
         with self._lock:
+            self._by_kind.update(dict.fromkeys(kinds, revision))
             self._revision = revision
             self._wake()
 

@@ -95,6 +95,13 @@ class Store:
         """The newest revision: each write that changed something spent one."""
         return self._feed.revision
 
+    def newest(self, kinds: Iterable[str]) -> int:
+        """The newest revision that changed a resource of these kinds; no I/O.
+
+        Of changes before the store was opened it knows nothing: the revision at that time stands for them.
+        """
+        return self._feed.newest(kinds)
+
     async def changed(self, after: int) -> int:
         """Waits for a revision newer than `after`, and returns the newest.
 

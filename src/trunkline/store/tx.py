@@ -107,6 +107,11 @@ class Tx(Reader):
         self._claims_changed |= released > 0
         return released
 
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of the resources that it changed."""
+        return {kind for (kind, _), op in self._changes.items() if op is not None}
+
     def finish(self) -> bool:
         """Writes the change log, for the writer alone. Returns whether anything changed."""
         rows = [

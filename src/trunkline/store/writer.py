@@ -65,7 +65,8 @@ class Job:
 
 
 class Writer:
-    """Owns the writing connection and the thread. `committed` is called in it, after each commit."""
+    """Owns the writing connection and the thread. `committed` is called in it, after each commit, with the
+    revision and the kinds of the resources that it changed."""
 
     def __init__(
         self,
@@ -75,7 +76,7 @@ class Writer:
         floor: int,
         keep: int,
         group: int,
-        committed: Callable[[int], None],
+        committed: Callable[[int, set[str]], None],
     ) -> None:
         self._engine = engine
         self._revision = revision
@@ -134,7 +135,7 @@ class Writer:
 
     def _serve(self, jobs: list[Job]) -> None:
         try:
-            revision, floor = self._commit(jobs)
+            revision, floor, kinds = self._commit(jobs)
         except BaseException as error:  # whatever it is: callers must hear of it, and the thread go on
             expected = isinstance(error, DBAPIError)
             _LOG.error("Of %d writes, nothing is stored: %s", len(jobs), error, exc_info=not expected)
@@ -144,16 +145,19 @@ class Writer:
             self._floor = floor
             if revision != self._revision:
                 self._revision = revision
-                self._committed(revision)
+                self._committed(revision, kinds)
         _resolve(jobs)
 
-    def _commit(self, jobs: list[Job]) -> tuple[int, int]:
-        """Runs the jobs in one transaction. Returns the new revision, and the new floor of the log."""
-        revision, floor = self._revision, self._floor
+    def _commit(self, jobs: list[Job]) -> tuple[int, int, set[str]]:
+        """Runs the jobs in one transaction. Returns the new revision, the new floor of the log, the kinds."""
+        revision, floor, kinds = self._revision, self._floor, set[str]()
         now = datetime.now(UTC)
         with self._engine.connect() as connection, connection.begin():
             for job in jobs:
-                revision += _attempt(connection, job, Tx(connection, revision + 1, now))
+                tx = Tx(connection, revision + 1, now)
+                if _attempt(connection, job, tx):
+                    revision += 1
+                    kinds |= tx.kinds
             if revision != self._revision:
                 connection.execute(_SET, {"of_key": "revision", "new_value": str(revision)})
             # Not at each commit, so that what is deleted at once is worth a statement.
@@ -161,7 +165,7 @@ class Writer:
                 floor = revision - self._keep
                 connection.execute(_PRUNE, {"floor": floor})
                 connection.execute(_SET, {"of_key": "floor", "new_value": str(floor)})
-        return revision, floor
+        return revision, floor, kinds
 
 
 def _attempt(connection: Connection, job: Job, tx: Tx) -> bool:

@@ -1,8 +1,7 @@
 """Who sends a request: from the token in its headers to a `Context`, in microseconds.
 
-What a token is good for is remembered until something changes that could change it. The store's
-change feed tells; a commit that touches no identity costs one look at it, and no token is resolved
-again.
+What a token is good for is remembered until something changes that could change it. The store tells
+when that was; a commit that touches no identity costs nothing, and no token is resolved again.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ class _Rules(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Known:
+    #: The newest revision, when it was found out, that could have changed it.
     generation: int
     grant: Grant
     context: Context
@@ -62,8 +62,6 @@ class Sessions:
         self._remember = remember
         self._clock = clock
         self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._revision = -1
-        self._generation = 0
 
     async def authenticate(self, request: StarletteRequest) -> Context:
         """The caller of a request; without a token, a context that is not authenticated.
@@ -95,7 +93,8 @@ class Sessions:
         return self._look_up(text).grant
 
     def _look_up(self, text: str) -> _Known:
-        generation = self._current()
+        # What is read after this is as new as that, or newer.
+        generation = self._store.newest(KINDS)
         known = self._known.get(text)
         if known is not None and known.generation == generation:
             if known.grant.token.expires_at <= self._clock():
@@ -111,16 +110,6 @@ class Sessions:
         if len(self._known) > self._remember:
             self._known.popitem(last=False)
         return known
-
-    def _current(self) -> int:
-        """A number that changes whenever a token could have come to mean something else."""
-        if self._store.revision > self._revision:
-            with self._store.read() as reader:
-                changes = None if self._revision < 0 else reader.changes(self._revision)
-                self._revision = reader.revision
-            if changes is None or any(change.kind in KINDS for change in changes):
-                self._generation += 1
-        return self._generation
 
 
 def _require_access(rules: tuple[AccessRule, ...], request: StarletteRequest) -> None:
