@@ -32,6 +32,7 @@ def build(site: Site, steps: Steps) -> None:
     with steps.step("cleared") as step:
         left = site.remove(step)
         step.note(f"{left} things of an earlier run" if left else "nothing of an earlier run")
+        site.check_room(len(SERVERS))
     with steps.step("networks") as step:
         networks = _networks(site)
         step.note(f"{len(networks)} networks, 4 routers")

@@ -103,6 +103,7 @@ def _build(site: Site, steps: Steps) -> tuple[dict[str, str], str]:
     with steps.step("cleared") as step:
         left = site.remove(step)
         step.note(f"{left} things of an earlier run" if left else "nothing of an earlier run")
+        site.check_room(len(OFFICES) + 1)
     with steps.step("networks") as step:
         networks = {office: site.network(office) for office in OFFICES}
         for office, network in networks.items():

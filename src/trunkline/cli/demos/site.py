@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from trunkline.cli.api import Api, ApiError, wait_until
 from trunkline.cli.progress import Step
 from trunkline.devices.state import StateFolder
-from trunkline.errors import Refusal, Unavailable
+from trunkline.errors import Conflict, Refusal, Unavailable
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -143,6 +143,16 @@ class Site:
         if groups:
             wanted["security_groups"] = [{"name": group} for group in groups]
         return str(self.api.post("compute", "/v2.1/servers", {"server": wanted})["server"]["id"])
+
+    def check_room(self, servers: int) -> None:
+        """Raises Conflict where the project's quota does not leave room for so many servers."""
+        limits = self.api.get("compute", "/v2.1/limits")["limits"]["absolute"]
+        room = limits["maxTotalInstances"] - limits["totalInstancesUsed"]
+        if limits["maxTotalInstances"] >= 0 and room < servers:
+            raise Conflict(
+                f"The demo needs {servers} servers; the quota of the demo project leaves room for {room}. "
+                "Delete some, or take away what another demo has left: `trunkline demo NAME --remove`."
+            )
 
     def servers(self) -> list[Json]:
         """The servers that bear the mark."""
