@@ -22,7 +22,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Protocol
 
 from agent_lab import checksum
 from probes import Space
@@ -32,6 +32,8 @@ PATIENCE = 0.25
 #: How long a change may take to reach the data plane.
 SOON = 10.0
 _DONT_FRAGMENT = {4: (socket.IPPROTO_IP, 10, 2), 6: (socket.IPPROTO_IPV6, 23, 2)}
+#: linux/if_packet.h.
+_SOL_PACKET, _PACKET_AUXDATA, _TP_STATUS_VLAN_VALID = 263, 8, 0x10
 _numbers = itertools.count(1)
 
 
@@ -358,48 +360,41 @@ class Frame:
     """A frame sent as it is from one interface, looked for as it is on another.
 
     Args:
-        frame: its bytes, or what makes them of a marker that no other frame has.
-        arrives: whether a frame seen is the one (given the sent and the seen one); by default it is the
-            one if it begins with the sent one, whose outer tag the kernel hands out beside it.
+        build: makes the frame of a marker that no other one has.
+        vlan: the VLAN that it must be in where it arrives, 0 for none; by default it arrives as it was sent.
     """
 
     def __init__(
         self,
         space: Space,
         at: Space,
-        frame: bytes | Callable[[bytes], bytes],
+        build: Callable[[bytes], bytes],
         name: str,
-        arrives: Callable[[bytes, bytes], bool] | None = None,
+        *,
+        vlan: int | None = None,
     ) -> None:
-        self.space, self.at, self.frame, self.name = space, at, frame, name
-        self.arrives = arrives or _unchanged
+        self.space, self.at, self.build, self.name, self.vlan = space, at, build, name, vlan
 
     def __repr__(self) -> str:
         return f"{self.name} {self.space} -> {self.at}"
 
     def once(self) -> bool:
-        marker = _marker()
-        frame = self.frame if isinstance(self.frame, bytes) else self.frame(marker)
+        frame = self.build(_marker())
         with self.at.frames() as ear, self.space.frames() as mouth:
             ear.settimeout(PATIENCE)
             mouth.send(frame.ljust(60, b"\0"))
-            return _until(lambda: True if self._is(frame, *ear.recvfrom(65536)) else None)
+            return _until(lambda: True if self._hears(ear, frame) else None)
 
-    def _is(self, sent: bytes, seen: bytes, source: tuple[Any, ...]) -> bool:
-        return source[2] != socket.PACKET_OUTGOING and self.arrives(sent, seen)
-
-
-def _unchanged(sent: bytes, seen: bytes) -> bool:
-    return seen.startswith((sent, sent[:12] + sent[16:]))
-
-
-def marked(
-    build: Callable[[bytes], bytes],
-) -> tuple[Callable[[bytes], bytes], Callable[[bytes, bytes], bool]]:
-    """For frames that are changed on their way (routed, translated): looked for by their marker alone."""
-
-    def arrives(sent: bytes, seen: bytes) -> bool:
-        start = sent.index(b"marker")
-        return sent[start : start + 18] in seen
-
-    return build, arrives
+    def _hears(self, ear: socket.socket, sent: bytes) -> bool:
+        seen, beside, _, source = ear.recvmsg(65536, 256)
+        if source[2] == socket.PACKET_OUTGOING:
+            return False
+        # The kernel takes the outer tag out of a frame, and hands it out beside it (packet(7)).
+        tags = [data for level, kind, data in beside if (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA)]
+        status, tag, protocol = struct.unpack("=I12xHH", tags[0]) if tags else (0, 0, 0)
+        if status & _TP_STATUS_VLAN_VALID:
+            seen = seen[:12] + struct.pack("!HH", protocol, tag) + seen[12:]
+        if self.vlan is None:
+            return seen.startswith(sent)
+        expected = struct.pack("!HH", 0x8100, self.vlan) if self.vlan else b""
+        return seen.startswith(sent[:12] + expected + sent[12:])

@@ -25,6 +25,9 @@ from trunkline.devices import namespace
 T = TypeVar("T")
 OWNER = "trunkline:probe"
 
+#: linux/if_packet.h.
+_SOL_PACKET, _PACKET_AUXDATA = 263, 8
+
 #: Called by busybox's udhcpc and by dhclient: writes what it was told, and changes nothing.
 _TELL = """#!/bin/sh
 PATH=/usr/bin:/bin
@@ -82,11 +85,13 @@ class Space:
         return namespace.inside(self.netns, lambda: socket.socket(family, kind, protocol))
 
     def frames(self) -> socket.socket:
-        """A raw socket on the interface: all frames out and in (packet(7))."""
+        """A raw socket on the interface: all frames out and in (packet(7)), tags beside them."""
 
         def make() -> socket.socket:
             made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            # The tags of frames, which the kernel takes out of them, come beside them.
+            made.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
             made.bind((self.device, 0))
             return made
 

@@ -244,7 +244,7 @@ def test_without_a_rule_nothing_passes(scene: Scene, groups: int) -> None:
 
 def test_a_rule_lets_out_what_it_says(scene: Scene) -> None:
     a, b, c = scene.a, scene.b, scene.c
-    out = {"direction": "egress", "remote_ip_prefix": "10.0.0.10/32"}
+    out: dict[str, Any] = {"direction": "egress", "remote_ip_prefix": "10.0.0.10/32"}
     group = scene.tenant.group(
         ports("udp", ALWAYS),
         ports("tcp", 443, **out),
