@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trunkline.api.context import Context
-from trunkline.api.policy import Rules, RulesError
+from trunkline.api.policy import Rules, RulesError, UnknownRule
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -155,7 +155,8 @@ def test_a_token_without_a_project_owns_nothing_that_has_none() -> None:
 
 def test_an_unknown_rule_denies_the_administrator_too() -> None:
     caller = context(is_admin=True, system=True, roles=frozenset({"admin"}))
-    assert not Rules.of({"default": "@"}).allows("no_such_rule", caller, {})
+    with pytest.warns(UnknownRule, match="no_such_rule"):
+        assert not Rules.of({"default": "@"}).allows("no_such_rule", caller, {})
 
 
 # Files.

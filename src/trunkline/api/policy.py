@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
@@ -44,6 +45,10 @@ DEFAULTS = Path(__file__).with_name("rules")
 
 class RulesError(ValueError):
     """A rules file cannot be used. The text says the file, the line, the rule and the remedy."""
+
+
+class UnknownRule(UserWarning):
+    """The code asks for an access rule that is in no file: a mistake in one of them. Tests fail by it."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +109,16 @@ class Rules:
         return name in self._decisions
 
     def allows(self, name: str, credentials: Context, target: Mapping[str, Any]) -> bool:
-        """Whether the rule holds for a caller and a target. A rule that does not exist does not."""
+        """Whether the rule holds for a caller and a target. A rule that does not exist does not.
+
+        Warns:
+            UnknownRule: it does not exist: nobody may, whatever the operator's file says.
+        """
         decision = self._decisions.get(name)
-        return decision is not None and decision(credentials, target)
+        if decision is None:
+            warnings.warn(f"There is no access rule {name}: nobody is allowed.", UnknownRule, stacklevel=2)
+            return False
+        return decision(credentials, target)
 
 
 def read(path: Path) -> list[Rule]:

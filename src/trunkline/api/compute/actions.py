@@ -80,7 +80,7 @@ def _rebuild(call: Call, server: Server, asked: Asked) -> Any:
     values["admin_password"] = password = password or secrets.token_urlsafe(9)
     server = servers.rebuild(call, server, image, values, key)
     minor = asked.minor
-    body = shown(call.tx, asked.request, server, minor)
+    body = shown(call, asked.request, server, minor)
     body.pop("OS-EXT-SRV-ATTR:user_data", None)
     if minor >= 54:
         body["key_name"] = server.key_name

@@ -295,11 +295,11 @@ class FlavorApi:
 
     async def specs(self, request: Request, minor: int) -> Reply:
         """The extra specs of a flavor."""
-        return Reply({"extra_specs": self._flavor(request).extra_specs})
+        return Reply({"extra_specs": self._flavor(request, "index").extra_specs})
 
     async def spec(self, request: Request, minor: int) -> Reply:
         """One extra spec."""
-        key, specs = request.path["key"], self._flavor(request).extra_specs
+        key, specs = request.path["key"], self._flavor(request, "show").extra_specs
         if key not in specs:
             raise _no_spec(request)
         return Reply({key: specs[key]})
@@ -335,7 +335,8 @@ class FlavorApi:
         await self._respec(request, "delete", without)
         return Reply(None, 200)
 
-    def _flavor(self, request: Request) -> Flavor:
+    def _flavor(self, request: Request, verb: str) -> Flavor:
+        self.engine.require(f"os_compute_api:os-flavor-extra-specs:{verb}", request.context, {})
         with self.engine.store.read() as reader:
             return self.engine.get(reader, request.context, Flavor, request.path["id"])
 

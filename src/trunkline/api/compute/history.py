@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from trunkline.api.compute.flavors import next_link
-from trunkline.api.compute.views import host_id, sees_all
+from trunkline.api.compute.views import host_id
 from trunkline.api.compute.wire import at, page_limit, single, when
 from trunkline.api.engine import Call, Engine
 from trunkline.api.http import Endpoint, Reply, Request
@@ -24,6 +24,8 @@ _EVENTS = {
     "attach_interface": "compute_attach_interface",
     "detach_interface": "compute_detach_interface",
 }
+#: The access rule of what is the operators' own in events.
+_EVENTS_RULE = "os_compute_api:os-instance-actions:events"
 #: How many actions of one server are kept.
 KEPT = 200
 
@@ -92,7 +94,7 @@ class HistoryApi:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
-    def _actions(self, reader: Reader, request: Request) -> list[ServerAction]:
+    def _actions(self, reader: Reader, request: Request, verb: str) -> list[ServerAction]:
         """The actions of a server, the newest first; a deleted server's own are told to its project."""
         id = request.path["id"]
         found = reader.find(ServerAction, server_id=id)
@@ -101,7 +103,7 @@ class HistoryApi:
             self.engine.get(reader, request.context, Server, id)
             visible = found
         self.engine.require(
-            "os_compute_api:os-instance-actions:list",
+            f"os_compute_api:os-instance-actions:{verb}",
             request.context,
             {"project_id": request.context.project_id},
         )
@@ -113,7 +115,7 @@ class HistoryApi:
         for name in ("changes-since", "changes-before"):
             if name in query:
                 when(name, query[name])
-        entries = await self.engine.read(lambda reader: self._actions(reader, request))
+        entries = await self.engine.read(lambda reader: self._actions(reader, request, "list"))
         body: dict[str, Any] = {}
         if minor >= 58:
             if "changes-since" in query:
@@ -141,15 +143,20 @@ class HistoryApi:
         """One action, with its events."""
 
         def run(reader: Reader) -> ServerAction:
-            for entry in self._actions(reader, request):
+            for entry in self._actions(reader, request, "show"):
                 if entry.request_id == request.path["request"]:
                     return entry
             raise NotFound(f"Action for request_id {request.path['request'][:80]} not found.")
 
         entry = await self.engine.read(run)
         shown = _brief(entry, minor)
-        if minor >= 51 or sees_all(request.context):
-            shown["events"] = [_event(entry, minor, admin=sees_all(request.context))]
+        own = {"project_id": request.context.project_id}
+        inner = self.engine.rules.allows(_EVENTS_RULE, request.context, own)
+        if minor >= 51 or inner:
+            event = _event(entry, minor, inner=inner)
+            if minor >= 84 and self.engine.rules.allows(f"{_EVENTS_RULE}:details", request.context, own):
+                event["details"] = None
+            shown["events"] = [event]
         return Reply({"instanceAction": shown})
 
 
@@ -172,21 +179,19 @@ def _brief(entry: ServerAction, minor: int) -> dict[str, Any]:
     return shown
 
 
-def _event(entry: ServerAction, minor: int, *, admin: bool) -> dict[str, Any]:
+def _event(entry: ServerAction, minor: int, *, inner: bool) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "event": _EVENTS.get(entry.action, f"compute_{entry.action}_instance"),
         "start_time": _stamp(entry.started_at),
         "finish_time": _stamp(entry.finished_at) if entry.finished_at else None,
         "result": entry.result,
     }
-    if admin:
+    if inner:
         shown["traceback"] = None
     if minor >= 62:
         shown["hostId"] = host_id(entry.project_id, entry.host)
-        if admin:
+        if inner:
             shown["host"] = entry.host or None
-    if minor >= 84:
-        shown["details"] = None
     return shown
 
 

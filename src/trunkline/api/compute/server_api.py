@@ -43,7 +43,13 @@ class ServerApi:
         context = request.context
         target = {"project_id": context.project_id}
         self.engine.require(f"{_RULE}{'detail' if detail else 'index'}", context, target)
-        query = server_filters.parse(context, request.query, minor)
+        rights = server_filters.Rights(
+            filters=self.engine.rules.allows(f"{_RULE}allow_all_filters", context, target),
+            projects=self.engine.rules.allows(
+                f"{_RULE}{'detail' if detail else 'index'}:get_all_tenants", context, target
+            ),
+        )
+        query = server_filters.parse(context, rights, request.query, minor)
 
         def run(reader: Reader) -> tuple[list[dict[str, Any]], str | None]:
             visible = self.engine.visible(context, Server)
@@ -52,7 +58,7 @@ class ServerApi:
             marker = page[-1].id if more and page else None
             if not detail:
                 return [views.brief(request, server) for server in page], marker
-            around = views.surroundings(reader, page)
+            around = views.surroundings(self.engine, reader, context, page)
             return [views.full(request, s, around, minor, groups=False) for s in page], marker
 
         items, marker = await self.engine.read(run)
@@ -69,7 +75,7 @@ class ServerApi:
 
         def run(reader: Reader) -> dict[str, Any]:
             server = self.find(reader, request, f"{_RULE}show")
-            return views.full(request, server, views.surroundings(reader, [server]), minor)
+            return views.full(request, server, self._around(reader, request, server), minor)
 
         return Reply({"server": await self.engine.read(run)})
 
@@ -93,7 +99,7 @@ class ServerApi:
             servers.unlocked(call, server)
             if values and any(getattr(server, name) != value for name, value in values.items()):
                 server = servers.save(call, replace(server, **values))
-            return shown(call.tx, request, server, minor)
+            return shown(call, request, server, minor)
 
         return Reply({"server": await self.engine.write(request.context, run)})
 
@@ -116,14 +122,14 @@ class ServerApi:
 
     def _addresses(self, reader: Reader, request: Request) -> dict[str, Any]:
         server = self.find(reader, request, "os_compute_api:ips:index")
-        return views.plain_addresses(server, views.surroundings(reader, [server]))
+        return views.plain_addresses(server, self._around(reader, request, server))
 
     async def security_groups(self, request: Request, minor: int) -> Reply:
         """The security groups of a server's ports."""
 
         def run(reader: Reader) -> list[dict[str, Any]]:
             server = self.find(reader, request, "os_compute_api:os-security-groups:list")
-            around = views.surroundings(reader, [server])
+            around = self._around(reader, request, server)
             ids = {g for port in around.ports[server.id] for g in port.security_groups}
             return [
                 {"id": id, "name": name, "description": "", "rules": [], "tenant_id": server.project_id}
@@ -132,6 +138,9 @@ class ServerApi:
             ]
 
         return Reply({"security_groups": await self.engine.read(run)})
+
+    def _around(self, reader: Reader, request: Request, server: Server) -> views.Surroundings:
+        return views.surroundings(self.engine, reader, request.context, [server])
 
     # For all that is about one server.
 
@@ -157,9 +166,9 @@ def target_of(server: Server) -> dict[str, Any]:
     return {"project_id": server.project_id, "user_id": server.user_id}
 
 
-def shown(reader: Reader, request: Request, server: Server, minor: int) -> dict[str, Any]:
+def shown(call: Call, request: Request, server: Server, minor: int) -> dict[str, Any]:
     """What update tells: the whole of the server from 2.75 on, less of it before."""
-    around = views.surroundings(reader, [server])
+    around = views.surroundings(call.engine, call.tx, request.context, [server])
     if minor >= 75:
         return views.full(request, server, around, minor)
     body = views.basic(request, server, around, minor)

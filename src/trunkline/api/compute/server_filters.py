@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -50,7 +51,17 @@ _SORT = {
 _TAGS = ("tags", "tags-any", "not-tags", "not-tags-any")
 
 
-def parse(context: Context, pairs: Sequence[tuple[str, str]], minor: int) -> Query:
+@dataclass(frozen=True)
+class Rights:
+    """What a caller may ask of a server list."""
+
+    #: By everything there is, not only by what projects know.
+    filters: bool = False
+    #: The servers of other projects.
+    projects: bool = False
+
+
+def parse(context: Context, rights: Rights, pairs: Sequence[tuple[str, str]], minor: int) -> Query:
     """Understands the query string of a server list.
 
     Raises:
@@ -64,26 +75,26 @@ def parse(context: Context, pairs: Sequence[tuple[str, str]], minor: int) -> Que
         given.setdefault(name, []).append(value)
     last = {name: values[-1] for name, values in given.items()}
     servers = table_of(Server)
-    where = [*_whose(context, last)]
+    where = [*_whose(context, rights, last)]
     where += _state(given, minor)
     where += _times(last, minor)
     for name, column in _EQUAL.items():
-        allowed = context.is_admin or name in _EVERYBODY or (minor >= 83 and name in _SINCE_83)
+        allowed = rights.filters or name in _EVERYBODY or (minor >= 83 and name in _SINCE_83)
         if name in last and allowed and column:
             where.append(servers.c[column] == last[name])
     for name, column in _TEXT.items():
         if name in last:
             where.append(_matches(servers.c[column], name, last[name]))
     for name, family in (("ip", 4), ("ip6", 6)):
-        if name in last and (name == "ip" or minor >= 5 or context.is_admin):
+        if name in last and (name == "ip" or minor >= 5 or rights.filters):
             where.append(_address(last[name], family))
     if minor >= 26:
         where += _tags(last)
     if minor >= 73 and "locked" in last:
         where.append(servers.c.locked.is_(boolean("locked", last["locked"])))
-    if "power_state" in last and (context.is_admin or minor >= 83):
+    if "power_state" in last and (rights.filters or minor >= 83):
         where.append(servers.c.power_state == _number("power_state", last["power_state"]))
-    if "config_drive" in last and (context.is_admin or minor >= 83):
+    if "config_drive" in last and (rights.filters or minor >= 83):
         where.append(servers.c.config_drive.is_(boolean("config_drive", last["config_drive"])))
     return Query(
         where=tuple(where),
@@ -93,10 +104,10 @@ def parse(context: Context, pairs: Sequence[tuple[str, str]], minor: int) -> Que
     )
 
 
-def _whose(context: Context, last: Mapping[str, str]) -> list[ColumnElement[bool]]:
+def _whose(context: Context, rights: Rights, last: Mapping[str, str]) -> list[ColumnElement[bool]]:
     servers = table_of(Server)
     every = boolean("all_tenants", last["all_tenants"] or "true") if "all_tenants" in last else False
-    if every and not context.is_admin:
+    if every and not rights.projects:
         raise Forbidden("Policy doesn't allow os_compute_api:servers:index:get_all_tenants to be performed.")
     asked = last.get("project_id", last.get("tenant_id"))
     if every and asked:

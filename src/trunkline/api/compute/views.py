@@ -10,6 +10,7 @@ from typing import Any
 from trunkline.api.compute.status import fault_of
 from trunkline.api.compute.wire import bookmark, links
 from trunkline.api.context import Context
+from trunkline.api.engine import Engine
 from trunkline.api.http import Request
 from trunkline.resources.compute import FlavorFacts, Server
 from trunkline.resources.network import FloatingIP, Network, Port, SecurityGroup
@@ -22,9 +23,9 @@ _PROGRESS = frozenset({"ACTIVE", "BUILD", "REBUILD"})
 _LISTED_HINTS = frozenset({"same_host", "different_host"})
 
 
-def sees_all(context: Context) -> bool:
-    """Whether the caller sees what is the operators' own: hosts, internal names."""
-    return context.is_admin
+#: The access rules of what is the operators' own: hosts and internal names; how hosts are.
+_INNER = "os_compute_api:os-extended-server-attributes"
+_HOST_STATUS = "os_compute_api:servers:show:host_status"
 
 
 def host_id(project: str, host: str) -> str:
@@ -41,11 +42,18 @@ class Surroundings:
     floating: dict[str, list[FloatingIP]] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
     hosts: dict[str, Host] = field(default_factory=dict)
+    #: Whether the caller sees what is the operators' own.
+    inner: bool = False
+    host_status: bool = False
 
 
-def surroundings(reader: Reader, servers: Sequence[Server]) -> Surroundings:
-    """Reads what is around servers, in a fixed number of queries."""
-    found = Surroundings()
+def surroundings(engine: Engine, reader: Reader, context: Context, servers: Sequence[Server]) -> Surroundings:
+    """Reads what is around servers, in a fixed number of queries, and what of it the caller may see."""
+    own = {"project_id": context.project_id}
+    found = Surroundings(
+        inner=engine.rules.allows(_INNER, context, own),
+        host_status=engine.rules.allows(_HOST_STATUS, context, own),
+    )
     ids = [port for server in servers for port in server.ports]
     by_id = {port.id: port for port in _by(reader, Port, "id", ids)}
     for server in servers:
@@ -99,7 +107,7 @@ def basic(request: Request, server: Server, around: Surroundings, minor: int) ->
     fault = fault_of(server)
     if fault is not None:
         shown["fault"] = {"code": fault.code, "created": fault.created, "message": fault.message}
-        if fault.details and (sees_all(request.context) or fault.code != 500):
+        if fault.details and (around.inner or fault.code != 500):
             shown["fault"]["details"] = fault.details
     if minor >= 9:
         shown["locked"] = server.locked
@@ -138,8 +146,10 @@ def full(
     names = security_groups(server, around)
     if names:
         shown["security_groups"] = names
-    if sees_all(request.context):
-        shown |= _inner(server, around, minor)
+    if around.inner:
+        shown |= _inner(server, minor)
+    if minor >= 16 and around.host_status:
+        shown["host_status"] = _host_status(around.hosts.get(server.host))
     if minor >= 90:
         shown["OS-EXT-SRV-ATTR:hostname"] = server.hostname
     if minor >= 71 and groups:
@@ -155,7 +165,7 @@ def full(
     return shown
 
 
-def _inner(server: Server, around: Surroundings, minor: int) -> dict[str, Any]:
+def _inner(server: Server, minor: int) -> dict[str, Any]:
     """What operators see."""
     shown: dict[str, Any] = {
         "OS-EXT-SRV-ATTR:host": server.host or None,
@@ -172,12 +182,15 @@ def _inner(server: Server, around: Surroundings, minor: int) -> dict[str, Any]:
             "OS-EXT-SRV-ATTR:root_device_name": "/dev/vda",
             "OS-EXT-SRV-ATTR:user_data": server.user_data or None,
         }
-    if minor >= 16:
-        host = around.hosts.get(server.host)
-        shown["host_status"] = (
-            "" if host is None else "MAINTENANCE" if not host.enabled else "UP" if host.alive else "DOWN"
-        )
     return shown
+
+
+def _host_status(host: Host | None) -> str:
+    if host is None:
+        return ""
+    if not host.enabled:
+        return "MAINTENANCE"
+    return "UP" if host.alive else "DOWN"
 
 
 def addresses(server: Server, around: Surroundings) -> dict[str, list[dict[str, Any]]]:
