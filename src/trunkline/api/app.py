@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-import re
 import string
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import lru_cache
 from urllib.parse import quote
 
 import msgspec
@@ -18,11 +18,12 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import Receive, Scope, Send
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trunkline.api.context import Context
 from trunkline.api.http import Endpoint, OtherMediaType, Reply, Request, Service, TooLarge
+from trunkline.api.paths import Paths
 from trunkline.api.statuses import status_of
 from trunkline.errors import BadRequest, NotFound, Refusal, TooMany, Unauthenticated
 
@@ -38,12 +39,16 @@ _PRINTABLE = string.digits + string.ascii_letters + string.punctuation + " "
 #: Of a resource in a path, characters; no resource has a longer one.
 _LONGEST_NAME = 1000
 
+# Children are kept: to look one up by its labels costs more than to count.
+_answered = lru_cache(4096)(REQUESTS.labels)
+_seconds = lru_cache(1024)(SECONDS.labels)
+
 _encode = msgspec.json.Encoder(order=None).encode
 
 
 def application(
     services: Sequence[Service], authenticate: Authenticate, extra: Iterable[BaseRoute] = ()
-) -> Starlette:
+) -> ASGIApp:
     """Builds the application.
 
     Args:
@@ -51,35 +56,34 @@ def application(
         authenticate: token to context.
         extra: routes outside any service.
     """
-    routes: list[BaseRoute] = list(extra)
-    for service in services:
-        mount = Mount(service.prefix, app=_ServiceApp(service, authenticate))
-        # A line feed in a path is the service's to refuse too.
-        mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
-        routes.append(mount)
-    return Starlette(routes=routes)
+    others = Starlette(routes=list(extra))
+    by_prefix = {service.prefix: _ServiceApp(service, authenticate) for service in services}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        prefix, _, _ = scope.get("path", "").removeprefix("/").partition("/")
+        await by_prefix.get(f"/{prefix}", others)(scope, receive, send)
+
+    return app
 
 
 class _ServiceApp:
     """One service: finds the endpoint by path, then by method."""
 
     def __init__(self, service: Service, authenticate: Authenticate) -> None:
+        assert service.prefix.startswith("/"), service.prefix
+        assert service.prefix.count("/") == 1, service.prefix
         self._service = service
         self._authenticate = authenticate
-        by_path: dict[str, dict[str, Endpoint]] = {}
-        for endpoint in service.endpoints:
-            methods = by_path.setdefault(endpoint.path, {})
-            assert endpoint.method not in methods, f"{endpoint.method} {endpoint.path} is declared twice"
-            methods[endpoint.method] = endpoint
-        self._routes = [(Route(path or "/", endpoint=_unused), methods) for path, methods in by_path.items()]
+        self._paths = Paths(service.endpoints)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         request_id = f"req-{uuid.uuid4()}"
+        scope["root_path"] = self._service.prefix
         raw = StarletteRequest(scope, receive)
         request: Request | None = None
         try:
-            endpoint, raw = self._match(scope, receive)
+            endpoint, scope["path_params"] = self._match(scope["method"], scope["path"])
             context = replace(await self._authenticate(raw), request_id=request_id)
             request = Request(raw, context, self._service.prefix)
             if endpoint.token and not context.authenticated:
@@ -92,33 +96,26 @@ class _ServiceApp:
         except Exception:
             log.exception("%s: %s %s failed", request_id, scope["method"], scope["path"])
             response = self._failed(request, request_id)
-        method = scope["method"]
-        REQUESTS.labels(self._service.name, method, response.status_code).inc()
-        SECONDS.labels(self._service.name, method).observe(time.perf_counter() - started)
+        method, name = scope["method"], self._service.name
+        _answered(name, method, response.status_code).inc()
+        _seconds(name, method).observe(time.perf_counter() - started)
         await response(scope, receive, send)
 
-    def _match(self, scope: Scope, receive: Receive) -> tuple[Endpoint, StarletteRequest]:
-        method = scope["method"]
-        wanted = "GET" if method == "HEAD" else method
+    def _match(self, method: str, path: str) -> tuple[Endpoint, dict[str, str]]:
+        """The endpoint, and the values of the parameters in the path."""
         allowed: set[str] = set()
-        for route, methods in self._routes:
-            match, child = route.matches(scope)
-            if match.value == 0 or "path_params" not in child:
-                continue
-            endpoint = methods.get(method) or methods.get(wanted)
-            if any("\x00" in v or len(v) > _LONGEST_NAME for v in child["path_params"].values()):
-                raise NotFound("The resource could not be found.", type="HTTPNotFound")
+        inner = path.removeprefix(self._service.prefix)
+        # A slash at the end means nothing: some clients have one before their query.
+        for methods, values in itertools.chain(self._paths.find(inner), self._paths.find(inner.rstrip("/"))):
+            if any("\x00" in value or len(value) > _LONGEST_NAME for value in values.values()):
+                raise _nowhere()
+            endpoint = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
             if endpoint is not None:
-                scope.update(child)
-                return endpoint, StarletteRequest(scope, receive)
+                return endpoint, values
             allowed.update(methods)
-        path = scope["path"].rstrip("/")
-        if not allowed and path != scope["path"] and path.startswith(f"{self._service.prefix}/"):
-            # A slash at the end means nothing: some clients have one before their query.
-            return self._match({**scope, "path": path}, receive)
         if allowed:
             raise _NoMethod(method, sorted(allowed))
-        raise NotFound("The resource could not be found.", type="HTTPNotFound")
+        raise _nowhere()
 
     def _response(self, reply: Reply, request: Request | None, request_id: str) -> Response:
         headers = {"x-openstack-request-id": request_id}
@@ -170,5 +167,5 @@ class _NoMethod(BadRequest):
 _STATUS: dict[type[Refusal], int] = {_NoMethod: 405, TooLarge: 413, OtherMediaType: 415}
 
 
-async def _unused(request: Any) -> Response:
-    raise AssertionError("routes are matched, not called")
+def _nowhere() -> NotFound:
+    return NotFound("The resource could not be found.", type="HTTPNotFound")

@@ -206,7 +206,6 @@ class Verbs:
         leg = openapi.shape_schema(interfaces.Interface)
         routes = openapi.shape_schema(interfaces.RouteChange, "router")
         return [
-            at("GET", "", self.versions, token=False),
             at("GET", "/", self.versions, token=False),
             at("GET", "/v2.0", self.root),
             at("GET", "/v2.0/", self.root),
