@@ -130,14 +130,23 @@ class Request:
 
         Raises:
             BadRequest: the body is no object with one of these keys.
+            BadField: it has others beside.
         """
         body = await self.json()
         if isinstance(body, dict):
             for name in names:
                 if name in body:
+                    only(body, name)
                     return body[name]
         wanted = " or ".join(f"'{name}'" for name in names)
         raise BadRequest(f"The body must be a JSON object with the key {wanted}.")
+
+
+def only(body: Mapping[str, Any], name: str) -> None:
+    """Raises BadField where something stands beside the one key that a body has."""
+    for other in body:
+        if other != name:
+            raise BadField(other, f"it stands beside '{name}', where nothing does. Remove it.")
 
 
 @dataclass(frozen=True)

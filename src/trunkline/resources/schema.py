@@ -320,8 +320,12 @@ def explain(
     return BadField(name, problem.replace("`", "'") + ".")
 
 
-def refuse_unstorable(value: Any, path: str = "") -> None:
-    """Refuses what no database holds: NUL in text, integers over 64 bits, lone surrogates."""
+#: Levels of objects and lists in a request: every reader of what is stored can follow so many.
+_DEEPEST = 64
+
+
+def refuse_unstorable(value: Any, path: str = "", depth: int = 0) -> None:
+    """Refuses what cannot be kept: NUL in text, lone surrogates, integers over 64 bits, endless nesting."""
     if isinstance(value, str):
         if "\x00" in value:
             raise BadField(path or "body", "it contains a NUL character. Remove it.")
@@ -335,13 +339,16 @@ def refuse_unstorable(value: Any, path: str = "") -> None:
     elif isinstance(value, int):
         if not -(2**63) <= value < 2**63:
             raise BadField(path or "body", "the number is out of range (64 bits).")
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            refuse_unstorable(key, f"{path}.{key}" if path else "name of a field")
-            refuse_unstorable(inner, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            refuse_unstorable(inner, f"{path}[{index}]")
+    elif isinstance(value, Mapping | list):
+        if depth > _DEEPEST:
+            raise BadField(path, f"it is nested more than {_DEEPEST} levels deep.")
+        if isinstance(value, list):
+            for index, inner in enumerate(value):
+                refuse_unstorable(inner, f"{path}[{index}]", depth + 1)
+        else:
+            for key, inner in value.items():
+                refuse_unstorable(key, f"{path}.{key}" if path else "name of a field")
+                refuse_unstorable(inner, f"{path}.{key}" if path else str(key), depth + 1)
 
 
 def _fields(cls: type[Resource]) -> Iterator[tuple[str, FieldSpec]]:

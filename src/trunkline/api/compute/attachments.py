@@ -69,10 +69,10 @@ class AttachmentApi:
         if given.tag is not None and minor < 49:
             raise BadField("tag", "it is there from microversion 2.49 on.")
         if given.port_id and given.net_id:
-            raise BadRequest("Must not input both network_id and port_id")
+            raise BadField("net_id", "a port is on a network already: give net_id or port_id, not both.")
         addresses = given.fixed_ips or []
         if addresses and not given.net_id:
-            raise BadRequest("Must input network_id when request IP address")
+            raise BadField("fixed_ips", "addresses are on a network: give its net_id with them.")
         if len(addresses) > 1:
             raise BadField("fixed_ips", "one address can be given. Add others to the port.")
         item = NetworkItem(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from trunkline.api.compute import networking
 from trunkline.api.compute.server_api import ServerApi
@@ -31,8 +33,8 @@ class Event(Body):
 
     name: str
     server_uuid: str
-    status: str | None = None
-    tag: str | None = None
+    status: Literal["failed", "completed", "in-progress"] | None = None
+    tag: Annotated[str, Meta(max_length=255)] | None = None
 
 
 class DetailApi:

@@ -127,6 +127,7 @@ class QuotaApi:
         body = await request.json()
         if not isinstance(body, dict) or not isinstance(body.get("quota_set"), dict):
             raise BadField("quota_set", "it is required.")
+        only(body, {"quota_set"})
         given = dict(body["quota_set"])
         force = boolean("force", given.pop("force", False))
         given.pop("tenant_id", None)
@@ -172,6 +173,7 @@ class QuotaApi:
         body = await request.json()
         if not isinstance(body, dict) or not isinstance(body.get("quota_class_set"), dict):
             raise BadField("quota_class_set", "it is required.")
+        only(body, {"quota_class_set"})
         limits = _checked(body["quota_class_set"], minor)
 
         def run(call: Call) -> dict[str, int]:

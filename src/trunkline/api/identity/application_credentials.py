@@ -27,7 +27,7 @@ _RULES = {
 }
 
 
-class _Rule(msgspec.Struct):
+class _Rule(msgspec.Struct, forbid_unknown_fields=True):
     """An access rule in a request: a new one, or the id of one that is there."""
 
     id: str | None = None

@@ -72,7 +72,7 @@ class _Credentials(OfUser):
         return Reply(listed(request, "credentials", await self.engine.read(run)))
 
 
-class _KeyBody(msgspec.Struct):
+class _KeyBody(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a request for an EC2 key; it has no envelope."""
 
     tenant_id: str

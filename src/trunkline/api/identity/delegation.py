@@ -28,7 +28,7 @@ def schema_with_roles(kind: str, **more: Any) -> Mapping[str, Any]:
     return {"type": "object", "properties": {kind: inner}, "required": [kind]}
 
 
-class RoleRef(msgspec.Struct):
+class RoleRef(msgspec.Struct, forbid_unknown_fields=True):
     """Names a role, by its id or its name."""
 
     id: str | None = None

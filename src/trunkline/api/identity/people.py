@@ -55,7 +55,7 @@ COLLECTIONS = (
 )
 
 
-class _Passwords(msgspec.Struct):
+class _Passwords(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a change of password."""
 
     original_password: str

@@ -12,6 +12,8 @@ from trunkline.errors import BadField, Conflict, Forbidden, NotFound
 from trunkline.resources.image import MEMBER_STATUSES, Image, ImageMember
 from trunkline.store import Reader
 
+#: What clients send back as they were shown it.
+_SHOWN = ("member", "member_id", "image_id", "created_at", "updated_at", "schema")
 #: Members that an image may have.
 LIMIT = 128
 
@@ -36,8 +38,7 @@ class MemberApi:
 
     async def create(self, request: Request) -> Reply:
         """Shares an image with a project."""
-        body = await request.json()
-        project = body.get("member") if isinstance(body, dict) else None
+        project = await request.envelope("member")
         if not isinstance(project, str) or not 1 <= len(project) <= 255 or "\x00" in project:
             raise BadField("member", "give the id of the project to share with.")
 
@@ -71,6 +72,9 @@ class MemberApi:
         status = body.get("status") if isinstance(body, dict) else None
         if status not in MEMBER_STATUSES:
             raise BadField("status", f"it must be one of {', '.join(MEMBER_STATUSES)}.")
+        for name in body:
+            if name not in ("status", *_SHOWN):
+                raise BadField(name, "a member has no such attribute. Remove it, or check its spelling.")
 
         def run(call: Call) -> dict[str, Any]:
             image, member = self._member(call.tx, request)

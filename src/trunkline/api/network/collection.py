@@ -7,7 +7,7 @@ from typing import Any
 
 from trunkline.api import openapi
 from trunkline.api.engine import Call, Engine
-from trunkline.api.http import Endpoint, Reply, Request
+from trunkline.api.http import Endpoint, Reply, Request, only
 from trunkline.api.network import dialect, security_groups, tags
 from trunkline.api.query import Query
 from trunkline.errors import BadRequest
@@ -57,11 +57,13 @@ class Collection:
         body = await request.json()
         kind, plural = self.spec.kind, self.spec.plural
         if isinstance(body, dict) and plural in body and kind not in body:
+            only(body, plural)
             bodies = dialect.several(body[plural], kind, plural, MOST_AT_ONCE)
             items = await self.engine.create_many(request.context, self.cls, bodies)
             return Reply({plural: items}, 201)
         if not isinstance(body, dict) or kind not in body:
             raise BadRequest(f"The body must be a JSON object with the key '{kind}' or '{plural}'.")
+        only(body, kind)
         item = await self.engine.create(request.context, self.cls, dialect.given(body[kind], kind))
         return Reply({kind: item}, 201)
 
