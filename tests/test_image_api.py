@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from compute_lab import Lab
 
+from trunkline.api.image.behaviour import referenced
+
 BYTES = {"content-type": "application/octet-stream"}
 PATCH = {"content-type": "application/openstack-images-v2.1-json-patch"}
 V2 = "/image/v2/images"
@@ -324,5 +326,19 @@ def test_versions_and_schemas_are_served(lab: Lab) -> None:
         assert (top.status_code, top.json()["versions"][0]["status"]) == (300, "CURRENT")
         for name in ("image", "images", "member", "members"):
             assert (await lab.call("GET", f"/image/v2/schemas/{name}")).json()["name"] == name
+
+    asyncio.run(run())
+
+
+def test_files_that_no_image_and_no_server_needs_are_removed_when_they_are_old(lab: Lab) -> None:
+    async def run() -> None:
+        kept = (await make(lab))["id"]
+        await put(lab, kept, b"x" * 512)
+        stray = lab.files.path("00000000-0000-0000-0000-00000000abcd")
+        stray.write_bytes(b"y")
+        needed = await lab.engine.read(referenced)
+        assert await lab.files.prune(needed) == set()
+        assert await lab.files.prune(needed, older_than=-1.0) == {stray.name}
+        assert lab.files.ids() == {kept}
 
     asyncio.run(run())

@@ -30,6 +30,7 @@ from starlette.routing import Route
 from trunkline.api import network, wiring
 from trunkline.api.app import application
 from trunkline.api.identity.keys import KeyRepository
+from trunkline.api.image.behaviour import referenced
 from trunkline.backends.contract import Observation
 from trunkline.backends.ovn import OvnBackend
 from trunkline.compiler.settings import Settings
@@ -54,6 +55,8 @@ log = logging.getLogger(__name__)
 KEY_LIFE = 86400.0
 #: How often it is looked whether the keeper is there, seconds.
 WATCH_KEEPER = 3.0
+#: How often it is looked for files of images that were deleted and that no server runs from, seconds.
+IMAGE_SWEEP = 3600.0
 #: How long a host has to join with a token that an operator asked for, seconds.
 JOIN_TOKEN_LIFE = 3600.0
 
@@ -160,7 +163,7 @@ class ControlProcess:
         return await self._directory.read_console(host, server, lines)
 
     async def _image(self, store: Store, api: wiring.Api, images: ImageFiles) -> None:
-        """Sees to the image `tiny`, and then waits: a task that ends would end the process."""
+        """Sees to the image `tiny`, and from then on to the files of images that nothing needs any more."""
         self._steps["image"] = "running"
         try:
             await seed.tiny_image(store, api, images, self._folder, self._step("image"))
@@ -168,7 +171,15 @@ class ControlProcess:
         except Exception as error:
             log.exception("the image tiny could not be made")
             self._steps["image"] = f"failed: {error}"
-        await asyncio.Event().wait()
+        while True:
+            await asyncio.sleep(IMAGE_SWEEP)
+            try:
+                gone = await images.prune(await api.engine.read(referenced))
+            except OSError:
+                log.exception("the files of deleted images could not be removed")
+                continue
+            if gone:
+                log.info("files of deleted images removed: %s", ", ".join(sorted(gone)))
 
     def _step(self, name: str) -> seed.Progress:
         def tell(text: str) -> None:

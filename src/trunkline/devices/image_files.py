@@ -13,6 +13,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -170,11 +171,19 @@ class ImageFiles:
         """The ids of the images that have a file here, staged ones included."""
         return {path.name.partition(".")[0] for path in self._folder.iterdir()} - self._writing
 
-    async def prune(self, keep: Iterable[str]) -> set[str]:
-        """Removes the files of all other images; the ids that were removed."""
-        gone = self.ids() - set(keep)
-        for id in gone:
-            await self.remove(id)
+    async def prune(self, keep: Iterable[str], *, older_than: float = 3600.0) -> set[str]:
+        """Removes the files of all other images; the ids that were removed.
+
+        Args:
+            older_than: seconds since a file was last written. A younger one may be of an image that is
+                just being registered.
+        """
+        gone = set()
+        for id in self.ids() - set(keep):
+            files = [path for path in self._folder.glob(f"{id}*") if path.is_file()]
+            if all(time.time() - path.stat().st_mtime > older_than for path in files):
+                await self.remove(id)
+                gone.add(id)
         return gone
 
     def _target(self, id: str, staged: bool) -> Path:

@@ -99,7 +99,7 @@ def parse(context: Context, rights: Rights, pairs: Sequence[tuple[str, str]], mi
     return Query(
         where=tuple(where),
         sort=_sort(given),
-        limit=page_limit(last),
+        limit=0 if last.get("limit") == "0" else page_limit(last),
         marker=last.get("marker") or None,
     )
 
