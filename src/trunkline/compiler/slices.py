@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import msgspec
 
-
 #: Header of the answer to a report: which run of the control plane gave it. What is kept in its memory
 #: alone, as the consoles are, another run has to be told anew.
 RUN_HEADER = "X-Trunkline-Run"
