@@ -34,6 +34,12 @@ def test_a_port_is_active_where_it_is_seen_wired() -> None:
     assert port_changes(Observation(ports_up={"a": "h1", "c": "h1"}), world) == {"a": "ACTIVE", "b": "DOWN"}
 
 
+def test_a_port_is_not_active_where_its_binding_was_before() -> None:
+    world = snapshot(Port(id="a", host_id="h2", status="ACTIVE"))
+    assert port_changes(Observation(ports_up={"a": "h1"}), world) == {"a": "DOWN"}
+    assert port_changes(Observation(ports_up={"a": "h2"}), world) == {}
+
+
 def test_a_port_that_is_set_down_is_down() -> None:
     world = snapshot(Port(id="a", admin_state_up=False, status="ACTIVE"))
     assert port_changes(Observation(ports_up={"a": "h1"}), world) == {"a": "DOWN"}

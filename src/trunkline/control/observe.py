@@ -112,7 +112,8 @@ def _carried(key: str, port: Port, observation: Observation) -> bool:
     if port.device_owner in (ROUTER_INTERFACE, METADATA):
         # They are on every host at once: nobody plugs them in.
         return True
-    return key in observation.ports_up
+    # Where it was plugged in before its binding moved does not count.
+    return key in observation.ports_up and port.host_id in ("", observation.ports_up[key])
 
 
 def floating_changes(observation: Observation, snapshot: Snapshot) -> dict[str, str]:
