@@ -19,7 +19,9 @@ import itertools
 import secrets
 import socket
 import struct
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -35,6 +37,8 @@ _DONT_FRAGMENT = {4: (socket.IPPROTO_IP, 10, 2), 6: (socket.IPPROTO_IPV6, 23, 2)
 #: linux/if_packet.h.
 _SOL_PACKET, _PACKET_AUXDATA, _TP_STATUS_VLAN_VALID = 263, 8, 0x10
 _numbers = itertools.count(1)
+_ears: defaultdict[tuple[str, str, int], threading.Lock] = defaultdict(threading.Lock)
+_ears_lock = threading.Lock()
 
 
 class Flow(Protocol):
@@ -96,6 +100,12 @@ def _socket(space: Space, version: int, kind: int, protocol: int = 0) -> socket.
         # Or it would take the port of IPv4 too, where another one may listen.
         made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     return made
+
+
+def _ear(space: Space, kind: str, port: int) -> threading.Lock:
+    """Held by who listens on a port of that place: flows are tried side by side."""
+    with _ears_lock:
+        return _ears[space.netns, kind, port]
 
 
 def _version(address: str) -> int:
@@ -193,6 +203,7 @@ class Udp:
     def once(self) -> bool:
         marker = f"datagram {next(_numbers)}".encode().ljust(self.size, b".")
         with (
+            _ear(self.at, f"UDP{self.version}", self.port),
             _socket(self.at, self.version, socket.SOCK_DGRAM) as server,
             _socket(self.space, self.version, socket.SOCK_DGRAM) as client,
         ):
@@ -252,19 +263,22 @@ class Tcp:
             OSError: it cannot be made.
         """
         with contextlib.ExitStack() as stack:
-            listening = stack.enter_context(_socket(self.at, self.version, socket.SOCK_STREAM))
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.settimeout(PATIENCE)
-            listening.bind(("", self.port))
-            listening.listen()
             client = stack.enter_context(_socket(self.space, self.version, socket.SOCK_STREAM))
             # It ends by a reset, and leaves no state behind at the ends.
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             client.settimeout(PATIENCE)
             if self.source:
                 client.bind((self.source, 0))
-            client.connect((self.address, self.port))
-            server, peer = listening.accept()
+            with (
+                _ear(self.at, f"TCP{self.version}", self.port),
+                _socket(self.at, self.version, socket.SOCK_STREAM) as listening,
+            ):
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listening.settimeout(PATIENCE)
+                listening.bind(("", self.port))
+                listening.listen()
+                client.connect((self.address, self.port))
+                server, peer = listening.accept()
             stack.enter_context(server)
             server.settimeout(PATIENCE)
             self.seen_from = peer[0]

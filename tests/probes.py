@@ -192,8 +192,10 @@ class Probe(Space):
         return [fixed["ip_address"] for fixed in self.port.fixed_ips]
 
     def attached(self) -> bool:
-        """Whether the agent has made the namespace and its eth0."""
-        return namespace.exists(self.netns) and "eth0" in namespace.interfaces(self.netns)
+        """Whether the agent has made the namespace, and its eth0 is up."""
+        if not namespace.exists(self.netns) or "eth0" not in namespace.interfaces(self.netns):
+            return False
+        return "UP" in self.interface()["flags"]
 
     def configure(self) -> None:
         """Gives eth0 the port's addresses, and the default routes of their subnets."""
