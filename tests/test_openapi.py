@@ -11,7 +11,6 @@ import pytest
 import requests
 import schemathesis
 from api_lab import ApiLab
-from bad_requests import LATEST, Things, valid_requests
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from schemathesis import APIOperation, Case, GenerationMode
@@ -21,6 +20,8 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from things import LATEST, Things
+from valid_requests import valid_requests
 
 SERVICES = ("identity", "network", "compute", "image")
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]

@@ -12,7 +12,8 @@ from trunkline.api.http import Endpoint, Reply, Request
 from trunkline.api.identity.behaviours import EC2, ec2_id, new_id, target_of
 from trunkline.api.identity.collection import Collection, Parts, endpoints, found, linked, listed, root
 from trunkline.api.identity.delegation import OfUser
-from trunkline.errors import Forbidden, NotFound
+from trunkline.api.identity.roles import Scope, effective
+from trunkline.errors import BadField, Forbidden, NotFound
 from trunkline.resources.identity import Credential, Project, User
 from trunkline.resources.schema import convert
 from trunkline.store import Reader
@@ -91,6 +92,10 @@ class _Ec2(OfUser):
             self.engine.require("identity:ec2_create_credential", request.context, target)
             user = found(call.tx, User, user_id)
             project = found(call.tx, Project, given.tenant_id)
+            if not effective(call.tx, user.id, Scope("project", project.id)):
+                raise BadField(
+                    "tenant_id", "the user has no role in this project, so a key is good for nothing."
+                )
             blob = {
                 "access": new_id(),
                 "secret": new_id(),

@@ -1,0 +1,125 @@
+"""One of everything in a lab of the APIs, and what a valid request is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from api_lab import ApiLab
+
+from trunkline.api.compute.observation import ServerObservation, observe
+
+LATEST = {"openstack-api-version": "compute 2.96"}
+
+
+class Things:
+    """One of everything that the requests below refer to; the demo project's, where a project has it."""
+
+    def __init__(self, lab: ApiLab) -> None:
+        self.lab = lab
+        self._unlimited()
+        network = self._maker("/network/v2.0", "demo")
+        self.network = network("networks", network={"name": "net"})
+        self.subnet = network(
+            "subnets", subnet={"network_id": self.network, "ip_version": 4, "cidr": "10.0.0.0/16"}
+        )
+        self.port = network("ports", port={"network_id": self.network})
+        self.router = network("routers", router={"name": "router"})
+        self.pool = network("subnetpools", subnetpool={"name": "pool", "prefixes": ["172.16.0.0/16"]})
+        self.group = network("security-groups", security_group={"name": "group"})
+        self.rule = network(
+            "security-group-rules",
+            security_group_rule={"security_group_id": self.group, "direction": "ingress"},
+        )
+        (public,) = lab.ok("GET", "/network/v2.0/networks?name=public")["networks"]
+        self.public = str(public["id"])
+        self.floatingip = network("floatingips", floatingip={"floating_network_id": self.public})
+
+        identity = self._maker("/identity/v3", "admin")
+        self.project = lab.projects["demo"]
+        self.user = lab.users["demo"]
+        self.admin = lab.users["admin"]
+        self.dummies = {
+            "domain": identity("domains", domain={"name": "dummy"}),
+            "project": identity("projects", project={"name": "dummy"}),
+            "user": identity("users", user={"name": "dummy", "password": "secret"}),
+            "group": identity("groups", group={"name": "dummy"}),
+            "role": identity("roles", role={"name": "dummy"}),
+            "region": identity("regions", region={"id": "dummy"}),
+            "service": identity("services", service={"type": "dummy"}),
+        }
+        self.dummies["endpoint"] = identity(
+            "endpoints",
+            endpoint={"service_id": self.dummies["service"], "interface": "public", "url": "http://dummy"},
+        )
+        self.dummies["endpoint_group"] = identity(
+            "OS-EP-FILTER/endpoint_groups",
+            endpoint_group={"name": "dummy", "filters": {"interface": "public"}},
+        )
+        self.credential = self._maker("/identity/v3", "demo")(
+            "credentials", credential={"type": "cert", "blob": "secret"}
+        )
+
+        compute = self._maker("/compute/v2.1", "demo")
+        self.server = compute(
+            "servers",
+            server={
+                "name": "s",
+                "imageRef": lab.image,
+                "flavorRef": "1",
+                "networks": [{"uuid": self.network}],
+            },
+        )
+        self.runs(self.server)
+        self.server_group = compute("os-server-groups", server_group={"name": "g", "policies": ["affinity"]})
+        admin = self._maker("/compute/v2.1", "admin")
+        self.flavor = admin(
+            "flavors",
+            flavor={"name": "own", "vcpus": 1, "ram": 1, "disk": 0, "os-flavor-access:is_public": False},
+        )
+        self.aggregate = str(admin("os-aggregates", aggregate={"name": "a"}))
+        self.image = str(
+            lab.ok("POST", "/image/v2/images", {"name": "i", "visibility": "shared"}, by="demo")["id"]
+        )
+        other = {"member": lab.projects["other"]}
+        lab.ok("POST", f"/image/v2/images/{self.image}/members", other, by="demo")
+
+    def runs(self, server: str) -> None:
+        """The server's host says that it runs."""
+        seen = [ServerObservation(id=server, state="running")]
+        self.lab.store.write_sync(lambda tx: observe(tx, "h1", seen))
+
+    def _unlimited(self) -> None:
+        kinds = ("network", "subnet", "port", "router", "floatingip", "security_group", "security_group_rule")
+        project = self.lab.projects["demo"]
+        self.lab.ok("PUT", f"/network/v2.0/quotas/{project}", {"quota": dict.fromkeys(kinds, -1)})
+        names = ("instances", "cores", "ram", "key_pairs", "server_groups", "server_group_members")
+        self.lab.ok("PUT", f"/compute/v2.1/os-quota-sets/{project}", {"quota_set": dict.fromkeys(names, -1)})
+
+    def _maker(self, base: str, by: str) -> Callable[..., str]:
+        def make(path: str, **body: Any) -> str:
+            reply = self.lab.ok("POST", f"{base}/{path}", body, by=by)
+            return str(next(iter(reply.values()))["id"])
+
+        return make
+
+
+@dataclass(frozen=True)
+class Valid:
+    """A valid request: what is wrong with any copy of it is what was changed in it."""
+
+    #: POST /network/v2.0/networks; a parameter stands as {name}.
+    endpoint: str
+    path: str
+    body: Any
+    by: str = "demo"
+    headers: Mapping[str, str] | None = None
+
+    @property
+    def method(self) -> str:
+        return self.endpoint.partition(" ")[0]
+
+    @property
+    def service(self) -> str:
+        return self.path.split("/")[1]

@@ -1,0 +1,239 @@
+"""A valid request for every endpoint that takes a JSON body."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from things import Things, Valid
+from valid_compute import compute_requests
+from valid_identity import identity_requests
+
+
+def valid_requests(t: Things) -> Iterator[Valid]:
+    """One for every endpoint that takes a JSON body, or more."""
+    yield from _network(t)
+    yield from identity_requests(t)
+    yield from compute_requests(t)
+    yield from _image(t)
+
+
+def _network(t: Things) -> Iterator[Valid]:
+    def collection(
+        path: str, kind: str, id: str, create: dict[str, Any], update: dict[str, Any]
+    ) -> Iterator[Valid]:
+        base = f"/network/v2.0/{path}"
+        yield Valid(f"POST {base}", base, {kind: create})
+        yield Valid(f"POST {base}", base, {f"{kind}s": [create]})
+        yield Valid(f"PUT {base}/{{id}}", f"{base}/{id}", {kind: update})
+        yield Valid(f"PUT {base}/{{id}}/tags", f"{base}/{id}/tags", {"tags": ["one"]})
+
+    owner = {"project_id": t.project, "description": "d", "name": "n"}
+    yield from collection(
+        "networks",
+        "network",
+        t.network,
+        {**owner, "tags": ["t"], "admin_state_up": True, "mtu": 1400, "port_security_enabled": True},
+        {"name": "m", "description": "e", "admin_state_up": True, "mtu": 0},
+    )
+    yield Valid(
+        "POST /network/v2.0/networks",
+        "/network/v2.0/networks",
+        {
+            "network": {
+                "shared": False,
+                "router:external": False,
+                "provider:network_type": "vlan",
+                "provider:physical_network": "physnet1",
+                "provider:segmentation_id": 101,
+                "vlan_transparent": False,
+            }
+        },
+        "admin",
+    )
+    yield from collection(
+        "subnets",
+        "subnet",
+        t.subnet,
+        {
+            **owner,
+            "network_id": t.network,
+            "ip_version": 4,
+            "cidr": "10.1.0.0/24",
+            "gateway_ip": "10.1.0.1",
+            "allocation_pools": [{"start": "10.1.0.10", "end": "10.1.0.20"}],
+            "enable_dhcp": True,
+            "dns_nameservers": ["9.9.9.9"],
+            "host_routes": [{"destination": "10.2.0.0/24", "nexthop": "10.1.0.2"}],
+        },
+        {
+            "gateway_ip": "10.0.0.1",
+            "allocation_pools": [{"start": "10.0.0.2", "end": "10.0.255.254"}],
+            "dns_nameservers": ["9.9.9.9"],
+            "host_routes": [{"destination": "10.2.0.0/24", "nexthop": "10.0.0.2"}],
+        },
+    )
+    yield Valid(
+        "POST /network/v2.0/subnets",
+        "/network/v2.0/subnets",
+        {
+            "subnet": {
+                "network_id": t.network,
+                "ip_version": 6,
+                "cidr": "fd00:1::/64",
+                "ipv6_ra_mode": "slaac",
+                "ipv6_address_mode": "slaac",
+            }
+        },
+    )
+    pool = {"prefixes": ["172.20.0.0/16"], "min_prefixlen": 20, "default_prefixlen": 24, "max_prefixlen": 28}
+    limits = {"shared": False, "is_default": False, "default_quota": 3}
+    yield from collection(
+        "subnetpools",
+        "subnetpool",
+        t.pool,
+        {**owner, **pool},
+        {"name": "m", "description": "e", "prefixes": ["172.16.0.0/15"], "default_prefixlen": 25},
+    )
+    path = "/network/v2.0/subnetpools"
+    yield Valid(f"POST {path}", path, {"subnetpool": {"name": "n", **pool, **limits}}, "admin")
+    for verb in ("add", "remove"):
+        where = f"{path}/{t.pool}/{verb}_prefixes"
+        yield Valid(f"PUT {path}/{{id}}/{verb}_prefixes", where, {"prefixes": ["172.30.0.0/16"]})
+    yield from collection(
+        "ports",
+        "port",
+        t.port,
+        {
+            **owner,
+            "network_id": t.network,
+            "fixed_ips": [{"subnet_id": t.subnet}],
+            "device_id": "d",
+            "device_owner": "nobody:x",
+            "security_groups": [t.group],
+            "allowed_address_pairs": [{"ip_address": "10.0.9.9", "mac_address": "fa:16:3e:00:00:77"}],
+            "extra_dhcp_opts": [{"opt_name": "mtu", "opt_value": "1400", "ip_version": 4}],
+            "port_security_enabled": True,
+            "admin_state_up": True,
+        },
+        {
+            "fixed_ips": [{"subnet_id": t.subnet, "ip_address": "10.0.7.7"}],
+            "security_groups": [t.group],
+            "allowed_address_pairs": [{"ip_address": "10.0.9.9"}],
+            "extra_dhcp_opts": [{"opt_name": "mtu", "opt_value": "1400"}],
+            "device_id": "d",
+        },
+    )
+    yield Valid(
+        "POST /network/v2.0/ports",
+        "/network/v2.0/ports",
+        {
+            "port": {
+                "network_id": t.network,
+                "mac_address": "fa:16:3e:00:00:99",
+                "binding:host_id": "h1",
+                "binding:vnic_type": "normal",
+                "binding:profile": {"a": "b"},
+            }
+        },
+        "admin",
+    )
+    gateway = {"network_id": t.public, "enable_snat": True}
+    yield from collection(
+        "routers",
+        "router",
+        t.router,
+        {**owner, "admin_state_up": True},
+        {"name": "m", "external_gateway_info": {"network_id": t.public}},
+    )
+    yield Valid(
+        "PUT /network/v2.0/routers/{id}",
+        f"/network/v2.0/routers/{t.router}",
+        {
+            "router": {
+                "external_gateway_info": {**gateway, "external_fixed_ips": [{"ip_address": "203.0.113.99"}]}
+            }
+        },
+        "admin",
+    )
+    route = {"destination": "10.9.0.0/24", "nexthop": "203.0.113.77"}
+    for verb in ("add", "remove"):
+        yield Valid(
+            f"PUT /network/v2.0/routers/{{id}}/{verb}_router_interface",
+            f"/network/v2.0/routers/{t.router}/{verb}_router_interface",
+            {"subnet_id": t.subnet},
+        )
+        yield Valid(
+            f"PUT /network/v2.0/routers/{{id}}/{verb}_extraroutes",
+            f"/network/v2.0/routers/{t.router}/{verb}_extraroutes",
+            {"router": {"routes": [route]}},
+        )
+    yield from collection(
+        "floatingips",
+        "floatingip",
+        t.floatingip,
+        {"project_id": t.project, "floating_network_id": t.public, "description": "d", "port_id": None},
+        {"port_id": None, "description": "d"},
+    )
+    yield from collection(
+        "security-groups",
+        "security_group",
+        t.group,
+        {**owner, "stateful": True},
+        {"name": "m", "description": "e", "stateful": True},
+    )
+    yield from collection(
+        "security-group-rules",
+        "security_group_rule",
+        t.rule,
+        {
+            "security_group_id": t.group,
+            "direction": "ingress",
+            "ethertype": "IPv4",
+            "protocol": "tcp",
+            "port_range_min": 80,
+            "port_range_max": 81,
+            "remote_ip_prefix": "10.0.0.0/8",
+            "description": "d",
+        },
+        {"description": "d"},
+    )
+    quotas = "/network/v2.0/quotas/{project}"
+    path = f"/network/v2.0/quotas/{t.lab.projects['other']}"
+    yield Valid(f"PUT {quotas}", path, {"quota": {"network": 5, "port": -1}}, "admin")
+
+
+def _image(t: Things) -> Iterator[Valid]:
+    base = "/image/v2/images"
+    create = {
+        "name": "n",
+        "visibility": "private",
+        "protected": False,
+        "os_hidden": False,
+        "disk_format": "raw",
+        "container_format": "bare",
+        "min_disk": 1,
+        "min_ram": 1,
+        "tags": ["t"],
+        "own": "property",
+    }
+    yield Valid(f"POST {base}", base, create)
+    one = f"{base}/{t.image}"
+    patch = [{"op": "replace", "path": "/name", "value": "m"}, {"op": "add", "path": "/mine", "value": "v"}]
+    yield Valid(
+        f"PATCH {base}/{{id}}",
+        one,
+        patch,
+        headers={"content-type": "application/openstack-images-v2.1-json-patch"},
+    )
+    older = [{"replace": "/name", "value": "m"}]
+    yield Valid(
+        f"PATCH {base}/{{id}}",
+        one,
+        older,
+        headers={"content-type": "application/openstack-images-v2.0-json-patch"},
+    )
+    yield Valid(f"POST {base}/{{id}}/import", f"{one}/import", {"method": {"name": "glance-direct"}})
+    yield Valid(f"POST {base}/{{id}}/members", f"{one}/members", {"member": t.lab.projects["admin"]})
+    member = f"{one}/members/{t.lab.projects['other']}"
+    yield Valid(f"PUT {base}/{{id}}/members/{{member}}", member, {"status": "accepted"}, "otto")
