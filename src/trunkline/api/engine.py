@@ -47,6 +47,8 @@ class Call:
         self.engine = engine
         self.context = context
         self.tx = tx
+        #: What the caller was found to see.
+        self._seen: set[tuple[type[Resource], str]] = set()
 
     @cached_property
     def now(self) -> str:
@@ -67,7 +69,11 @@ class Call:
         Raises:
             NotFound: there is none, or it is not visible.
         """
-        return self.engine.get(self.tx, self.context, cls, id)
+        if (cls, id) in self._seen and (known := self.tx.get(cls, id)) is not None:
+            return known
+        found = self.engine.get(self.tx, self.context, cls, id)
+        self._seen.add((cls, id))
+        return found
 
     def create(self, cls: type[R], values: Mapping[str, Any]) -> R:
         """Creates in the same transaction: every stage runs, as if the caller had asked for it."""
@@ -111,7 +117,8 @@ class Stages(Generic[R]):
     update: Callable[[Call, R, R, frozenset[str]], R] | None = None
     #: Before it is deleted: refuses while in use, removes what goes with it.
     delete: Callable[[Call, R], None] | None = None
-    #: What of the kind a caller sees, as clauses that must all hold. None: what its project owns.
+    #: What of the kind a caller sees, as clauses that must all hold. What its project owns is always among
+    #: it. None: that alone.
     visible: Callable[[Context], list[ColumnElement[bool]]] | None = None
     #: Shown fields that are no fields of the class, one mapping an object, for all at once.
     view: Callable[[Reader, Context, Sequence[R]], Sequence[Mapping[str, Any]]] | None = None
@@ -276,15 +283,18 @@ class Engine:
         Raises:
             NotFound: it is not there, or not visible.
         """
-        table = table_of(cls)
-        clauses = self.visible(context, cls)
-        if clauses:
-            found = next(iter(reader.select(cls, table.c.id == id, *clauses)), None)
-        else:
-            found = reader.get(cls, id)
-        if found is None:
+        found = reader.get(cls, id)
+        if found is None or not self._sees(reader, context, found):
             raise self.missing(cls, id)
         return found
+
+    def _sees(self, reader: Reader, context: Context, obj: Resource) -> bool:
+        project = getattr(obj, "project_id", "")
+        if project and project == context.project_id:
+            return True
+        cls = type(obj)
+        clauses = self.visible(context, cls)
+        return not clauses or reader.count(cls, table_of(cls).c.id == obj.id, *clauses) > 0
 
     def missing(self, cls: type[Resource], id: str) -> NotFound:
         """The error for an id that names nothing."""

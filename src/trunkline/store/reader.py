@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, CursorResult, Row
 
 from trunkline.resources.schema import R, Resource
+from trunkline.store.prepared import Prepared
 from trunkline.store.tables import CHANGE, CLAIM, META, model_of
 
 Op = Literal["insert", "update", "observe", "delete"]
@@ -28,21 +29,24 @@ class Change(NamedTuple):
     op: Op
 
 
-_META = sa.select(META.c.value).where(META.c.key == sa.bindparam("of_key"))
-_CHANGES = (
+_META = Prepared(sa.select(META.c.value).where(META.c.key == sa.bindparam("of_key")))
+_CHANGES = Prepared(
     sa.select(CHANGE.c.revision, CHANGE.c.kind, CHANGE.c.id, CHANGE.c.op)
     .where(CHANGE.c.revision > sa.bindparam("after"))
     .order_by(CHANGE.c.revision, CHANGE.c.kind, CHANGE.c.id)
 )
-_OWNER = sa.select(CLAIM.c.owner).where(
-    CLAIM.c.scope == sa.bindparam("of_scope"), CLAIM.c.value == sa.bindparam("of_value")
+_OWNER = Prepared(
+    sa.select(CLAIM.c.owner).where(
+        CLAIM.c.scope == sa.bindparam("of_scope"), CLAIM.c.value == sa.bindparam("of_value")
+    )
 )
 _CLAIMED = (
     sa.select(CLAIM.c.value)
     .where(CLAIM.c.scope == sa.bindparam("of_scope"), CLAIM.c.value >= sa.bindparam("at_least"))
     .order_by(CLAIM.c.value)
 )
-_CLAIMS_OF = (
+_ALL_CLAIMED, _SOME_CLAIMED = Prepared(_CLAIMED), Prepared(_CLAIMED.limit(sa.bindparam("at_most")))
+_CLAIMS_OF = Prepared(
     sa.select(CLAIM.c.scope, CLAIM.c.value)
     .where(CLAIM.c.owner == sa.bindparam("of_owner"))
     .order_by(CLAIM.c.scope, CLAIM.c.value)
@@ -61,13 +65,13 @@ class Reader:
     def snapshot(cls, connection: Connection) -> Reader:
         """A reader of a transaction that just began."""
         # A transaction's snapshot is that of its first read, which this one is.
-        return cls(connection, int(connection.execute(_META, {"of_key": "revision"}).scalar_one()))
+        return cls(connection, int(_META.run(connection, {"of_key": "revision"})[0][0]))
 
     def get(self, cls: type[R], id: str) -> R | None:
         """The resource of that id."""
         model = model_of(cls)
-        row = self._execute(model.by_id, {"of_id": id}).first()
-        return None if row is None else model.build(row)
+        rows = self._rows(model.by_id, {"of_id": id})
+        return model.build(rows[0]) if rows else None
 
     def get_all(self, cls: type[R], ids: Collection[str]) -> list[R]:
         """The resources of these ids that are there, in no order."""
@@ -82,14 +86,14 @@ class Reader:
         """The resources whose attributes equal the values (None too), in no order."""
         model = model_of(cls)
         given = {name: value for name, value in equals.items() if value is not None}
-        return model.build_all(self._execute(model.equal(equals), given))
+        return model.build_all(self._rows(model.equal(equals), given))
 
     def first(self, cls: type[R], **equals: Any) -> R | None:
         """One resource whose attributes equal the values, where there is one."""
         model = model_of(cls)
         given = {name: value for name, value in equals.items() if value is not None}
-        row = self._execute(model.equal(equals), given).first()
-        return None if row is None else model.build(row)
+        rows = self._rows(model.equal(equals), given)
+        return model.build(rows[0]) if rows else None
 
     def select(
         self,
@@ -111,6 +115,9 @@ class Reader:
     def count(self, cls: type[Resource], *where: sa.ColumnElement[bool], **equals: Any) -> int:
         """How many resources satisfy the clauses, and equal the values."""
         model = model_of(cls)
+        if not where:
+            given = {name: value for name, value in equals.items() if value is not None}
+            return int(self._rows(model.count_equal(equals), given)[0][0])
         statement = sa.select(sa.func.count()).select_from(model.table).where(*where)
         for name, value in equals.items():
             statement = statement.where(model.column(name) == value)
@@ -126,25 +133,27 @@ class Reader:
         Returns: None where it cannot be told (the log was pruned, or `after` is of another
             store's future): read everything, and go on from `revision`.
         """
-        floor = int(self._execute(_META, {"of_key": "floor"}).scalar_one())
+        floor = int(self._rows(_META, {"of_key": "floor"})[0][0])
         if not floor <= after <= self.revision:
             return None
-        return [Change(*row) for row in self._execute(_CHANGES, {"after": after})]
+        return [Change(*row) for row in self._rows(_CHANGES, {"after": after})]
 
     def claimed(self, scope: str, *, at_least: str = "", limit: int | None = None) -> list[str]:
         """The values that are claimed in a scope, sorted as text, from `at_least` on."""
-        statement = _CLAIMED if limit is None else _CLAIMED.limit(limit)
-        given = {"of_scope": scope, "at_least": at_least}
-        return list(self._execute(statement, given).scalars())
+        given = {"of_scope": scope, "at_least": at_least, "at_most": limit}
+        return [row[0] for row in self._rows(_ALL_CLAIMED if limit is None else _SOME_CLAIMED, given)]
 
     def claim_owner(self, scope: str, value: str) -> str | None:
         """Who claimed it."""
-        owner: str | None = self._execute(_OWNER, {"of_scope": scope, "of_value": value}).scalar()
-        return owner
+        rows = self._rows(_OWNER, {"of_scope": scope, "of_value": value})
+        return rows[0][0] if rows else None
 
     def claims_of(self, owner: str) -> list[tuple[str, str]]:
         """The (scope, value) that an owner claimed, sorted."""
-        return [(row[0], row[1]) for row in self._execute(_CLAIMS_OF, {"of_owner": owner})]
+        return [(row[0], row[1]) for row in self._rows(_CLAIMS_OF, {"of_owner": owner})]
+
+    def _rows(self, statement: Prepared, values: Mapping[str, Any]) -> list[Sequence[Any]]:
+        return statement.run(self._connection, values)
 
     def _execute(self, statement: sa.Executable, values: Any = None) -> CursorResult[*tuple[Any, ...]]:
         return self._connection.execute(statement, values)

@@ -1,6 +1,6 @@
 """All that is particular to SQLite, and nothing else; the rest of the store is any database's.
 
-Another database needs the same names: `prepare`, `open_engines`, `tables`,
+Another database needs the same names: `prepare`, `open_engines`, `tables`, `insert_if_absent`,
 `is_storage_failure` and so on.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import QueuePool
@@ -166,6 +167,11 @@ def remedy(error: DBAPIError) -> str:
 def is_storage_failure(error: DBAPIError) -> bool:
     """Whether the file or the disk is at fault, and not the statement."""
     return _code(error) in _STORAGE
+
+
+def insert_if_absent(table: sa.Table) -> sa.Insert:
+    """An insert that does nothing where there is a row of the same primary key."""
+    return insert(table).on_conflict_do_nothing(index_elements=list(table.primary_key.columns))
 
 
 def violated(error: IntegrityError, table: sa.Table) -> list[str]:

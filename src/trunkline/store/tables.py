@@ -22,6 +22,7 @@ from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from trunkline.resources.schema import FieldSpec, R, Resource, Spec, spec_of
+from trunkline.store.prepared import Prepared
 
 #: Prefix of the store's own tables, which no kind of resource may have.
 PREFIX = "store_"
@@ -99,15 +100,21 @@ class Model(Generic[R]):
         self.kind = spec.kind
         self.names = tuple(spec.fields)
         self.table = _table(spec)
+        self.types = tuple(column.type for column in self.table.columns)
+        one = self.table.c.id == sa.bindparam("of_id")
         # Statements are built once: SQLAlchemy then finds what it compiled by the object.
         self.all = sa.select(self.table)
-        self.by_id = self.all.where(self.table.c.id == sa.bindparam("of_id"))
         self.by_ids = self.all.where(self.table.c.id.in_(sa.bindparam("of_ids", expanding=True)))
-        self.insert = self.table.insert()
-        changed: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in self.names if name != "id"}
-        self.update = self.table.update().where(self.table.c.id == sa.bindparam("of_id")).values(changed)
-        self.delete = self.table.delete().where(self.table.c.id == sa.bindparam("of_id"))
-        self._equal: dict[tuple[tuple[str, bool], ...], sa.Select[Any]] = {}
+        self.by_id = Prepared(self.all.where(one), self.types)
+        self.insert = Prepared(self.table.insert(), keys=self.names)
+        changed: dict[str, Any] = {
+            name: sa.bindparam(f"new_{name}", type_=self.table.c[name].type)
+            for name in self.names
+            if name != "id"
+        }
+        self.update = Prepared(self.table.update().where(one).values(changed))
+        self.delete = Prepared(self.table.delete().where(one))
+        self._equal: dict[tuple[tuple[str, bool], ...], tuple[Prepared, Prepared]] = {}
 
     def build(self, row: Sequence[Any]) -> R:
         """The object that a row of `all` holds."""
@@ -138,23 +145,29 @@ class Model(Generic[R]):
             raise AttributeError(f"{self.cls.__name__} has no attribute {name}")
         return self.table.c[name]
 
-    def equal(self, wanted: dict[str, Any]) -> sa.Select[Any]:
+    def equal(self, wanted: dict[str, Any]) -> Prepared:
         """A select of the rows whose columns equal the values; to be executed with the values.
 
         Raises:
             AttributeError: the class has no such attribute.
         """
+        return self._equals(wanted)[0]
+
+    def count_equal(self, wanted: dict[str, Any]) -> Prepared:
+        """A count of what `equal` selects."""
+        return self._equals(wanted)[1]
+
+    def _equals(self, wanted: dict[str, Any]) -> tuple[Prepared, Prepared]:
         key = tuple((name, value is None) for name, value in wanted.items())
-        select = self._equal.get(key)
-        if select is None:
-            select = self.all
+        found = self._equal.get(key)
+        if found is None:
+            select, count = self.all, sa.select(sa.func.count()).select_from(self.table)
             for name, null in key:
                 column = self.column(name)
-                select = select.where(
-                    column.is_(None) if null else column == sa.bindparam(name, type_=column.type)
-                )
-            self._equal[key] = select
-        return select
+                clause = column.is_(None) if null else column == sa.bindparam(name, type_=column.type)
+                select, count = select.where(clause), count.where(clause)
+            found = self._equal[key] = Prepared(select, self.types), Prepared(count)
+        return found
 
 
 def _table(spec: Spec) -> sa.Table:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, CursorResult
@@ -12,12 +14,18 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from trunkline.errors import Conflict, NotFound
 from trunkline.resources.schema import R, Resource
 from trunkline.store import sqlite
+from trunkline.store.prepared import Prepared
 from trunkline.store.reader import Op, Reader
 from trunkline.store.tables import CHANGE, CLAIM, Model, model_of
 
-_LOG = CHANGE.insert()
-_CLAIM = CLAIM.insert()
-_RELEASE = CLAIM.delete().where(CLAIM.c.owner == sa.bindparam("of_owner"))
+T = TypeVar("T")
+
+_LOG = Prepared(CHANGE.insert(), keys=CHANGE.c.keys())
+_CLAIM = Prepared(sqlite.insert_if_absent(CLAIM), keys=CLAIM.c.keys())
+_OWNED = CLAIM.delete().where(CLAIM.c.owner == sa.bindparam("of_owner"))
+_OWNED_IN = _OWNED.where(CLAIM.c.scope == sa.bindparam("of_scope"))
+_RELEASE, _RELEASE_IN = Prepared(_OWNED), Prepared(_OWNED_IN)
+_RELEASE_ONE = Prepared(_OWNED_IN.where(CLAIM.c.value == sa.bindparam("of_value")))
 
 
 class Tx(Reader):
@@ -38,6 +46,15 @@ class Tx(Reader):
         self.next_revision = revision
         self._changes: dict[tuple[str, str], Op | None] = {}
         self._claims_changed = False
+        #: What was read or written by its id; None for what is not there.
+        self._seen: dict[tuple[type[Resource], str], Resource | None] = {}
+
+    def get(self, cls: type[R], id: str) -> R | None:
+        """The resource of that id; the same object each time, until it is written."""
+        key = cls, id
+        if key not in self._seen:
+            self._seen[key] = super().get(cls, id)
+        return cast("R | None", self._seen[key])
 
     def insert(self, obj: R) -> R:
         """Adds a resource.
@@ -47,13 +64,14 @@ class Tx(Reader):
         """
         model = model_of(type(obj))
         try:
-            self._execute(model.insert, model.values(obj))
+            self._change(model.insert, model.values(obj))
         except IntegrityError as error:
             conflict = _conflict(model, obj, error)
             if conflict is None:
                 raise
             raise conflict from error
         self._log(model.kind, obj.id, "insert")
+        self._seen[model.cls, obj.id] = obj
         return obj
 
     def replace(self, obj: R) -> bool:
@@ -77,8 +95,9 @@ class Tx(Reader):
             NotFound: there is none.
         """
         model = model_of(cls)
-        if not self._execute(model.delete, {"of_id": id}).rowcount:
+        if not self._change(model.delete, {"of_id": id}):
             raise _absent(model, id)
+        self._seen[cls, id] = None
         self._log(model.kind, id, "delete")
 
     def claim(self, scope: str, value: str, owner: str) -> bool:
@@ -86,24 +105,18 @@ class Tx(Reader):
 
         Returns: whether it is the owner's now; False where another has it.
         """
-        holder = self.claim_owner(scope, value)
-        if holder is None:
-            self._execute(_CLAIM, {"scope": scope, "value": value, "owner": owner})
+        if self._change(_CLAIM, {"scope": scope, "value": value, "owner": owner}):
             self._claims_changed = True
             return True
-        return holder == owner
+        return self.claim_owner(scope, value) == owner
 
     def release(self, owner: str, scope: str | None = None, value: str | None = None) -> int:
-        """Gives up what an owner claimed: all, in one scope, or one value of it.
+        """Gives up what an owner claimed: all, in one scope, or one value of that scope.
 
         Returns: how many claims there were.
         """
-        statement = _RELEASE
-        if scope is not None:
-            statement = statement.where(CLAIM.c.scope == scope)
-        if value is not None:
-            statement = statement.where(CLAIM.c.value == value)
-        released = self._execute(statement, {"of_owner": owner}).rowcount
+        statement = _RELEASE if scope is None else _RELEASE_IN if value is None else _RELEASE_ONE
+        released = self._change(statement, {"of_owner": owner, "of_scope": scope, "of_value": value})
         self._claims_changed |= released > 0
         return released
 
@@ -120,24 +133,26 @@ class Tx(Reader):
             if op is not None
         ]
         if rows:
-            self._execute(_LOG, rows)
+            self._change(_LOG, *rows)
         return bool(rows) or self._claims_changed
 
     def _replace(self, obj: R, op: Op) -> bool:
         model = model_of(type(obj))
-        before = self.get(model.cls, obj.id)
+        # Read anew: what `get` remembers may be what somebody changed to make `obj` of it.
+        before = super().get(model.cls, obj.id)
         if before is None:
             raise _absent(model, obj.id)
         if before == obj:
             return False
         try:
-            self._execute(model.update, model.changes(obj))
+            self._change(model.update, model.changes(obj))
         except IntegrityError as error:
             conflict = _conflict(model, obj, error)
             if conflict is None:
                 raise
             raise conflict from error
         self._log(model.kind, obj.id, op)
+        self._seen[model.cls, obj.id] = obj
         return True
 
     def _log(self, kind: str, id: str, op: Op) -> None:
@@ -145,10 +160,19 @@ class Tx(Reader):
         self._changes[key] = _together(self._changes[key], op) if key in self._changes else op
 
     def _execute(self, statement: sa.Executable, values: Any = None) -> CursorResult[*tuple[Any, ...]]:
+        return self._watched(partial(super()._execute, statement, values))
+
+    def _rows(self, statement: Prepared, values: Mapping[str, Any]) -> list[Sequence[Any]]:
+        return self._watched(partial(statement.run, self._connection, values))
+
+    def _change(self, statement: Prepared, *values: Mapping[str, Any]) -> int:
+        return self._watched(partial(statement.change, self._connection, *values))
+
+    def _watched(self, execute: Callable[[], T]) -> T:
         if self.failure is not None:
             raise self.failure
         try:
-            return super()._execute(statement, values)
+            return execute()
         except DBAPIError as error:
             if sqlite.is_storage_failure(error):
                 self.failure = error

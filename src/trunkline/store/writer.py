@@ -25,6 +25,7 @@ from sqlalchemy.exc import DBAPIError
 
 from trunkline.errors import Unavailable
 from trunkline.store import sqlite
+from trunkline.store.prepared import Prepared
 from trunkline.store.tables import CHANGE, META
 from trunkline.store.tx import Tx
 
@@ -32,8 +33,10 @@ CLOSED = "The store is closed. Try again when the control process is back."
 
 _LOG = logging.getLogger(__name__)
 
-_SET = META.update().where(META.c.key == sa.bindparam("of_key")).values(value=sa.bindparam("new_value"))
-_PRUNE = CHANGE.delete().where(CHANGE.c.revision <= sa.bindparam("floor"))
+_SET = Prepared(
+    META.update().where(META.c.key == sa.bindparam("of_key")).values(value=sa.bindparam("new_value"))
+)
+_PRUNE = Prepared(CHANGE.delete().where(CHANGE.c.revision <= sa.bindparam("floor")))
 
 
 class Job:
@@ -159,12 +162,12 @@ class Writer:
                     revision += 1
                     kinds |= tx.kinds
             if revision != self._revision:
-                connection.execute(_SET, {"of_key": "revision", "new_value": str(revision)})
+                _SET.change(connection, {"of_key": "revision", "new_value": str(revision)})
             # Not at each commit, so that what is deleted at once is worth a statement.
             if revision - floor > self._keep + self._keep // 8:
                 floor = revision - self._keep
-                connection.execute(_PRUNE, {"floor": floor})
-                connection.execute(_SET, {"of_key": "floor", "new_value": str(floor)})
+                _PRUNE.change(connection, {"floor": floor})
+                _SET.change(connection, {"of_key": "floor", "new_value": str(floor)})
         return revision, floor, kinds
 
 

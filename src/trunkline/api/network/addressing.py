@@ -67,8 +67,7 @@ def claim_mac(call: Call, network_id: str, port_id: str, mac: str, seed: str = "
         return mac
     for attempt in range(16):
         mac = numbers.mac_address(seed or port_id, attempt)
-        if call.tx.claim_owner(mac_scope(network_id), mac) is None:
-            call.tx.claim(mac_scope(network_id), mac, port_id)
+        if call.tx.claim(mac_scope(network_id), mac, port_id):
             return mac
     raise Exhausted(f"No MAC address is left on network {network_id}.", type="MacAddressGenerationFailure")
 
