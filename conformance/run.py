@@ -196,10 +196,16 @@ def configuration(api: Api, admin: dict[str, str], workspace: Path) -> configpar
             | {"metadata_service": "false"},
             "image": {
                 "container_formats": "bare,ami,ari,aki,ovf,ova",
-                "disk_formats": "qcow2,raw,ami,ari,aki,vhd,vmdk,vdi,iso,vhdx",
+                # The suite uploads random bytes under each of these. What is claimed to be of another
+                # format is looked into, and refused where it is not.
+                "disk_formats": "raw,ami,ari,aki",
                 "build_timeout": "60",
             },
-            "image-feature-enabled": {"import_image": "true", "os_glance_reserved": "true"},
+            "image-feature-enabled": {
+                "import_image": "true",
+                "os_glance_reserved": "true",
+                "image_format_enforcement": "false",
+            },
             "validation": {
                 "run_validation": "false",
                 "security_group": "false",
