@@ -38,6 +38,8 @@ def command(keep: bool, again: bool, remove: bool, as_json: bool) -> None:
 
     Prints who reaches whom, wanted and measured. The exit status is 0 if they are the same, 1 if not.
     """
+    if keep + again + remove > 1:
+        raise click.UsageError("Give one of --keep, --measure and --remove.")
     state, steps = StateFolder(state_root()), Steps()
     lab = Topology(state.load())
     check_means()
@@ -82,7 +84,9 @@ def command(keep: bool, again: bool, remove: bool, as_json: bool) -> None:
 _LOOK_AROUND = """
 It is still there. To look around:
 
-    trunkline ssh dmz-jump                   # the only server that lets you in; ssh root@... from there
+    trunkline ssh dmz-jump                   # the only server of the cascade that lets you in
+    trunkline ssh dmz-jump -- ip route       # the ways inwards, as DHCP told them
+    trunkline ssh dmz-twin                   # the stranger with the address of db1
     openstack server list
     openstack security group rule list dmz-app
     trunkline demo dmz --measure             # again, after you have changed something

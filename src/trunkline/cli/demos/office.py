@@ -50,6 +50,8 @@ def command(keep: bool, remove: bool, as_json: bool) -> None:
     Prints what the desktop reached before and after each move. The exit status is 0 if every move was as it
     should be, 1 if not.
     """
+    if keep and remove:
+        raise click.UsageError("Give one of --keep and --remove.")
     state, steps = StateFolder(state_root()), Steps()
     lab = Topology(state.load())
     check_means()
