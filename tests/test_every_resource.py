@@ -51,8 +51,8 @@ def test_its_schemas_are_valid_and_name_each_field(spec: Spec) -> None:
     jsonschema_rs.meta.validate(shown)
     assert set(shown["properties"]) == {f.wire for f in spec.fields.values() if f.flags.shown}
     for verb in ("create", "update"):
-        taken = openapi.input_schema(spec.kind, verb, spec.kind)
-        jsonschema_rs.meta.validate(taken)
+        taken = dict(openapi.input_schema(spec.kind, verb, spec.kind))
+        jsonschema_rs.meta.validate(dict(taken))
         inner = taken["properties"][spec.kind]
         assert set(inner["properties"]) == {f.wire for f in spec.fields.values() if getattr(f.flags, verb)}
         assert inner["additionalProperties"] is False

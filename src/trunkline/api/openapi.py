@@ -80,7 +80,7 @@ def output_schema(spec: Spec) -> dict[str, Any]:
     shown = [f for f in spec.fields.values() if f.flags.shown]
     shape = msgspec.defstruct(
         spec.cls.__name__,
-        [(f.name, f.annotation) for f in shown],
+        [(f.name, str | None if f.flags.as_text else f.annotation) for f in shown],
         rename={f.name: f.wire for f in shown if f.name != f.wire} or None,
         module=spec.cls.__module__,
     )

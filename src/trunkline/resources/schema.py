@@ -64,6 +64,8 @@ class Flags:
     refers: str = ""
     #: The alias in discovery that this field belongs to.
     alias: str = ""
+    #: It is a number that the dialect shows as text, as its API has it.
+    as_text: bool = False
 
 
 def settable(**flags: Any) -> Flags:

@@ -44,11 +44,11 @@ class SubnetPool(Standard, kw_only=True):
     #: 4 or 6.
     ip_version: Annotated[int, computed()] = 4
     #: The longest prefix, that of the smallest subnet. By default a single address.
-    max_prefixlen: Annotated[_Length | None, settable()] = None
+    max_prefixlen: Annotated[_Length | None, settable(as_text=True)] = None
     #: The shortest prefix, that of the largest subnet. By default 8 or, in IPv6, 64.
-    min_prefixlen: Annotated[_Length | None, settable()] = None
+    min_prefixlen: Annotated[_Length | None, settable(as_text=True)] = None
     #: The prefix length of subnets that do not say. By default the shortest.
-    default_prefixlen: Annotated[_Length | None, settable()] = None
+    default_prefixlen: Annotated[_Length | None, settable(as_text=True)] = None
     #: How much of it one project may have: addresses, or in IPv6 /64 ranges. None for no limit.
     default_quota: Annotated[Annotated[int, Meta(ge=0)] | None, settable()] = None
     #: Every project may use it.
