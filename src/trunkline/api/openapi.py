@@ -6,9 +6,9 @@ OpenAPI 3.1.0; JSON Schema 2020-12 as msgspec writes it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Set
-from functools import cache
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping, Set
+from functools import cache, partial
+from typing import Any
 
 import msgspec
 
@@ -23,6 +23,31 @@ ENVELOPED = frozenset({"identity", "network"})
 VERSIONED = frozenset({"compute"})
 
 
+class Later(Mapping[str, Any]):
+    """A schema that is made when somebody looks at it: most processes never show one."""
+
+    def __init__(self, make: Callable[[], Mapping[str, Any]]) -> None:
+        self._make: Callable[[], Mapping[str, Any]] | None = make
+        self._made: Mapping[str, Any] = {}
+
+    def __getitem__(self, key: str) -> Any:
+        return self._schema()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._schema())
+
+    def __len__(self) -> int:
+        return len(self._schema())
+
+    def __bool__(self) -> bool:
+        return True
+
+    def _schema(self) -> Mapping[str, Any]:
+        if self._make is not None:
+            self._made, self._make = self._make(), None
+        return self._made
+
+
 def input_schema(kind: str, verb: str, envelope: str | None = None) -> Mapping[str, Any]:
     """The JSON schema of a create or an update request.
 
@@ -30,14 +55,19 @@ def input_schema(kind: str, verb: str, envelope: str | None = None) -> Mapping[s
         verb: "create" or "update".
         envelope: the key under which the resource stands, or None for a flat body.
     """
-    spec = spec_of(kind)
+    return Later(partial(_request_schema, kind, verb, envelope))
+
+
+def _request_schema(kind: str, verb: str, envelope: str | None) -> Mapping[str, Any]:
     inner = _input_schema(kind, verb)
     if verb == "create":
-        needed = [f.wire for f in spec.fields.values() if f.flags.required]
+        needed = [f.wire for f in spec_of(kind).fields.values() if f.flags.required]
         if needed:
             inner = {**inner, "required": needed}
-    if envelope is None:
-        return inner
+    return inner if envelope is None else _enveloped(inner, envelope)
+
+
+def _enveloped(inner: Mapping[str, Any], envelope: str) -> Mapping[str, Any]:
     return {"type": "object", "properties": {envelope: inner}, "required": [envelope]}
 
 
@@ -57,11 +87,13 @@ def _input_schema(kind: str, verb: str) -> dict[str, Any]:
 
 def shape_schema(shape: Any, envelope: str | None = None) -> Mapping[str, Any]:
     """The JSON schema of a body that is no resource, as a msgspec type has it."""
+    return Later(partial(_shape_schema, shape, envelope))
+
+
+def _shape_schema(shape: Any, envelope: str | None) -> Mapping[str, Any]:
     schema = msgspec.json.schema(shape)
-    inner = _inlined(schema, schema.get("$defs", {}))
-    if envelope is None:
-        return cast("Mapping[str, Any]", inner)
-    return {"type": "object", "properties": {envelope: inner}, "required": [envelope]}
+    inner: Mapping[str, Any] = _inlined(schema, schema.get("$defs", {}))
+    return inner if envelope is None else _enveloped(inner, envelope)
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
@@ -172,6 +204,13 @@ def _operation(endpoint: Endpoint, success: Mapping[str, Any]) -> dict[str, Any]
     if endpoint.request is not None:
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": endpoint.request}},
+            "content": {"application/json": {"schema": _plain(endpoint.request)}},
         }
     return operation
+
+
+def _plain(schema: Any) -> Any:
+    """The schema of dictionaries and lists alone."""
+    if isinstance(schema, Mapping):
+        return {key: _plain(value) for key, value in schema.items()}
+    return [_plain(value) for value in schema] if isinstance(schema, list | tuple) else schema

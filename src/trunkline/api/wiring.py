@@ -8,8 +8,10 @@ image    ──┘               Rules (access), Sessions (who asks)
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +78,10 @@ def build(
 
 def with_document(service: Service) -> Service:
     """The service, with its OpenAPI document at ``/openapi.json``."""
-    content = openapi.document(service, __version__)
+    content = cache(partial(openapi.document, service, __version__))
 
     async def document(request: Request) -> Reply:
-        return Reply(content)
+        return Reply(await asyncio.to_thread(content))
 
     endpoint = Endpoint("GET", "/openapi.json", document, token=False, summary="This document")
     return replace(service, endpoints=[*service.endpoints, endpoint])

@@ -20,6 +20,7 @@ name, given by ``msgspec.field(name="router:external")`` where it differs.
 from __future__ import annotations
 
 import inspect
+import linecache
 import re
 import types
 import typing
@@ -409,7 +410,13 @@ _FIELD_LINE = re.compile(r"^    (\w+):")
 def _comments(cls: type) -> dict[str, str]:
     docs: dict[str, str] = {}
     pending: list[str] = []
-    for line in inspect.getsource(cls).splitlines():
+    # The class statement is looked for as text: `inspect.getsource` would parse the whole file.
+    lines = linecache.getlines(inspect.getsourcefile(cls) or "")
+    beginning = re.compile(rf"class {cls.__name__}\b")
+    first = next((number for number, line in enumerate(lines) if beginning.match(line)), len(lines))
+    for line in lines[first + 1 :]:
+        if not line[0].isspace() and line[0] != ")":
+            break
         text = line.strip()
         if text.startswith("#:"):
             pending.append(text[2:].strip())
