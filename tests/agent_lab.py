@@ -52,16 +52,21 @@ def wait(what: Callable[[], T], timeout: float = 15.0) -> T:
         time.sleep(0.02)
 
 
-def guest_image(kind: Literal["polite", "deaf", "brief"]) -> bytes:
+def guest_image(kind: Literal["polite", "deaf", "brief", "slow"]) -> bytes:
     """A disk that boots in half a second: it greets on the serial port and idles.
 
-    A polite guest powers off when the power button is pressed, a brief one at once, a deaf one never; the
-    registers are those that SeaBIOS sets up on the machine type "pc" (ACPI 6.4, 4.8.3; PM1a at 0x600).
+    A polite guest powers off when the power button is pressed, a slow one too, but for a second or two it
+    does not listen; a brief one powers off at once, a deaf one never. The registers are those that SeaBIOS
+    sets up on the machine type "pc" (ACPI 6.4, 4.8.3; PM1a at 0x600).
     """
     code = bytearray(b"\x31\xc0\x8e\xd8\xfb")  # xor ax,ax; mov ds,ax; sti
     code += b"\xbe\x00\x7d"  # mov si,0x7d00
     code += b"\xac\x84\xc0\x74\x06\xba\xf8\x03\xee\xeb\xf5"  # lodsb; test al,al; jz +6; out 0x3f8,al; loop
-    if kind == "polite":
+    if kind == "slow":
+        for _ in range(2):  # Until the clock's second is another one.
+            code += b"\xb0\x00\xe6\x70\xe4\x71\x88\xc3"  # mov al,0; out 0x70,al; in al,0x71; mov bl,al
+            code += b"\xb0\x00\xe6\x70\xe4\x71\x38\xd8\x74\xf6"  # ...; cmp al,bl; je again
+    if kind in ("polite", "slow"):
         code += b"\xba\x02\x06\xb8\x00\x01\xef"  # PM1_EN = PWRBTN_EN
         code += b"\xba\x00\x06\xed\xf6\xc4\x01\x75\x03\xf4\xeb\xf4"  # until PM1_STS has PWRBTN_STS: hlt
     if kind != "deaf":
@@ -220,7 +225,9 @@ class AgentLab:
         """What a guest wrote."""
         return (self.host / "s" / f"{id.replace('-', '')[:8]}.log").read_text(errors="replace")
 
-    def image(self, kind: Literal["polite", "deaf", "brief"] = "polite", number: int = 1) -> ImageSlice:
+    def image(
+        self, kind: Literal["polite", "deaf", "brief", "slow"] = "polite", number: int = 1
+    ) -> ImageSlice:
         """An image that the control plane serves."""
         data = guest_image(kind)
         id = identity(number, 3)

@@ -182,6 +182,20 @@ def test_a_guest_that_does_not_listen_is_stopped_when_its_time_is_over(lab: Agen
     assert 1.9 <= time.monotonic() - start < 4
 
 
+def test_a_guest_that_was_booting_is_asked_to_power_down_again() -> None:
+    lab = AgentLab(graceful_seconds=12.0)
+    try:
+        lab.start_all()
+        image = lab.image("slow")
+        s = server(1, image)
+        lab.put(images=(image,), servers=(s,))
+        wait(lambda: GREETING in lab.console(s.id))
+        lab.put(images=(image,), servers=(changed(s, power="stopped"),))
+        lab.server(s.id, lambda r: r.state == "stopped", 6)
+    finally:
+        lab.close()
+
+
 def test_a_hard_reboot_does_not_wait_for_a_soft_one(lab: AgentLab) -> None:
     image = lab.image("deaf")
     s = server(1, image)

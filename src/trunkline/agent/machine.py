@@ -45,6 +45,8 @@ _CONSOLE_KEPT, _CONSOLE_CUT = 256 * 1024, 1024 * 1024
 #: A crash that was healed is told for so long.
 _CRASH_TOLD = 60.0
 _LONGEST_PAUSE = 15.0
+#: The power button is pressed again after so many seconds: a guest that is booting does not hear it.
+_PRESS_AGAIN = 2.0
 #: A guest is asked again to let go of a device after so many seconds.
 _UNPLUG_AGAIN = 3.0
 _UNPLUG_TOLD = 20.0
@@ -106,6 +108,7 @@ class Machine:
         self._released: set[str] = set()
         #: Until when a guest that was asked to power down may take.
         self._deadline: float | None = None
+        self._pressed = 0.0
         self._crashes: list[float] = []
         self._failures = 0
         self._crash: tuple[float, Condition] | None = None
@@ -351,12 +354,16 @@ class Machine:
         if self._run_state == "shutdown":
             return True
         if self._deadline is None:
-            self._deadline = now + self._host.graceful_seconds
+            self._deadline, self._pressed = now + self._host.graceful_seconds, 0.0
+        if now >= self._pressed + _PRESS_AGAIN:
+            self._pressed = now
             await self._monitor.execute("system_powerdown")
         return now >= self._deadline
 
     def _time_left(self) -> float:
-        return max(0.05, (self._deadline or 0.0) - time.monotonic())
+        """Until the guest is to be asked again, or its time is over."""
+        until = min(self._deadline or 0.0, self._pressed + _PRESS_AGAIN)
+        return max(0.05, until - time.monotonic())
 
     async def _stop(self, server: ServerSlice) -> float | None:
         if self._process is not None:
