@@ -16,6 +16,16 @@ from trunkline.devices.process import Command, Process
 from trunkline.devices.state import StateFolder
 
 
+#: What glibc's malloc is told (mallopt(3)): blocks of 1 MiB and more, as each hash of a password needs one of
+#: 19 MiB, are given back to the kernel when they are freed, and threads share two arenas. By default they
+#: stay: 40 MB of control's memory.
+_MEMORY = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(1024 * 1024),
+    "MALLOC_TRIM_THRESHOLD_": str(256 * 1024),
+}
+
+
 class Unit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A daemon that is to be kept running."""
 
@@ -96,6 +106,7 @@ def python_environment() -> dict[str, str]:
     return {
         "PYTHONPATH": ":".join([package, *(str(Path(p).resolve()) for p in others)]),
         "PYTHONUNBUFFERED": "1",
+        **_MEMORY,
     }
 
 
