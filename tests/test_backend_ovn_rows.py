@@ -82,7 +82,7 @@ def test_a_workload_is_named_as_its_host_knows_it() -> None:
         "name": "p1",
         "type": "",
         "addresses": {"fa:16:3e:00:00:0b 10.0.0.11 fd00:a::b"},
-        "port_security": {"fa:16:3e:00:00:0b 10.0.0.11 fd00:a::b"},
+        "port_security": {"fa:16:3e:00:00:0b 10.0.0.11 fd00:a::b fe80::f816:3eff:fe00:b"},
         "enabled": None,
         "tag": None,
         "options": {"requested-chassis": "h1"},

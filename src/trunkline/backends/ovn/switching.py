@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from ipaddress import ip_interface
+from ipaddress import IPv6Address, ip_interface
 
 from trunkline.backends.ovn import names
 from trunkline.backends.ovn.names import Ref, Row, Tables, ids
@@ -106,6 +106,9 @@ def port_security(port: SwitchPort) -> frozenset[str]:
 
     A MAC address alone would allow every address, so a port that has none gets the unspecified ones,
     which nothing but its own questions (DHCP, duplicate address detection) comes from.
+
+    The link-local address is named although OVN allows it by itself: OVN 23.03 drops advertisements of
+    it (it looks for a hop limit of 225), so that nobody could resolve it again.
     """
     if port.allowed is None:
         return frozenset()
@@ -114,7 +117,17 @@ def port_security(port: SwitchPort) -> frozenset[str]:
         pairs[pair.mac].add(_prefix(pair.prefix))
     if port.mac not in pairs:
         pairs[port.mac] = {"0.0.0.0", "::"}
+    for mac, prefixes in pairs.items():
+        if any(":" in prefix and prefix != "::" for prefix in prefixes):
+            prefixes.add(_link_local(mac))
     return frozenset(" ".join((mac, *sorted(prefixes))) for mac, prefixes in pairs.items())
+
+
+def _link_local(mac: str) -> str:
+    """The IPv6 link-local address that follows from a MAC address (RFC 4291, appendix A)."""
+    parts = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes([parts[0] ^ 2]) + parts[1:3] + b"\xff\xfe" + parts[3:]
+    return str(IPv6Address(b"\xfe\x80" + bytes(6) + identifier))
 
 
 def _prefix(text: str) -> str:
