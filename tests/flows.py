@@ -152,6 +152,8 @@ class Ping:
             if self.version == 4:
                 head = head[:2] + struct.pack("!H", checksum(head + payload)) + head[4:]
             try:
+                if self.address.startswith("fe80"):
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self.space.device.encode())
                 if self.source:
                     raw.bind((self.source, 0))
                 raw.sendto(head + payload, (self.address, 0))

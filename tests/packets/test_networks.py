@@ -61,6 +61,13 @@ def test_ports_reach_each_other_across_hosts(scene: Scene) -> None:
     )
 
 
+def test_link_local_addresses_reach_each_other(scene: Scene) -> None:
+    a, b, c = scene.a, scene.b, scene.c
+    for probe in (a, b, c):
+        probe.forget_neighbours()
+    must_pass(*(Ping(one, other.link_local) for one, other in ((a, b), (a, c), (c, b))))
+
+
 @pytest.mark.parametrize("destination", [EVERYONE, GROUP])
 def test_frames_to_many_stay_in_their_network(scene: Scene, destination: str) -> None:
     def frame(at: Probe) -> Frame:

@@ -182,6 +182,11 @@ def test_what_is_honest_passes(scene: Scene) -> None:
         "advertisement": lambda a, to, m: to_all(
             a, a.v6, f.advertisement(a.v6, a.v6, ALL, f.option(2, a.mac))
         ),
+        "advertisement of the link-local address": lambda a, to, m: to_all(
+            a,
+            link_local(a.mac),
+            f.advertisement(link_local(a.mac), link_local(a.mac), ALL, f.option(2, a.mac)),
+        ),
         "solicitation": lambda a, to, m: to_all(
             a, a.v6, f.solicitation("fd00:a::99", a.v6, ALL, f.option(1, a.mac))
         ),
