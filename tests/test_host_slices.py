@@ -114,6 +114,8 @@ def test_ports_that_are_not_the_servers_own_are_not_plugged_in() -> None:
     for stray in (port("p1", device_id="other"), port("p1", host_id="h2"), port("p1", host_id="")):
         here = compiled(server(), stray)["h1"]
         assert (here.ports, here.servers[0].ports) == ((), ())
+    # Bound to the host, and nobody's.
+    assert compiled(server(ports=[]), port("p1", device_id="", device_owner=""))["h1"].ports == ()
 
 
 def test_a_probe_is_a_namespace() -> None:

@@ -12,8 +12,8 @@ servers, or a probe; a server that is placed on it and stays.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Literal, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, TypeVar, cast
 
 from trunkline.compiler.metadata import meta_data, network_data, vendor_data
 from trunkline.compiler.settings import Settings
@@ -30,32 +30,37 @@ from trunkline.compiler.switching import allowed
 from trunkline.resources.compute import FlavorFacts, ImageFacts, Server
 from trunkline.resources.network import METADATA, FloatingIP, Network, Port, Subnet
 from trunkline.resources.region import Host
+from trunkline.resources.schema import Resource
 
 #: The device owner of ports that are attached as a namespace of their own.
 PROBE = "trunkline:probe"
 
 Power = Literal["running", "stopped", "paused"]
+R = TypeVar("R", bound=Resource)
 
 
 def host_slices(snapshot: Snapshot, settings: Settings) -> dict[str, HostSlice]:
-    """The slice of every host, by its name; equal snapshots give equal slices."""
-    ports: dict[str, list[Port]] = defaultdict(list)
+    """The slice of every host, by its name; equal snapshots give equal slices.
+
+    Ports are looked at once each, and worked on only where a host has them.
+    """
+    probes: dict[str, list[Port]] = defaultdict(list)
     metadata: dict[str, Port] = {}
-    for _, port in sorted(snapshot.all(Port).items()):
+    for port in snapshot.all(Port).values():
         if port.device_owner == METADATA:
             metadata[port.network_id] = port
-        elif port.host_id:
-            ports[port.host_id].append(port)
+        elif port.device_owner == PROBE and port.host_id:
+            probes[port.host_id].append(port)
     servers: dict[str, list[Server]] = defaultdict(list)
-    for _, server in sorted(snapshot.all(Server).items()):
+    for server in snapshot.all(Server).values():
         if server.host and not server.deleting:
             servers[server.host].append(server)
     floating: dict[str, list[str]] = defaultdict(list)
-    for _, address in sorted(snapshot.all(FloatingIP).items()):
+    for address in snapshot.all(FloatingIP).values():
         if address.port_id and address.floating_ip_address:
             floating[address.port_id].append(address.floating_ip_address)
     return {
-        host: _slice(snapshot, settings, host, servers[host], ports[host], metadata, floating)
+        host: _slice(snapshot, settings, host, _by_id(servers[host]), probes[host], metadata, floating)
         for host in snapshot.all(Host)
     }
 
@@ -65,16 +70,18 @@ def _slice(
     settings: Settings,
     host: str,
     servers: Sequence[Server],
-    bound: Sequence[Port],
+    probes: Sequence[Port],
     metadata: Mapping[str, Port],
     floating: Mapping[str, list[str]],
 ) -> HostSlice:
-    of_server = {port: server.id for server in servers for port in server.ports}
-    plugged = {
-        port.id: port
-        for port in bound
-        if port.device_owner == PROBE or port.device_id == of_server.get(port.id, "")
-    }
+    known = snapshot.all(Port)
+    own = [
+        port
+        for server in servers
+        for id in server.ports
+        if (port := known.get(id)) is not None and (port.device_id, port.host_id) == (server.id, host)
+    ]
+    plugged = {port.id: port for port in _by_id([*own, *probes])}
     networks = sorted({port.network_id for port in plugged.values()} & metadata.keys())
     images = {server.image_id: server.image for server in servers if server.image is not None}
     return HostSlice(
@@ -85,6 +92,10 @@ def _slice(
         images=tuple(_image(id, facts) for id, facts in sorted(images.items())),
         metadata=tuple(_metadata(metadata[network], snapshot) for network in networks),
     )
+
+
+def _by_id(objects: Iterable[R]) -> list[R]:
+    return sorted(objects, key=lambda each: each.id)
 
 
 def _server(
@@ -110,7 +121,7 @@ def _server(
         soft_reboot_serial=server.soft_reboot_serial,
         config_drive=server.config_drive,
         flavor=flavor.name,
-        public_addresses=tuple(address for port in ports for address in floating.get(port.id, ())),
+        public_addresses=tuple(a for port in ports for a in sorted(floating.get(port.id, ()))),
         meta_data=meta_data(server, ports),
         network_data=network_data(ports, snapshot.all(Network), snapshot.all(Subnet)),
         vendor_data=vendor_data(settings),
