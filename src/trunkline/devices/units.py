@@ -15,7 +15,6 @@ from trunkline.devices import files, process
 from trunkline.devices.process import Command, Process
 from trunkline.devices.state import StateFolder
 
-
 #: What glibc's malloc is told (mallopt(3)): blocks of 1 MiB and more, as each hash of a password needs one of
 #: 19 MiB, are given back to the kernel when they are freed, and threads share two arenas. By default they
 #: stay: 40 MB of control's memory.
