@@ -84,24 +84,3 @@ def test_tags_and_resource_types_are_kept(lab: Lab) -> None:
 )
 def test_bad_namespaces_are_refused_by_name(lab: Lab, body: dict[str, Any], named: str) -> None:
     assert named in lab.ask("POST", NAMESPACES, body, by=ROOT, status=400)["error"]["message"]
-
-
-def test_schemas_are_served(lab: Lab) -> None:
-    for path, name in (("namespace", "namespace"), ("properties", "properties"), ("tags", "tags")):
-        assert lab.ask("GET", f"/image/v2/schemas/metadefs/{path}")["name"] == name
-    types = lab.ask("GET", "/image/v2/schemas/metadefs/resource_types")
-    assert types["name"] == "resource_type_associations"
-    lab.ask("GET", "/image/v2/schemas/metadefs/nothing", status=404)
-
-
-def test_a_namespace_is_made_with_all_that_it_holds(lab: Lab) -> None:
-    held = {
-        "resource_type_associations": [{"name": "OS::Nova::Flavor"}],
-        "properties": {"cores": {"title": "Cores", "type": "integer"}},
-        "objects": [{"name": "o"}],
-        "tags": [{"name": "t"}],
-    }
-    whole = lab.ask("GET", namespace(lab, **held))
-    assert [each["name"] for each in whole["resource_type_associations"]] == ["OS::Nova::Flavor"]
-    assert whole["properties"]["cores"]["title"] == "Cores"
-    assert [whole[part][0]["name"] for part in ("objects", "tags")] == ["o", "t"]

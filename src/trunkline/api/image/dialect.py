@@ -67,10 +67,11 @@ class ImageApi:
         for name, value in body.items():
             if name in spec.create_input.__struct_encode_fields__:
                 fields[name] = value
+            elif name in patch.READ_ONLY:
+                raise Forbidden(f"Attribute '{name}' is read-only.")
             elif len(name) > 255:
                 raise BadField(name[:80], "the name of a property has at most 255 characters.")
             else:
-                patch.refuse_reserved(name)
                 properties[name] = schemas.property_value(name, value)
         patch.limit_properties(properties)
         values = {**spec.parse_create(fields), "properties": properties}

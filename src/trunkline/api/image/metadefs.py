@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -21,26 +22,17 @@ from msgspec.structs import replace
 
 from trunkline.api.engine import Call, Engine
 from trunkline.api.http import Endpoint, Reply, Request
-from trunkline.api.image.metadef_parts import (
-    ASSOCIATIONS,
-    COLLECTIONS,
-    MOST_ENTRIES,
-    TAGS,
-    TYPES,
-    Collection,
-    checked,
-    held,
-    stamped,
-)
-from trunkline.api.image.schemas import metadef_schemas
 from trunkline.errors import BadField, Conflict, Forbidden, NotFound
 from trunkline.resources.image import MetadefNamespace
-from trunkline.resources.schema import convert
+from trunkline.resources.schema import convert, refuse_unstorable
 from trunkline.store import Reader, table_of
 
 NAMESPACES = "/v2/metadefs/namespaces"
 #: What metadata can be about: kinds of things of the services that there are.
-RESOURCETYPES = ("array", "boolean", "integer", "number", "object", "string")
+RESOURCE_TYPES = ("OS::Glance::Image", "OS::Nova::Flavor", "OS::Nova::Server", "OS::Nova::Aggregate")
+_TYPES = ("array", "boolean", "integer", "number", "object", "string")
+#: Entries of a collection, and bytes of one as JSON.
+MOST_ENTRIES, MOST_BYTES = 500, 16384
 
 
 class NamespaceBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -52,6 +44,57 @@ class NamespaceBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     visibility: str = "private"
     protected: bool = False
     owner: str | None = None
+
+
+@dataclass(frozen=True)
+class Collection:
+    """One of the collections of a namespace."""
+
+    name: str
+    #: Checks a definition, given its name.
+    check: Callable[[Mapping[str, Any]], None]
+    #: The key that lists have, where it is not the name.
+    listed: str = ""
+    #: Whether entries have times.
+    timed: bool = True
+
+
+def _check_property(given: Mapping[str, Any]) -> None:
+    for key in ("title", "type"):
+        if key not in given:
+            raise BadField(key, "it is required.")
+    if not isinstance(given["title"], str) or len(given["title"]) > 80:
+        raise BadField("title", "it is a text of up to 80 characters.")
+    if given["type"] not in _TYPES:
+        raise BadField("type", f"it must be one of {', '.join(_TYPES)}.")
+
+
+def _check_object(given: Mapping[str, Any]) -> None:
+    properties = given.get("properties", {})
+    if not isinstance(properties, dict):
+        raise BadField("properties", "it must be a JSON object of properties.")
+    if set(given) - {"name", "description", "required", "properties"}:
+        unknown = min(set(given) - {"name", "description", "required", "properties"})
+        raise BadField(unknown[:80], "Unrecognized attribute. Remove it, or check its spelling.")
+
+
+def _check_tag(given: Mapping[str, Any]) -> None:
+    if set(given) - {"name"}:
+        raise BadField(min(set(given) - {"name"})[:80], "Unrecognized attribute. Remove it.")
+
+
+def _check_resource_type(given: Mapping[str, Any]) -> None:
+    for key, value in given.items():
+        if key not in ("name", "prefix", "properties_target"):
+            raise BadField(key[:80], "Unrecognized attribute. Remove it, or check its spelling.")
+        if not isinstance(value, str) or len(value) > 80:
+            raise BadField(key, "it is a text of up to 80 characters.")
+
+
+PROPERTIES = Collection("properties", _check_property, timed=False)
+OBJECTS = Collection("objects", _check_object)
+TAGS = Collection("tags", _check_tag)
+ASSOCIATIONS = Collection("resource_types", _check_resource_type, "resource_type_associations")
 
 
 class NamespaceApi:
@@ -94,9 +137,7 @@ class NamespaceApi:
 
     async def create(self, request: Request) -> Reply:
         """Creates a namespace."""
-        body = await request.json()
-        found = held(body)
-        given = _namespace(body)
+        given = _namespace(await request.json())
 
         def run(call: Call) -> dict[str, Any]:
             call.require("add_metadef_namespace", _own(request))
@@ -110,10 +151,6 @@ class NamespaceApi:
                 visibility=given.visibility,
                 protected=given.protected,
                 project_id=given.owner or call.context.project_id,
-                content={
-                    part.name: {name: stamped(part, entry, call.now) for name, entry in entries.items()}
-                    for part, entries in found
-                },
             )
             return _render(call.add(made))
 
@@ -155,18 +192,10 @@ class NamespaceApi:
         await self.engine.write(request.context, run)
         return Reply(status=204)
 
-    async def schema(self, request: Request) -> Reply:
-        """The schema of a namespace, of what it holds, or of a list of them."""
-        name = request.path["name"]
-        found = metadef_schemas(tuple(NamespaceBody.__struct_fields__), TYPES)
-        if name not in found:
-            raise NotFound(f"There is no schema of metadefs/{name[:80]}.")
-        return Reply(found[name])
-
     async def resource_types(self, request: Request) -> Reply:
         """What metadata can be about."""
         self.engine.require("list_metadef_resource_types", request.context, _own(request))
-        return Reply({"resource_types": [{"name": name} for name in RESOURCETYPES]})
+        return Reply({"resource_types": [{"name": name} for name in RESOURCE_TYPES]})
 
 
 class CollectionApi:
@@ -194,12 +223,12 @@ class CollectionApi:
 
     async def create(self, request: Request) -> Reply:
         """Adds an entry."""
-        definition = checked(self.collection, await request.json())
+        definition = self._checked(await request.json(), request)
         return Reply(await self._put(request, definition, None), 201)
 
     async def create_named(self, request: Request) -> Reply:
         """Adds an entry that is no more than its name."""
-        definition = checked(self.collection, {"name": request.path["name"]})
+        definition = self._checked({"name": request.path["name"]}, request)
         return Reply(await self._put(request, definition, None), 201)
 
     async def replace_all(self, request: Request) -> Reply:
@@ -208,21 +237,19 @@ class CollectionApi:
         given = body.get(self.collection.name) if isinstance(body, dict) else None
         if not isinstance(given, list) or len(given) > MOST_ENTRIES:
             raise BadField(self.collection.name, f"it must be a list of up to {MOST_ENTRIES} entries.")
-        fresh = {
-            definition["name"]: definition for definition in (checked(self.collection, g) for g in given)
-        }
+        fresh = {definition["name"]: definition for definition in (self._checked(g, request) for g in given)}
         if len(fresh) < len(given):
             raise Conflict("An entry is given twice.")
 
         def change(old: dict[str, Any], now: str) -> dict[str, Any]:
-            return {name: stamped(self.collection, definition, now) for name, definition in fresh.items()}
+            return {name: self._stamped(definition, now) for name, definition in fresh.items()}
 
         entries = await self._change(request, change)
         return Reply({self.collection.name: list(entries.values())}, 201)
 
     async def update(self, request: Request) -> Reply:
         """Changes an entry; its name too."""
-        definition = checked(self.collection, await request.json())
+        definition = self._checked(await request.json(), request)
         return Reply(await self._put(request, definition, request.path["name"]))
 
     async def delete(self, request: Request) -> Reply:
@@ -254,7 +281,7 @@ class CollectionApi:
             if len(old) >= MOST_ENTRIES and old_name is None:
                 raise Conflict(f"A namespace holds at most {MOST_ENTRIES} {self.collection.name}.")
             kept = {n: entry for n, entry in old.items() if n != old_name}
-            fresh = stamped(self.collection, definition, now)
+            fresh = self._stamped(definition, now)
             if self.collection.timed:
                 fresh["created_at"] = created
             return {**kept, name: fresh}
@@ -281,6 +308,23 @@ class CollectionApi:
         if name not in entries:
             raise NotFound(f"{name[:80]} is not in the {self.collection.name} of the namespace.")
         return dict(entries[name])
+
+    def _checked(self, given: Any, request: Request) -> dict[str, Any]:
+        if not isinstance(given, dict):
+            raise BadField(self.collection.name, "an entry must be a JSON object.")
+        refuse_unstorable(given)
+        given = {k: v for k, v in given.items() if k not in ("self", "schema", "created_at", "updated_at")}
+        name = given.get("name")
+        if not isinstance(name, str) or not 1 <= len(name) <= 80 or not name.isprintable():
+            raise BadField("name", "it is a text of 1 to 80 printable characters.")
+        if len(msgspec.json.encode(given)) > MOST_BYTES:
+            raise BadField(self.collection.name, f"an entry has at most {MOST_BYTES} bytes.")
+        self.collection.check(given)
+        return dict(given)
+
+    def _stamped(self, definition: dict[str, Any], now: str) -> dict[str, Any]:
+        times = {"created_at": now, "updated_at": now} if self.collection.timed else {}
+        return {**definition, **times}
 
 
 def _namespace(body: Any) -> NamespaceBody:
@@ -341,14 +385,13 @@ def endpoints(engine: Engine) -> list[Endpoint]:
     api, one = NamespaceApi(engine), f"{NAMESPACES}/{{namespace}}"
     result = [
         at("GET", "/v2/metadefs/resource_types", api.resource_types),
-        at("GET", "/v2/schemas/metadefs/{name}", api.schema),
         at("GET", NAMESPACES, api.list),
         at("POST", NAMESPACES, api.create, 201),
         at("GET", one, api.show),
         at("PUT", one, api.update),
         at("DELETE", one, api.delete, 204),
     ]
-    for collection in COLLECTIONS:
+    for collection in (PROPERTIES, OBJECTS, TAGS, ASSOCIATIONS):
         part = CollectionApi(engine, collection)
         many, entry = f"{one}/{collection.name}", f"{one}/{collection.name}/{{name}}"
         words = collection is TAGS
