@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from trunkline.api.engine import Call, Engine
 from trunkline.api.http import Endpoint, Reply, Request, Service
-from trunkline.api.image import filters, metadefs, patch, schemas
+from trunkline.api.image import filters, patch, schemas
 from trunkline.api.image.behaviour import Files, activate, referenced
 from trunkline.api.image.members import endpoints as member_endpoints
 from trunkline.errors import BadField, BadRequest, Conflict, Forbidden, Refusal
@@ -326,7 +326,6 @@ def service(engine: Engine, files: Files) -> Service:
             at("PUT", f"{one}/tags/{{tag}}", api.add_tag, 204),
             at("DELETE", f"{one}/tags/{{tag}}", api.remove_tag, 204),
             *member_endpoints(engine),
-            *metadefs.endpoints(engine),
             at("GET", "/v2/schemas/{name}", api.schema),
             at("GET", "/v2/info/import", api.info_import),
             at("GET", "/v2/info/formats", api.info_formats),
