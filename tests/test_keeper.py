@@ -133,6 +133,15 @@ def test_the_list_is_read_again_when_it_is_told_to(kept: Kept) -> None:
     assert kept.pid("c") == 0
 
 
+def test_it_may_be_told_before_it_listens(kept: Kept) -> None:
+    keeper = kept.keep(_sleeper("a"))
+    for _ in range(20):
+        keeper.signal(signal.SIGHUP)
+    kept.keep(_sleeper("a"), _sleeper("b"))
+    kept.seen("b", _running)
+    assert keeper.alive()
+
+
 def test_told_to_end_it_ends_its_units_last_first(kept: Kept, tmp_path: Path) -> None:
     order = tmp_path / "order"
 

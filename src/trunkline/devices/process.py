@@ -23,8 +23,9 @@ from trunkline.errors import Unavailable
 
 # Waits for a line on its standard input (end of file: whoever started it is gone, so it gives up), then
 # becomes the program. SIGHUP is ignored, as by nohup(1), unless the program has a use for it: one that is
-# sent before the program listens to it must not end it.
-_GATE = 'trap "" HUP; read -r go && cd -- "$1" && shift && exec "$@" </dev/null'
+# sent before the program listens to it must not end it. That it is ignored is told on descriptor 3, and until
+# then nobody knows the process.
+_GATE = 'trap "" HUP; echo >&3; exec 3>&-; read -r go && cd -- "$1" && shift && exec "$@" </dev/null'
 
 
 class MissingProgram(Unavailable):
@@ -151,6 +152,7 @@ def spawn(command: Command, pidfile: Path) -> Process:
     if program is None:
         raise MissingProgram(command.argv[0])
     gate, opener = os.pipe()
+    ready, teller = os.pipe()
     try:
         log = os.open(command.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         try:
@@ -165,6 +167,7 @@ def spawn(command: Command, pidfile: Path) -> Process:
                         (os.POSIX_SPAWN_DUP2, gate, 0),
                         (os.POSIX_SPAWN_DUP2, log, 1),
                         (os.POSIX_SPAWN_DUP2, log, 2),
+                        (os.POSIX_SPAWN_DUP2, teller, 3),
                     ],
                     setsid=True,
                     setsigmask=[],
@@ -173,6 +176,9 @@ def spawn(command: Command, pidfile: Path) -> Process:
             )
         finally:
             os.close(log)
+            os.close(teller)
+            teller = -1
+        os.read(ready, 1)
         process = Process(pid, _start_time(pid) or 0)
         try:
             _write(pidfile, process)
@@ -186,9 +192,9 @@ def spawn(command: Command, pidfile: Path) -> Process:
             os.write(opener, b"go\n")
         return process
     finally:
-        os.close(gate)
-        if opener >= 0:
-            os.close(opener)
+        for descriptor in (gate, opener, ready, teller):
+            if descriptor >= 0:
+                os.close(descriptor)
 
 
 def find(pidfile: Path) -> Process | None:
