@@ -179,6 +179,7 @@ def test_properties_and_fields_change_by_both_forms_of_patch(lab: Lab) -> None:
             ({"op": "replace", "path": "/name"}, 400),
             ({"op": "jump", "path": "/name", "value": ""}, 400),
             ({"op": "add", "path": "/visibility", "value": "public"}, 403),
+            ({"op": "add", "path": "/os_glance_x", "value": "y"}, 403),
             ({"op": "add", "path": "/p", "value": 1}, 400),
         ):
             assert (await lab.call("PATCH", url, json=[op], headers=PATCH)).status_code == status, op

@@ -82,6 +82,13 @@ class Things:
         self.image = str(
             lab.ok("POST", "/image/v2/images", {"name": "i", "visibility": "shared"}, by="demo")["id"]
         )
+        self.namespace = "definitions"
+        held = {
+            "properties": {"cores": {"title": "Cores", "type": "integer"}},
+            "objects": [{"name": "thing"}],
+            "tags": [{"name": "word"}],
+        }
+        lab.ok("POST", "/image/v2/metadefs/namespaces", {"namespace": self.namespace, **held})
         other = {"member": lab.projects["other"]}
         lab.ok("POST", f"/image/v2/images/{self.image}/members", other, by="demo")
 

@@ -237,3 +237,23 @@ def _image(t: Things) -> Iterator[Valid]:
     yield Valid(f"POST {base}/{{id}}/members", f"{one}/members", {"member": t.lab.projects["admin"]})
     member = f"{one}/members/{t.lab.projects['other']}"
     yield Valid(f"PUT {base}/{{id}}/members/{{member}}", member, {"status": "accepted"}, "otto")
+    yield from _metadefs(t)
+
+
+def _metadefs(t: Things) -> Iterator[Valid]:
+    base = "/image/v2/metadefs/namespaces"
+    fields = {"display_name": "D", "description": "d", "visibility": "public", "protected": False}
+    create = {"namespace": "n", **fields, "owner": t.lab.projects["demo"], "tags": [{"name": "t"}]}
+    yield Valid(f"POST {base}", base, create, "admin")
+    own, one = f"{base}/{{namespace}}", f"{base}/{t.namespace}"
+    yield Valid(f"PUT {own}", one, {"namespace": t.namespace, **fields}, "admin")
+    cores = {"name": "cores", "title": "Cores", "type": "integer", "minimum": 1}
+    yield Valid(f"POST {own}/properties", f"{one}/properties", {**cores, "name": "more"}, "admin")
+    yield Valid(f"PUT {own}/properties/{{name}}", f"{one}/properties/cores", cores, "admin")
+    thing = {"name": "thing", "description": "d", "required": ["a"], "properties": {"a": {"title": "A"}}}
+    yield Valid(f"POST {own}/objects", f"{one}/objects", {**thing, "name": "more"}, "admin")
+    yield Valid(f"PUT {own}/objects/{{name}}", f"{one}/objects/thing", thing, "admin")
+    yield Valid(f"POST {own}/tags", f"{one}/tags", {"tags": [{"name": "word"}, {"name": "b"}]}, "admin")
+    yield Valid(f"PUT {own}/tags/{{name}}", f"{one}/tags/word", {"name": "word"}, "admin")
+    kind = {"name": "OS::Nova::Flavor", "prefix": "p", "properties_target": "image"}
+    yield Valid(f"POST {own}/resource_types", f"{one}/resource_types", kind, "admin")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, field
 
@@ -124,3 +124,27 @@ class ImageMember(Resource):
     created_at: Annotated[str, computed()] = ""
     #: When the project last made up its mind.
     updated_at: Annotated[str, computed()] = ""
+
+
+@resource(kind="metadef_namespace", plural="metadef_namespaces", service="image", unique=(("namespace",),))
+class MetadefNamespace(Resource):
+    """Definitions of metadata: which properties and tags things may carry, for tools that show forms."""
+
+    #: Its name, by which paths refer to it.
+    namespace: Annotated[str, computed(index=True)] = ""
+    #: A name for people.
+    display_name: Annotated[str | None, computed()] = None
+    #: A text for people.
+    description: Annotated[str | None, computed()] = None
+    #: Who sees it: public or private.
+    visibility: Annotated[str, computed()] = "private"
+    #: It cannot be deleted.
+    protected: Annotated[bool, computed()] = False
+    #: The project that owns it.
+    project_id: Annotated[str, computed(index=True)] = field(default="", name="owner")
+    #: When it was created.
+    created_at: Annotated[str, computed()] = ""
+    #: When it was last changed.
+    updated_at: Annotated[str, computed()] = ""
+    #: What it holds: collection (properties, objects, tags, resource_types) to name to definition.
+    content: Annotated[dict[str, dict[str, dict[str, Any]]], hidden()] = {}

@@ -13,7 +13,7 @@ from trunkline.api.context import Context
 from trunkline.api.engine import Call, Stages
 from trunkline.errors import BadField, Conflict, Forbidden, NotFound
 from trunkline.resources.compute import Server
-from trunkline.resources.image import MEMBER_STATUSES, Image, ImageMember
+from trunkline.resources.image import MEMBER_STATUSES, Image, ImageMember, MetadefNamespace
 from trunkline.store import Reader, Tx, table_of
 
 SCHEMA = "/v2/schemas/image"
@@ -111,6 +111,13 @@ def _visible(context: Context) -> list[ColumnElement[bool]]:
             and_(images.c.visibility == "shared", images.c.id.in_(shared_with(context, MEMBER_STATUSES))),
         )
     ]
+
+
+def _public_or_own(context: Context) -> list[ColumnElement[bool]]:
+    if context.is_admin:
+        return []
+    table = table_of(MetadefNamespace)
+    return [or_(table.c.visibility == "public", table.c.project_id == context.project_id)]
 
 
 def shared_with(context: Context, statuses: Sequence[str]) -> Any:
@@ -243,6 +250,9 @@ STAGES: dict[str, Stages[Any]] = {
         target=lambda reader, image: {"project_id": image.project_id},
         rules={"create": "add_image", "update": "modify_image"},
         not_found="No image found with ID {id}",
+    ),
+    "metadef_namespace": Stages[MetadefNamespace](
+        visible=_public_or_own, not_found="Metadata definition namespace {id} could not be found."
     ),
     "image_member": Stages[ImageMember](rules={"create": "add_member", "update": "modify_member"}),
 }

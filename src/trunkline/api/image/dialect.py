@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from trunkline.api.engine import Call, Engine
 from trunkline.api.http import Endpoint, Reply, Request, Service
-from trunkline.api.image import filters, patch, schemas
+from trunkline.api.image import filters, metadefs, patch, schemas
 from trunkline.api.image.behaviour import Files, activate, referenced
 from trunkline.api.image.members import endpoints as member_endpoints
 from trunkline.errors import BadField, BadRequest, Conflict, Forbidden, Refusal
@@ -67,11 +67,10 @@ class ImageApi:
         for name, value in body.items():
             if name in spec.create_input.__struct_encode_fields__:
                 fields[name] = value
-            elif name in patch.READ_ONLY:
-                raise Forbidden(f"Attribute '{name}' is read-only.")
             elif len(name) > 255:
                 raise BadField(name[:80], "the name of a property has at most 255 characters.")
             else:
+                patch.refuse_reserved(name)
                 properties[name] = schemas.property_value(name, value)
         patch.limit_properties(properties)
         values = {**spec.parse_create(fields), "properties": properties}
@@ -326,6 +325,7 @@ def service(engine: Engine, files: Files) -> Service:
             at("PUT", f"{one}/tags/{{tag}}", api.add_tag, 204),
             at("DELETE", f"{one}/tags/{{tag}}", api.remove_tag, 204),
             *member_endpoints(engine),
+            *metadefs.endpoints(engine),
             at("GET", "/v2/schemas/{name}", api.schema),
             at("GET", "/v2/info/import", api.info_import),
             at("GET", "/v2/info/formats", api.info_formats),

@@ -39,6 +39,22 @@ class Change:
     value: Any = None
 
 
+#: What names of properties begin with that are the service's own.
+_RESERVED = "os_glance_"
+
+
+def refuse_reserved(name: str) -> None:
+    """Refuses the names that are not a client's to set.
+
+    Raises:
+        Forbidden: it is one.
+    """
+    if name in READ_ONLY:
+        raise Forbidden(f"Attribute '{name}' is read-only.")
+    if name.startswith(_RESERVED):
+        raise Forbidden(f"Attribute '{name[:80]}' is reserved.")
+
+
 def parse(body: Any, media_type: str) -> list[Change]:
     """Understands a patch.
 
@@ -69,8 +85,7 @@ def _change(item: Any, index: int, media_type: str) -> Change:
         if op not in _OPERATIONS:
             raise BadField(f"{where}.op", f"it must be one of {', '.join(_OPERATIONS)}.")
     name = _pointer(path, where)
-    if name in READ_ONLY:
-        raise Forbidden(f"Attribute '{name}' is read-only.")
+    refuse_reserved(name)
     if op == "remove":
         return Change("remove", name)
     if "value" not in item:

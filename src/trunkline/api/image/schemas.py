@@ -112,3 +112,29 @@ def collection(name: str, of: dict[str, Any]) -> dict[str, Any]:
             {"rel": "describedby", "href": "{schema}"},
         ],
     }
+
+
+@cache
+def metadef_schemas(fields: tuple[str, ...], types: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """The schemas of what namespaces of definitions are and hold, by the last part of their paths.
+
+    Args:
+        fields: the names of a namespace's fields.
+        types: the types that a property can have.
+    """
+    text, name = {"type": "string"}, {"type": "string", "maxLength": 80}
+    namespace: dict[str, Any] = {**dict.fromkeys(fields, text), "protected": {"type": "boolean"}}
+    prefixed = {"name": name, "prefix": name, "properties_target": name}
+    shapes: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+        ("namespace", "namespaces", "", namespace),
+        ("object", "objects", "", {"name": name, "description": text, "properties": {"type": "object"}}),
+        ("property", "properties", "", {"name": name, "title": name, "type": {"enum": list(types)}}),
+        ("tag", "tags", "", {"name": name}),
+        ("resource_type", "resource_types", "_association", prefixed),
+    )
+    found: dict[str, dict[str, Any]] = {}
+    for one, many, suffix, shape in shapes:
+        listed = f"{one}{suffix}s" if suffix else many
+        found[one] = {"name": f"{one}{suffix}", "properties": shape}
+        found[many] = collection(listed, found[one])
+    return found
