@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trunkline.api.compute import networking, servers
+from trunkline.api.compute import changes, networking
 from trunkline.api.compute.history import record
 from trunkline.api.compute.requests import RebuildBody, understand_rebuild
 from trunkline.api.compute.server_api import ServerApi, shown
@@ -70,7 +70,7 @@ def _reboot(call: Call, server: Server, asked: Asked) -> None:
     kind = _fields(asked, {"type"}).get("type")
     if not isinstance(kind, str) or kind.upper() not in ("SOFT", "HARD"):
         raise BadField("reboot.type", "it must be SOFT or HARD.")
-    servers.reboot(call, server, kind.upper())
+    changes.reboot(call, server, kind.upper())
 
 
 def _rebuild(call: Call, server: Server, asked: Asked) -> Any:
@@ -78,7 +78,7 @@ def _rebuild(call: Call, server: Server, asked: Asked) -> Any:
         shaped(asked.value, RebuildBody, "rebuild"), asked.minor
     )
     values["admin_password"] = password = password or secrets.token_urlsafe(9)
-    server = servers.rebuild(call, server, image, values, key)
+    server = changes.rebuild(call, server, image, values, key)
     minor = asked.minor
     body = shown(call, asked.request, server, minor)
     body.pop("OS-EXT-SRV-ATTR:user_data", None)
@@ -96,14 +96,14 @@ def _lock(call: Call, server: Server, asked: Asked) -> None:
         reason = _fields(asked, {"locked_reason"}).get("locked_reason")
         if reason is not None and (not isinstance(reason, str) or not 1 <= len(reason) <= 255):
             raise BadField("lock.locked_reason", "it is a text of 1 to 255 characters.")
-    servers.lock(call, server, reason)
+    changes.lock(call, server, reason)
 
 
 def _reset_state(call: Call, server: Server, asked: Asked) -> None:
     state = _fields(asked, {"state"}).get("state")
     if state not in ("active", "error"):
         raise BadField("os-resetState.state", "it must be active or error.")
-    servers.reset_state(call, server, state)
+    changes.reset_state(call, server, state)
 
 
 def _restore(call: Call, server: Server, asked: Asked) -> None:
@@ -113,7 +113,7 @@ def _restore(call: Call, server: Server, asked: Asked) -> None:
 
 def _add_group(call: Call, server: Server, asked: Asked) -> None:
     group = _group(call, asked)
-    servers.unlocked(call, server)
+    changes.unlocked(call, server)
     ports = networking.attached(call, server)
     if not ports:
         raise BadRequest(f"Instance {server.id} has no interface to put the security group on.")
@@ -127,7 +127,7 @@ def _add_group(call: Call, server: Server, asked: Asked) -> None:
 
 def _remove_group(call: Call, server: Server, asked: Asked) -> None:
     group = _group(call, asked)
-    servers.unlocked(call, server)
+    changes.unlocked(call, server)
     ports = [port for port in networking.attached(call, server) if group in port.security_groups]
     if not ports:
         raise NotFound(f"Security group {group} is not on instance {server.id}.")
@@ -151,16 +151,16 @@ def _fixed_ip(call: Call, server: Server, asked: Asked) -> None:
     if not isinstance(network, str):
         raise BadField("addFixedIp.networkId", "it is required.")
     wanted = [networking.NetworkItem(uuid=network)]
-    servers.check(call, server, "attach_interface", ("active", "paused", "stopped"))
-    servers.attach(call, server, networking.understand(call, wanted, (), 1))
+    changes.check(call, server, "attach_interface", ("active", "paused", "stopped"))
+    changes.attach(call, server, networking.understand(call, wanted, (), 1))
 
 
 def _drop_fixed_ip(call: Call, server: Server, asked: Asked) -> None:
     address = _fields(asked, {"address"}).get("address")
     for port in networking.attached(call, server):
         if any(fixed.ip_address == address for fixed in port.fixed_ips):
-            servers.check(call, server, "detach_interface", ("active", "paused", "stopped"))
-            servers.detach(call, server, port.id)
+            changes.check(call, server, "detach_interface", ("active", "paused", "stopped"))
+            changes.detach(call, server, port.id)
             return
     raise BadField("removeFixedIp.address", f"instance {server.id} has no address {str(address)[:60]}.")
 
@@ -168,15 +168,15 @@ def _drop_fixed_ip(call: Call, server: Server, asked: Asked) -> None:
 _ADMIN = "os_compute_api:os-admin-actions:"
 
 ACTIONS: Mapping[str, Action] = {
-    "os-start": Action("os_compute_api:servers:start", _plain(servers.start)),
-    "os-stop": Action("os_compute_api:servers:stop", _plain(servers.stop)),
-    "pause": Action("os_compute_api:os-pause-server:pause", _plain(servers.pause)),
-    "unpause": Action("os_compute_api:os-pause-server:unpause", _plain(servers.unpause)),
+    "os-start": Action("os_compute_api:servers:start", _plain(changes.start)),
+    "os-stop": Action("os_compute_api:servers:stop", _plain(changes.stop)),
+    "pause": Action("os_compute_api:os-pause-server:pause", _plain(changes.pause)),
+    "unpause": Action("os_compute_api:os-pause-server:unpause", _plain(changes.unpause)),
     "reboot": Action("os_compute_api:servers:reboot", _reboot),
     "rebuild": Action("os_compute_api:servers:rebuild", _rebuild),
     "lock": Action("os_compute_api:os-lock-server:lock", _lock),
-    "unlock": Action("os_compute_api:os-lock-server:unlock", _plain(servers.unlock)),
-    "forceDelete": Action("os_compute_api:os-deferred-delete:force", _plain(servers.delete)),
+    "unlock": Action("os_compute_api:os-lock-server:unlock", _plain(changes.unlock)),
+    "forceDelete": Action("os_compute_api:os-deferred-delete:force", _plain(changes.delete)),
     "restore": Action("os_compute_api:os-deferred-delete:restore", _restore),
     "os-resetState": Action(f"{_ADMIN}reset_state", _reset_state),
     "injectNetworkInfo": Action(f"{_ADMIN}inject_network_info", _plain(lambda call, server: None)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trunkline.api.compute import networking, servers
+from trunkline.api.compute import changes, networking
 from trunkline.api.compute.networking import NetworkItem
 from trunkline.api.compute.server_api import ServerApi
 from trunkline.api.compute.wire import Body, at, unwrap
@@ -84,11 +84,11 @@ class AttachmentApi:
         wanted = [item] if given.port_id or given.net_id else None
 
         def run(call: Call, server: Server) -> dict[str, Any]:
-            servers.check(call, server, "attach_interface", _STATES)
+            changes.check(call, server, "attach_interface", _STATES)
             interfaces = networking.understand(call, wanted, (), 1)
             if not interfaces.items:
                 raise BadRequest("There is no network to attach to. Give net_id or port_id.")
-            server = servers.attach(call, server, interfaces)
+            server = changes.attach(call, server, interfaces)
             return _render(server, _port(call.tx, server, server.ports[-1]), minor)
 
         return Reply({"interfaceAttachment": await self.servers.change(request, f"{_RULE}create", run)})
@@ -98,8 +98,8 @@ class AttachmentApi:
 
         def run(call: Call, server: Server) -> None:
             port = _port(call.tx, server, request.path["port"])
-            servers.check(call, server, "detach_interface", _STATES)
-            servers.detach(call, server, port.id)
+            changes.check(call, server, "detach_interface", _STATES)
+            changes.detach(call, server, port.id)
 
         await self.servers.change(request, f"{_RULE}delete", run)
         return Reply(None, 202)

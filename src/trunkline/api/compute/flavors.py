@@ -1,4 +1,4 @@
-"""Flavors: sizes of servers, their extra specs, and who may use those that are not public."""
+"""Flavors: sizes of servers, and who may use those that are not public."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ import msgspec
 from msgspec.structs import replace
 from sqlalchemy import ColumnElement, or_, select
 
-from trunkline.api.compute.extra_specs import check_spec, clean_specs
 from trunkline.api.compute.wire import (
     Body,
     at,
     body_of,
     boolean,
     links,
-    only,
     page_limit,
     printable_name,
     single,
@@ -291,68 +289,6 @@ class FlavorApi:
     def _grant(self, call: Call, flavor: str, project: str) -> None:
         call.add(FlavorAccess(id=str(uuid.uuid4()), flavor_id=flavor, project_id=project))
 
-    # Extra specs.
-
-    async def specs(self, request: Request, minor: int) -> Reply:
-        """The extra specs of a flavor."""
-        return Reply({"extra_specs": self._flavor(request, "index").extra_specs})
-
-    async def spec(self, request: Request, minor: int) -> Reply:
-        """One extra spec."""
-        key, specs = request.path["key"], self._flavor(request, "show").extra_specs
-        if key not in specs:
-            raise _no_spec(request)
-        return Reply({key: specs[key]})
-
-    async def add_specs(self, request: Request, minor: int) -> Reply:
-        """Adds extra specs."""
-        body = await request.json()
-        if not isinstance(body, dict) or "extra_specs" not in body:
-            raise BadField("extra_specs", "it is required.")
-        only(body, {"extra_specs"})
-        specs = clean_specs(body["extra_specs"], strict=minor >= 86)
-        await self._respec(request, "create", lambda old: {**old, **specs})
-        return Reply({"extra_specs": specs})
-
-    async def set_spec(self, request: Request, minor: int) -> Reply:
-        """Sets one extra spec."""
-        body, key = await request.json(), request.path["key"]
-        if not isinstance(body, dict) or len(body) != 1 or key not in body:
-            raise BadField(key[:80], "the body must have this one key, as the path does.")
-        specs = clean_specs(body, strict=minor >= 86)
-        await self._respec(request, "update", lambda old: {**old, **specs})
-        return Reply(specs)
-
-    async def delete_spec(self, request: Request, minor: int) -> Reply:
-        """Removes one extra spec."""
-        key = request.path["key"]
-
-        def without(old: dict[str, str]) -> dict[str, str]:
-            if key not in old:
-                raise _no_spec(request)
-            return {k: v for k, v in old.items() if k != key}
-
-        await self._respec(request, "delete", without)
-        return Reply(None, 200)
-
-    def _flavor(self, request: Request, verb: str) -> Flavor:
-        self.engine.require(f"os_compute_api:os-flavor-extra-specs:{verb}", request.context, {})
-        with self.engine.store.read() as reader:
-            return self.engine.get(reader, request.context, Flavor, request.path["id"])
-
-    async def _respec(self, request: Request, verb: str, change: Any) -> None:
-        def run(call: Call) -> None:
-            call.require(f"os_compute_api:os-flavor-extra-specs:{verb}", {})
-            flavor = call.get(Flavor, request.path["id"])
-            specs = change(flavor.extra_specs)
-            for key in specs:
-                check_spec(key)
-            if len(specs) > 128:
-                raise BadField("extra_specs", "a flavor has at most 128 extra specs.")
-            call.save(replace(flavor, extra_specs=specs))
-
-        await self.engine.write(request.context, run)
-
 
 def next_link(request: Request, path: str, pairs: Sequence[tuple[str, str]], marker: str) -> dict[str, str]:
     """The link to the next page."""
@@ -363,11 +299,6 @@ def next_link(request: Request, path: str, pairs: Sequence[tuple[str, str]], mar
 def _accesses(reader: Any, flavor: str) -> list[dict[str, str]]:
     found: Sequence[FlavorAccess] = reader.find(FlavorAccess, flavor_id=flavor)
     return [{"flavor_id": a.flavor_id, "tenant_id": a.project_id} for a in found]
-
-
-def _no_spec(request: Request) -> NotFound:
-    key, id = request.path["key"][:80], request.path["id"][:80]
-    return NotFound(f"Flavor {id} has no extra specs with key {key}.")
 
 
 def _public(text: str | None) -> bool | None:
@@ -397,7 +328,7 @@ def _factor(value: Any) -> float:
 def endpoints(engine: Engine) -> list[Endpoint]:
     """The paths of flavors."""
     api = FlavorApi(engine)
-    one, specs = "/v2.1/flavors/{id}", "/v2.1/flavors/{id}/os-extra_specs"
+    one = "/v2.1/flavors/{id}"
     return [
         at("GET", "/v2.1/flavors", api.list, kind="flavor"),
         at("POST", "/v2.1/flavors", api.create, kind="flavor"),
@@ -407,9 +338,4 @@ def endpoints(engine: Engine) -> list[Endpoint]:
         at("DELETE", one, api.delete, 202, kind="flavor"),
         at("POST", f"{one}/action", api.action, kind="flavor"),
         at("GET", f"{one}/os-flavor-access", api.access, kind="flavor"),
-        at("GET", specs, api.specs, kind="flavor"),
-        at("POST", specs, api.add_specs, kind="flavor"),
-        at("GET", f"{specs}/{{key}}", api.spec, kind="flavor"),
-        at("PUT", f"{specs}/{{key}}", api.set_spec, kind="flavor"),
-        at("DELETE", f"{specs}/{{key}}", api.delete_spec, kind="flavor"),
     ]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from trunkline.api.compute import servers
+from trunkline.api.compute import changes, servers
 from trunkline.api.compute.requests import clean_tag, clean_tags
 from trunkline.api.compute.server_api import ServerApi
 from trunkline.api.compute.wire import at, labels, only
@@ -90,11 +90,11 @@ class LabelApi:
         self, request: Request, verb: str, change: Callable[[dict[str, str]], dict[str, str]]
     ) -> Reply:
         def run(call: Call, server: Server) -> dict[str, str]:
-            servers.unlocked(call, server)
+            changes.unlocked(call, server)
             new = change(server.metadata)
             servers.check_labels(call, server.project_id, new)
             if new != server.metadata:
-                server = servers.save(call, replace(server, metadata=new))
+                server = changes.save(call, replace(server, metadata=new))
             return server.metadata
 
         return Reply({"metadata": await self.servers.change(request, f"{_META}{verb}", run)})
@@ -159,10 +159,10 @@ class LabelApi:
         self, request: Request, verb: str, change: Callable[[list[str]], list[str]]
     ) -> list[str]:
         def run(call: Call, server: Server) -> list[str]:
-            servers.unlocked(call, server)
+            changes.unlocked(call, server)
             new = change(server.tags)
             if new != server.tags:
-                server = servers.save(call, replace(server, tags=new))
+                server = changes.save(call, replace(server, tags=new))
             return server.tags
 
         return await self.servers.change(request, f"{_TAGS}{verb}", run)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from trunkline.api import query as queries
-from trunkline.api.compute import server_filters, servers, views
+from trunkline.api.compute import changes, server_filters, servers, views
 from trunkline.api.compute.flavors import next_link
 from trunkline.api.compute.requests import UpdateBody, understand_create, understand_update
 from trunkline.api.compute.wire import at, body_of
@@ -96,16 +96,16 @@ class ServerApi:
 
         def run(call: Call) -> dict[str, Any]:
             server = self.find(call.tx, request, f"{_RULE}update")
-            servers.unlocked(call, server)
+            changes.unlocked(call, server)
             if values and any(getattr(server, name) != value for name, value in values.items()):
-                server = servers.save(call, replace(server, **values))
+                server = changes.save(call, replace(server, **values))
             return shown(call, request, server, minor)
 
         return Reply({"server": await self.engine.write(request.context, run)})
 
     async def delete(self, request: Request, minor: int) -> Reply:
         """Deletes a server."""
-        await self.change(request, f"{_RULE}delete", servers.delete)
+        await self.change(request, f"{_RULE}delete", changes.delete)
         return Reply(status=204)
 
     async def addresses(self, request: Request, minor: int) -> Reply:

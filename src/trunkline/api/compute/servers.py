@@ -1,26 +1,22 @@
-"""What is done to servers, inside the transaction that does it: placed, made, switched, removed.
+"""Servers are made, inside the transaction that does it.
 
-create   quota -> image, flavor, key -> place on a host -> ports -> the rows
-switch   state allows it -> what is wanted changes -> the host follows
-delete   ports go at once; the row goes when nothing of the server is left on its host
+quota -> image, flavor, key -> place on a host -> ports -> the rows
 """
 
 from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
 from trunkline.api.compute import groups, history, inventory, networking
-from trunkline.api.compute.observation import remove
 from trunkline.api.compute.quotas import check_servers, limits_of, spent
 from trunkline.api.compute.requests import Wanted, default_host_name
 from trunkline.api.compute.status import settle
 from trunkline.api.engine import Call, Stages
-from trunkline.errors import BadField, Conflict, Forbidden, NotFound, OverQuota
+from trunkline.errors import BadField, NotFound, OverQuota
 from trunkline.plan.placement import NoHost, Wish, place
 from trunkline.resources.compute import (
     Fault,
@@ -32,7 +28,6 @@ from trunkline.resources.compute import (
     ServerGroup,
 )
 from trunkline.resources.image import BOOTABLE, Image
-from trunkline.resources.region import Host
 
 _RULE = "os_compute_api:servers:"
 
@@ -44,16 +39,6 @@ STAGES: dict[str, Stages[Any]] = {
 }
 
 _GIB = 1024**3
-
-
-def save(call: Call, server: Server) -> Server:
-    """Stores what a request changed on a server, with all that follows from it."""
-    server = call.save(settle(server, call.now))
-    history.finish(call.tx, server, call.now)
-    return server
-
-
-# Create.
 
 
 def create(call: Call, wanted: Wanted) -> list[Server]:
@@ -294,176 +279,3 @@ def _count(call: Call, wanted: Wanted, flavor: Flavor) -> int:
         return count
     check_servers(call.tx, call.context.project_id, wanted.least, flavor.vcpus, flavor.ram)
     return wanted.least
-
-
-# Switch.
-
-
-def check(call: Call, server: Server, action: str, states: Sequence[str], *, busy: bool = False) -> None:
-    """Refuses an action that the server's state does not allow.
-
-    Args:
-        busy: whether something else may be under way.
-    Raises:
-        Conflict: it is locked, in another state, or busy.
-    """
-    unlocked(call, server)
-    if server.vm_state not in states:
-        raise Conflict(f"Cannot '{action}' instance {server.id} while it is in vm_state {server.vm_state}")
-    if server.deleting or (server.task_state is not None and not busy):
-        raise Conflict(
-            f"Cannot '{action}' instance {server.id} while it is in task_state {server.task_state}"
-        )
-
-
-def unlocked(call: Call, server: Server) -> None:
-    """Refuses changes of a locked server, but by an operator.
-
-    Raises:
-        Conflict: it is locked.
-    """
-    if server.locked and not call.context.is_admin:
-        raise Conflict(f"Instance {server.id} is locked", type="InstanceIsLocked")
-
-
-def _switch(action: str, states: Sequence[str], **changes: Any) -> Callable[[Call, Server], Server]:
-    def run(call: Call, server: Server) -> Server:
-        check(call, server, action, states)
-        history.record(call, server, action)
-        return save(call, replace(server, **changes))
-
-    return run
-
-
-def start(call: Call, server: Server) -> Server:
-    """Starts a server that is stopped.
-
-    For its host this is a hard reboot: the serial tells what the host says of the time before from what it
-    says of the time after, as it does for a guest that powers itself off.
-    """
-    check(call, server, "start", ("stopped",))
-    history.record(call, server, "start")
-    serial = server.hard_reboot_serial + 1
-    return save(call, replace(server, power="running", hard_reboot_serial=serial))
-
-
-stop = _switch("stop", ("active", "error"), power="stopped")
-pause = _switch("pause", ("active",), power="paused")
-unpause = _switch("unpause", ("paused",), power="running")
-
-
-def reboot(call: Call, server: Server, kind: str) -> Server:
-    """Restarts a server: SOFT asks the guest, HARD does not, and starts a stopped one too."""
-    if kind == "SOFT":
-        check(call, server, "reboot", ("active",))
-        changes: dict[str, Any] = {"soft_reboot_serial": server.soft_reboot_serial + 1}
-    else:
-        check(call, server, "reboot", ("active", "stopped", "paused", "error"), busy=True)
-        if not server.host or server.launched_at is None:
-            raise Conflict(f"Cannot 'reboot' instance {server.id}: it never ran. Delete it.")
-        changes = {
-            "hard_reboot_serial": server.hard_reboot_serial + 1,
-            "power": "running",
-            "forced_error": False,
-        }
-    history.record(call, server, "reboot")
-    return save(call, replace(server, **changes))
-
-
-def rebuild(call: Call, server: Server, image_id: str, values: dict[str, Any], key: Any) -> Server:
-    """Gives a server a fresh disk, from its image or another one; it keeps its ports and its host."""
-    check(call, server, "rebuild", ("active", "stopped", "error"))
-    if not server.host or server.launched_at is None:
-        raise Conflict(f"Cannot 'rebuild' instance {server.id}: it never ran. Delete it.")
-    image, facts = image_of(call, image_id)
-    assert server.flavor is not None, "every server has a flavor"
-    check_fit(server.flavor, facts, image)
-    if "metadata" in values:
-        check_labels(call, server.project_id, values["metadata"])
-    if key is None:
-        values |= {"key_name": None, "public_key": ""}
-    elif isinstance(key, str):
-        values |= {"key_name": key, "public_key": key_of(call, key)}
-    history.record(call, server, "rebuild")
-    return save(
-        call,
-        replace(
-            server,
-            **values,
-            image_id=image.id,
-            image=facts,
-            disk_serial=server.disk_serial + 1,
-            forced_error=False,
-            fault=None,
-        ),
-    )
-
-
-def lock(call: Call, server: Server, reason: str | None) -> Server:
-    """Keeps everybody but operators from changing a server."""
-    if server.locked and not call.context.is_admin and server.locked_by_admin:
-        raise Forbidden(f"Instance {server.id} was locked by an operator.")
-    history.record(call, server, "lock", done=True)
-    admin = call.context.is_admin and call.context.project_id != server.project_id
-    return save(call, replace(server, locked=True, locked_reason=reason, locked_by_admin=admin))
-
-
-def unlock(call: Call, server: Server) -> Server:
-    """Undoes a lock; an operator's lock only operators undo."""
-    if server.locked and server.locked_by_admin:
-        call.require("os_compute_api:os-lock-server:unlock:unlock_override", {})
-    history.record(call, server, "unlock", done=True)
-    return save(call, replace(server, locked=False, locked_reason=None, locked_by_admin=False))
-
-
-def reset_state(call: Call, server: Server, state: str) -> Server:
-    """Sets a server to error, or takes that away; what it is else, is seen."""
-    unlocked(call, server)
-    return save(call, replace(server, forced_error=state == "error"))
-
-
-# Interfaces.
-
-
-def attach(call: Call, server: Server, interfaces: networking.Interfaces) -> Server:
-    """Gives a server more interfaces. The caller has checked its state."""
-    if not server.host:
-        raise Conflict(f"Instance {server.id} is on no host.")
-    history.record(call, server, "attach_interface", done=True)
-    return save(call, networking.plug(call, server, interfaces))
-
-
-def detach(call: Call, server: Server, port: str) -> Server:
-    """Takes an interface from a server. The caller has checked its state."""
-    history.record(call, server, "detach_interface", done=True)
-    networking.release(call, server, [port])
-    return save(
-        call,
-        replace(
-            server,
-            ports=[id for id in server.ports if id != port],
-            own_ports=[id for id in server.own_ports if id != port],
-            port_tags={id: tag for id, tag in server.port_tags.items() if id != port},
-        ),
-    )
-
-
-# Delete.
-
-
-def delete(call: Call, server: Server) -> None:
-    """Removes a server: its ports now, the server when its host has.
-
-    Where nothing of it is on a host, or its host is gone, the row goes at once.
-    """
-    unlocked(call, server)
-    if server.deleting:
-        return
-    networking.release(call, server, server.ports)
-    history.record(call, server, "delete")
-    server = replace(server, ports=[], own_ports=[], port_tags={}, deleting=True)
-    host = call.tx.get(Host, server.host) if server.host else None
-    if host is None or not host.alive or server.observed_state in ("", "absent"):
-        remove(call.tx, server, call.now)
-    else:
-        save(call, server)
