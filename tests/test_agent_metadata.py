@@ -292,6 +292,16 @@ def test_without_user_data_there_is_none() -> None:
     assert documents.find(tree, "/latest/user-data") is None
 
 
+def test_the_password_of_the_first_user_is_on_the_drive_alone() -> None:
+    known = server(1, IMAGE)
+    known = changed(known, meta_data={"uuid": known.id, "admin_pass": "secret"})
+    drive = documents.drive(known, [])["openstack/latest/meta_data.json"]
+    asked = documents.find(documents.service(known, []), "/openstack/latest/meta_data.json") or b""
+    assert json.loads(drive)["admin_pass"] == "secret"
+    assert b"secret" not in asked
+    assert json.loads(asked)["uuid"] == known.id
+
+
 async def _write(file: Path) -> None:
     await configdrive.write(file, documents.drive(told(1, "alpha", ONE), [ONE]))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import yaml
 from msgspec.structs import replace
 
 from trunkline.compiler.hosts import host_slices
@@ -164,7 +165,9 @@ def test_a_server_is_told_who_it_is() -> None:
         "pw",
     )
     assert meta["public_keys"] == {"k": "ssh-ed25519 AA"}
-    assert machine.vendor_data == {"trunkline": {"authorized_keys": ["ssh-ed25519 OP"]}}
+    assert machine.vendor_data["trunkline"] == {"authorized_keys": ["ssh-ed25519 OP"]}
+    first, rest = machine.vendor_data["cloud-init"].split("\n", 1)
+    assert (first, yaml.safe_load(rest)) == ("#cloud-config", {"ssh_authorized_keys": ["ssh-ed25519 OP"]})
     assert machine.user_data == "eA=="
     (plain,) = compiled(server())["h1"].servers
     assert plain.vendor_data == {}

@@ -14,6 +14,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from trunkline.compiler.slices import PortSlice, ServerSlice
 
 #: The versions of OpenStack's form, each with what it added to the one before.
@@ -52,8 +54,12 @@ def drive(server: ServerSlice, ports: Iterable[PortSlice]) -> dict[str, bytes]:
 
 
 def service(server: ServerSlice, ports: Iterable[PortSlice]) -> Tree:
-    """All that the metadata service answers to a server."""
-    files = _openstack(server)
+    """All that the metadata service answers to a server.
+
+    Any program in the guest may ask it, so the password of the first user is on the config drive alone.
+    """
+    meta = {name: value for name, value in server.meta_data.items() if name != "admin_pass"}
+    files = _openstack(msgspec.structs.replace(server, meta_data=meta))
     openstack: dict[str, Tree] = {}
     names: list[str] = []
     for version, added in _OPENSTACK:

@@ -6,6 +6,7 @@ Source: the Compute service's documentation of metadata, and its ``network_data.
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,10 +51,15 @@ def meta_data(server: Server, ports: Sequence[Port]) -> dict[str, Any]:
 
 
 def vendor_data(settings: Settings) -> dict[str, Any]:
-    """What the cloud itself tells every server: the operator's keys, where it has any."""
-    if not settings.operator_keys:
+    """What the cloud itself tells every server: the operator's keys, where it has any.
+
+    Once for the image `tiny`, and once in the form that cloud-init takes for its own.
+    """
+    keys = list(settings.operator_keys)
+    if not keys:
         return {}
-    return {"trunkline": {"authorized_keys": list(settings.operator_keys)}}
+    config = f"#cloud-config\n{json.dumps({'ssh_authorized_keys': keys})}\n"
+    return {"trunkline": {"authorized_keys": keys}, "cloud-init": config}
 
 
 def network_data(
