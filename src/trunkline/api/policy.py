@@ -40,6 +40,9 @@ Decision = Callable[[Context, Mapping[str, Any]], bool]
 #: Makes the text of a value from a target; raises KeyError where an entry is missing.
 _Text = Callable[[Mapping[str, Any]], str]
 
+#: libyaml's, ten times as fast, where PyYAML was built with it.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 DEFAULTS = Path(__file__).with_name("rules")
 
 
@@ -128,7 +131,7 @@ def read(path: Path) -> list[Rule]:
         RulesError: it cannot be read, is no YAML mapping of names to checks, or names a rule twice.
     """
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_LOADER)
     except (OSError, UnicodeDecodeError) as error:
         raise RulesError(f"{path}: the rules cannot be read: {error}.") from None
     except yaml.YAMLError as error:

@@ -154,9 +154,9 @@ class ControlProcess:
         self._steps["api"] = "done"
         # What is there now stays: the collector need not look at it again, and it looks less often at what
         # comes and goes with requests.
-        gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
+        gc.enable()
 
     async def _read_console(self, host: str, server: str, lines: int | None) -> str:
         assert self._directory is not None

@@ -57,7 +57,8 @@ def migrate(connection: Connection, schema: Schema, path: Path, *, fresh: bool) 
     """
     fingerprint = hashlib.sha256("\n".join(schema.lines()).encode()).hexdigest()
     if fresh:
-        schema.metadata.create_all(connection, checkfirst=False)
+        for table in schema.tables:
+            table.create(connection, checkfirst=False)
         connection.execute(META.insert(), [{"key": k, "value": "0"} for k in ("revision", "floor")])
     else:
         known = {row.key: row.value for row in connection.execute(sa.select(META))}

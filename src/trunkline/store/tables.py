@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic
 
 import msgspec
@@ -241,23 +242,29 @@ class Schema:
     """All tables of a store."""
 
     models: tuple[Model[Any], ...]
-    metadata: sa.MetaData
 
     @classmethod
     def of(cls, specs: Iterable[Spec]) -> Schema:
         """The store's own tables, and those of the specs."""
+        return cls(tuple(model_of(spec.cls) for spec in specs))
+
+    @property
+    def tables(self) -> list[sa.Table]:
+        """All of them, each in metadata of its own."""
+        return [*_OWN.tables.values(), *(model.table for model in self.models)]
+
+    @cached_property
+    def metadata(self) -> sa.MetaData:
+        """Copies of all tables in one: for comparisons."""
         metadata = sa.MetaData()
-        for table in _OWN.tables.values():
+        for table in self.tables:
             table.to_metadata(metadata)
-        models = tuple(model_of(spec.cls) for spec in specs)
-        for model in models:
-            model.table.to_metadata(metadata)
-        return cls(models, metadata)
+        return metadata
 
     def lines(self) -> list[str]:
         """One line a column and index: equal where two schemas are equal, whatever the order."""
         lines = []
-        for table in self.metadata.tables.values():
+        for table in self.tables:
             for c in table.columns:
                 lines.append(f"{table.name}.{c.name} {type(c.type).__name__} {c.nullable} {c.primary_key}")
             for index in table.indexes:
