@@ -70,7 +70,7 @@ def wipe(state: StateFolder) -> list[str]:
         else:
             path.unlink(missing_ok=True)
     left = sorted(os.listdir(state.root))
-    if not left:
+    if not left and not state.root.is_mount():  # A disk of its own is whoever mounted it to take away.
         state.root.rmdir()
     return left
 
