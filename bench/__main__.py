@@ -1,68 +1,55 @@
-"""Starts a cloud of its own, measures it, and takes it away: ``make bench``.
+"""All figures, each of fresh clouds: ``make bench``, or ``python -m bench [PART ...]`` for some parts.
 
-Prints the machine and its load first: figures of a busy machine say less.
+They need root and the Debian packages, as a cloud does, take four minutes, and leave nothing behind.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
-import platform
-import re
-import statistics
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-from bench.api import measure
+from bench import api, memory, server, start, wire
+from bench.cloud import Part, running
+from bench.figures import Figure, machine, table
 
-STARTS = 5
-_UP = re.compile(r"API and hosts after ([\d.]+) s")
-
-
-def trunkline(state: Path, *arguments: str) -> str:
-    """Runs the command, and returns what it printed."""
-    command = [sys.executable, "-m", "trunkline", "--state", str(state), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
-
-
-def start(state: Path) -> float:
-    """Seconds of a fresh start, by the command's own clock: the API answers, every host is in OVN."""
-    found = _UP.search(trunkline(state, "up", "--port", "0", "--hosts", "3"))
-    assert found is not None
-    return float(found[1])
+#: What is measured on a cloud that runs, each on one of its own.
+PARTS: Mapping[str, Part] = {
+    "memory": memory.measure,
+    "server": server.measure,
+    "api": api.measure,
+    "wire": wire.measure,
+}
 
 
-def resident(state: Path) -> float:
-    """MB of memory of the control process."""
-    pid = (state / "run" / "control.pid").read_text().split()[0]
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1000
+def main() -> int:
+    """Measures, and prints one table."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of start, {', '.join(PARTS)}; default all")
+    wanted = parser.parse_args().parts or ["start", *PARTS]
+    unknown = [part for part in wanted if part != "start" and part not in PARTS]
+    if unknown:
+        parser.error(f"there is no part {unknown[0]}")
+    if os.geteuid() != 0:
+        parser.error("clouds need root")
+    print(machine(), flush=True)
+    figures: list[Figure] = []
+    for name in wanted:
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        figures += start.measure() if name == "start" else _on_a_cloud(PARTS[name])
+    print(f"load average at the end: {' '.join(f'{load:.2f}' for load in os.getloadavg())}\n")
+    print(table(figures))
+    return 1 if any(figure.met is False for figure in figures) else 0
 
 
-def main() -> None:
-    """The command; see the module."""
-    print(f"{os.cpu_count()} processors, {platform.platform()}, Python {platform.python_version()}")
-    print("load average before: {:.1f} {:.1f} {:.1f}".format(*os.getloadavg()))
-    with tempfile.TemporaryDirectory(prefix="tlb") as folder:
-        state = Path(folder) / "s"
-        try:
-            seconds = []
-            for _ in range(STARTS):
-                seconds.append(start(state))
-                trunkline(state, "down", "--wipe")
-            middle = statistics.median(seconds)
-            print(
-                f"up, fresh, median of {STARTS}: {middle:.1f} s (least {min(seconds)}, most {max(seconds)})"
-            )
-            start(state)
-            print(f"control, resident, idle: {resident(state):.0f} MB")
-            asyncio.run(measure(state, 500))
-            print(f"control, resident, after it: {resident(state):.0f} MB")
-        finally:
-            trunkline(state, "down", "--wipe")
+def _on_a_cloud(part: Part) -> Sequence[Figure]:
+    with running() as cloud, cloud.meter.measuring() as usage:
+        found = list(asyncio.run(part(cloud)))
+    print(f"  processors that others kept busy meanwhile: {usage.others:.1f}", file=sys.stderr, flush=True)
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
