@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Generator, Iterator
 
 import pytest
 from cloud import Cloud
@@ -45,3 +46,19 @@ def internet(cloud: Cloud) -> Space:
 def outside_router(cloud: Cloud) -> Space:
     """The outside router: 203.0.113.1, 2001:db8:113::1 on the external network."""
     return Space(cloud.namespace("x"), name="the router outside")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a case that fails goes what every host's switch did with packets just then."""
+    report = yield
+    cloud = item.funcargs.get("cloud")
+    if report.when == "call" and report.failed and isinstance(cloud, Cloud):
+        for host in cloud.hosts:
+            command = ["ovs-appctl", "--timeout=5", "-t", str(cloud.state.host(host) / "ovs-vswitchd.ctl")]
+            command += ["dpctl/dump-flows", "-m", "--names"]
+            said = subprocess.run(command, capture_output=True, text=True, check=False)
+            report.sections.append((f"flows of {host}", said.stdout[:20_000] + said.stderr))
+    return report
