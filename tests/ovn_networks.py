@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from trunkline.compiler.logical import (
+    AddressGroup,
     Advertisement,
     Allowed,
     Dhcp,
@@ -245,11 +246,15 @@ def small_networks(draw: st.DrawFn) -> LogicalNetwork:
                 rule(
                     name,
                     remote_set=draw(st.sampled_from([None, *sets])),
+                    remote_addresses=draw(st.sampled_from([None, "ag", "nobody"])),
                     protocol=draw(st.sampled_from([6, None])),
                 )
                 for name in some("x", "y")
             ),
         )
+    if draw(flag):
+        prefixes = tuple(draw(st.sets(st.sampled_from(["10.0.0.0/8", "10.1.0.0/16", "fd00::/8"]))))
+        network.address_groups["ag"] = AddressGroup(key="ag", name="", prefixes=prefixes)
     for key in dhcps:
         network.dhcps[key] = Dhcp(
             key=key,

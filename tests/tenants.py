@@ -78,6 +78,10 @@ class Tenant:
         with contextlib.suppress(NotFoundException):
             method(*arguments, **more)
 
+    def undo(self, method: Any, thing: Any) -> None:
+        """Has something deleted at the end that has no short word here."""
+        self._undo.callback(self._delete, method, thing, ignore_missing=False)
+
     def network(self, *ranges: str, admin: bool = False, ipv6: str = "", **fields: Any) -> Net:
         """A network with a subnet for each range.
 

@@ -15,7 +15,7 @@ from trunkline.backends.ovn import names, unsupported_dhcp_options, unsupported_
 from trunkline.backends.ovn.names import OWNED, Ref
 from trunkline.backends.ovn.rows import Translation, desired
 from trunkline.backends.ovn.switching import port_security
-from trunkline.compiler.logical import Dhcp, LogicalNetwork, RuleSet
+from trunkline.compiler.logical import AddressGroup, Dhcp, LogicalNetwork, RuleSet
 
 NETWORK = everything()
 ROWS = desired(NETWORK)
@@ -223,6 +223,18 @@ def test_rules_become_matches() -> None:
         ("to-lport", 1003, "allow-stateless", f"outport == @rs_stateless && ip4 && {text}")
         for text in ("udp.dst == 53", "ip.proto == 17 && ip.later_frag")
     }
+
+
+def test_the_prefixes_of_a_group_are_a_set_of_each_family() -> None:
+    sets = desired(
+        LogicalNetwork(
+            address_groups=by_key(
+                AddressGroup(key="a-1", name="n", prefixes=("10.0.0.0/8", "192.0.2.1/32", "fd00::/8"))
+            )
+        )
+    )["Address_Set"]
+    assert sets["ag_a_1_ip4"]["addresses"] == {"10.0.0.0/8", "192.0.2.1/32"}
+    assert sets["ag_a_1_ip6"]["addresses"] == {"fd00::/8"}
 
 
 def test_a_rule_that_ovn_cannot_match_lets_nothing_pass_and_is_named() -> None:

@@ -206,6 +206,7 @@ def test_rules_keep_what_they_say() -> None:
             rule("1", protocol="tcp", port_range_min=22, port_range_max=23, remote_ip_prefix="10.0.0.0/8"),
             rule("2", protocol="icmp", ethertype="IPv6", port_range_min=128),
             rule("3", remote_group_id="g"),
+            rule("4", remote_address_group_id="ag"),
         )
         .rule_sets["g"]
         .rules
@@ -214,4 +215,5 @@ def test_rules_keep_what_they_say() -> None:
         Rule(key="1", direction="ingress", family=4, protocol=6, ports=(22, 23), remote_prefix="10.0.0.0/8"),
         Rule(key="2", direction="ingress", family=6, protocol=58, icmp_type=128),
         Rule(key="3", direction="ingress", family=4, remote_set="g"),
+        Rule(key="4", direction="ingress", family=4, remote_addresses="ag"),
     )

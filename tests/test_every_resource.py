@@ -181,6 +181,7 @@ class World:
 
 #: kind -> the least that a create request has to say.
 LEAST: Mapping[str, Callable[[World, int], dict[str, Any]]] = {
+    "address_group": lambda w, n: {},
     "network": lambda w, n: {},
     "subnet": lambda w, n: {
         "network_id": w.network,

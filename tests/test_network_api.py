@@ -17,7 +17,7 @@ KINDS = [spec for spec in specs().values() if spec.service == "network"]
 
 def example(cloud: Cloud, kind: str) -> dict[str, Any]:
     """One of each kind."""
-    if kind in ("network", "router", "security_group"):
+    if kind in ("network", "router", "security_group", "address_group"):
         return cloud.make(kind, name="x")
     if kind == "security_group_rule":
         group = cloud.make("security_group", name="x")

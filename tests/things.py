@@ -32,6 +32,7 @@ class Things:
             "security-group-rules",
             security_group_rule={"security_group_id": self.group, "direction": "ingress"},
         )
+        self.addresses = network("address-groups", address_group={"name": "addresses"})
         (public,) = lab.ok("GET", "/network/v2.0/networks?name=public")["networks"]
         self.public = str(public["id"])
         self.floatingip = network("floatingips", floatingip={"floating_network_id": self.public})

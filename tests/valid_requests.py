@@ -198,6 +198,17 @@ def _network(t: Things) -> Iterator[Valid]:
         },
         {"description": "d"},
     )
+    base = "/network/v2.0/address-groups"
+    yield from collection(
+        "address-groups",
+        "address_group",
+        t.addresses,
+        {**owner, "addresses": ["192.0.2.0/24", "2001:db8::/64"]},
+        {"name": "m", "description": "e"},
+    )
+    for verb, members in (("add", ["198.51.100.1/32"]), ("remove", ["198.51.100.1/32"])):
+        where = f"{base}/{t.addresses}/{verb}_addresses"
+        yield Valid(f"PUT {base}/{{id}}/{verb}_addresses", where, {"addresses": members})
     quotas = "/network/v2.0/quotas/{project}"
     path = f"/network/v2.0/quotas/{t.lab.projects['other']}"
     yield Valid(f"PUT {quotas}", path, {"quota": {"network": 5, "port": -1}}, "admin")

@@ -161,9 +161,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     #: ICMP and ICMPv6.
     icmp_type: int | None = None
     icmp_code: int | None = None
-    #: The other side: a prefix; or the addresses of the ports of another rule set; or anyone.
+    #: The other side: a prefix; or the addresses of the ports of another rule set; or the prefixes of an
+    #: address group; or anyone.
     remote_prefix: str | None = None
     remote_set: str | None = None
+    remote_addresses: str | None = None
 
 
 class RuleSet(Record, frozen=True, kw_only=True):
@@ -173,6 +175,14 @@ class RuleSet(Record, frozen=True, kw_only=True):
     #: Whether replies to what was let through pass without a rule.
     stateful: bool = True
     rules: tuple[Rule, ...] = ()
+
+
+class AddressGroup(Record, frozen=True, kw_only=True):
+    """Prefixes that rules refer to."""
+
+    name: str
+    #: Of both families; they may lie in each other.
+    prefixes: tuple[str, ...] = ()
 
 
 class Dhcp(Record, frozen=True, kw_only=True):
@@ -211,6 +221,7 @@ class LogicalNetwork:
     routes: dict[str, Route] = field(default_factory=dict)
     nats: dict[str, Nat] = field(default_factory=dict)
     rule_sets: dict[str, RuleSet] = field(default_factory=dict)
+    address_groups: dict[str, AddressGroup] = field(default_factory=dict)
     dhcps: dict[str, Dhcp] = field(default_factory=dict)
     #: The revision of the store that it was compiled from.
     revision: int = 0

@@ -7,6 +7,7 @@
     Router ──────────────▶ Router, Route, Nat (snat)
     FloatingIP ──────────▶ Nat (floating)
     SecurityGroup, -Rule ▶ RuleSet
+    AddressGroup ────────▶ AddressGroup
 
 Pure: no I/O, no clock; equal snapshots give equal results.
 """
@@ -31,5 +32,6 @@ def logical_network(snapshot: Snapshot, settings: Settings) -> LogicalNetwork:
         routes=routing.routes(snapshot, names),
         nats=routing.nats(snapshot, names),
         rule_sets=rules.rule_sets(snapshot),
+        address_groups=rules.address_groups(snapshot),
         revision=snapshot.intent,
     )

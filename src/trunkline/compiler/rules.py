@@ -1,12 +1,13 @@
-"""Security groups to rule sets."""
+"""Security groups to rule sets, and address groups."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
+from trunkline.compiler import logical
 from trunkline.compiler.logical import Family, Rule, RuleSet
 from trunkline.compiler.snapshot import Snapshot
-from trunkline.resources.network import SecurityGroup, SecurityGroupRule
+from trunkline.resources.network import AddressGroup, SecurityGroup, SecurityGroupRule
 from trunkline.resources.network.checks import ICMP, ICMPV6, protocol_number
 
 _ICMP = frozenset({ICMP, ICMPV6})
@@ -21,6 +22,16 @@ def rule_sets(snapshot: Snapshot) -> dict[str, RuleSet]:
         key: RuleSet(key=key, name=group.name, stateful=group.stateful, rules=tuple(by_group[key]))
         for key, group in snapshot.all(SecurityGroup).items()
     }
+
+
+def address_groups(snapshot: Snapshot) -> dict[str, logical.AddressGroup]:
+    """One record for each address group."""
+    return {key: address_group(key, group) for key, group in snapshot.all(AddressGroup).items()}
+
+
+def address_group(key: str, group: AddressGroup) -> logical.AddressGroup:
+    """The prefixes of a group, for whoever refers to it."""
+    return logical.AddressGroup(key=key, name=group.name, prefixes=tuple(group.addresses))
 
 
 def _rule(key: str, rule: SecurityGroupRule) -> Rule:
@@ -44,4 +55,5 @@ def _rule(key: str, rule: SecurityGroupRule) -> Rule:
         icmp_code=icmp_code,
         remote_prefix=rule.remote_ip_prefix,
         remote_set=rule.remote_group_id,
+        remote_addresses=rule.remote_address_group_id,
     )

@@ -76,7 +76,7 @@ def given(body: Any, kind: str) -> Any:
             fields["protocol"] = str(protocol)
         elif protocol in ("any", ""):
             fields["protocol"] = None
-        for name in ("remote_ip_prefix", "remote_group_id"):
+        for name in ("remote_ip_prefix", "remote_group_id", "remote_address_group_id"):
             if fields.get(name) == "":
                 fields[name] = None
     return fields

@@ -6,6 +6,7 @@ from typing import Any
 
 #: alias -> (name, description, the day it was defined upstream)
 _EXTENSIONS: dict[str, tuple[str, str, str]] = {
+    "address-group": ("Address group", "Prefixes that rules refer to by one name", "2020-07-15"),
     "allowed-address-pairs": ("Allowed Address Pairs", "Addresses that a port may send from", "2012-07-23"),
     "availability_zone": ("Availability Zone", "The zones of the region", "2015-01-01"),
     "binding": ("Port Binding", "The host that a port is plugged in on", "2014-02-03"),
@@ -46,6 +47,11 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
         "Normalized CIDR field for security group rules",
         "The normal form of a rule's prefix",
         "2019-11-05",
+    ),
+    "security-groups-remote-address-group": (
+        "Remote address group id field for security group rules",
+        "Rules for the prefixes of an address group",
+        "2020-08-25",
     ),
     "sorting": ("Sorting support", "Lists come in order", "2016-06-12"),
     "standard-attr-description": ("standard-attr-description", "Descriptions", "2016-02-10"),

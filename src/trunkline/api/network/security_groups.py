@@ -144,8 +144,8 @@ def view(reader: Reader, context: Context, groups: Sequence[SecurityGroup]) -> l
 def _shown(rule: SecurityGroupRule) -> Mapping[str, Any]:
     names = (
         "id", "project_id", "security_group_id", "direction", "ethertype", "protocol", "port_range_min",
-        "port_range_max", "remote_group_id", "remote_ip_prefix", "normalized_cidr", "description", "tags",
-        "revision_number", "created_at", "updated_at",
+        "port_range_max", "remote_group_id", "remote_address_group_id", "remote_ip_prefix", "normalized_cidr",
+        "description", "tags", "revision_number", "created_at", "updated_at",
     )  # fmt: skip
     shown = {name: getattr(rule, name) for name in names}
     shown["tenant_id"] = rule.project_id
@@ -185,7 +185,7 @@ def _claim_rule(call: Call, rule: SecurityGroupRule) -> None:
     number = protocol_number(rule.protocol)
     meaning = (
         rule.direction, rule.ethertype, number, rule.port_range_min, rule.port_range_max,
-        rule.remote_group_id, rule.normalized_cidr,
+        rule.remote_group_id, rule.remote_address_group_id, rule.normalized_cidr,
     )  # fmt: skip
     scope = f"security-group-rules:{rule.security_group_id}"
     value = "/".join("" if part is None else str(part) for part in meaning)
@@ -198,14 +198,16 @@ def _claim_rule(call: Call, rule: SecurityGroupRule) -> None:
 
 
 def _with_remote(rule: SecurityGroupRule) -> SecurityGroupRule:
+    names = ("remote_ip_prefix", "remote_group_id", "remote_address_group_id")
+    named = [name for name in names if getattr(rule, name) is not None]
+    if len(named) > 1:
+        raise BadRequest(
+            "Only remote_ip_prefix or remote_group_id or remote_address_group_id may be provided.",
+            type="SecurityGroupRemoteGroupAndRemoteIpPrefix",
+            field=named[0],
+        )
     if rule.remote_ip_prefix is None:
         return rule
-    if rule.remote_group_id is not None:
-        raise BadRequest(
-            "Only remote_ip_prefix or remote_group_id may be provided.",
-            type="SecurityGroupRemoteGroupAndRemoteIpPrefix",
-            field="remote_ip_prefix",
-        )
     normal = normal_prefix(rule.remote_ip_prefix)
     if f"IPv{ipaddress.ip_network(normal).version}" != rule.ethertype:
         raise BadRequest(

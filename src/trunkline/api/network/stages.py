@@ -3,6 +3,7 @@
 Network ── VNI or VLAN, MTU            Router ───── gateway port, gateway hosts, routes
 Subnet ─── pools, modes ─▶ metadata    FloatingIP ─ address port, reachability
 Port ───── MAC, addresses, groups      SecurityGroup, -Rule ─ defaults, meaning, duplicates
+                                       AddressGroup ─ stays while a rule refers to it
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from trunkline.api.engine import Stages
 from trunkline.api.network import (
+    address_groups,
     common,
     filters,
     floatingips,
@@ -23,6 +25,7 @@ from trunkline.api.network import (
 )
 from trunkline.api.network.networks import Networks, Settings
 from trunkline.resources.network import (
+    AddressGroup,
     FloatingIP,
     Network,
     Router,
@@ -89,6 +92,13 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             delete=floatingips.delete,
             view=floatingips.view,
             filters=filters.standard(FloatingIP),
+            lax=True,
+        ),
+        "address_group": Stages(
+            create=address_groups.create,
+            delete=address_groups.delete,
+            view=common.tenants,
+            filters=filters.standard(AddressGroup),
             lax=True,
         ),
         "security_group": Stages(

@@ -8,9 +8,10 @@ from typing import Any
 from trunkline.api import openapi
 from trunkline.api.engine import Call, Engine
 from trunkline.api.http import Endpoint, Reply, Request
-from trunkline.api.network import dialect, extensions, interfaces, quotas, subnetpools
+from trunkline.api.network import address_groups, dialect, extensions, interfaces, quotas, subnetpools
 from trunkline.api.network.collection import Handle, path_of
 from trunkline.resources.network import (
+    AddressGroup,
     FloatingIP,
     Network,
     Port,
@@ -34,6 +35,7 @@ KINDS: tuple[type[Standard], ...] = (
     FloatingIP,
     SecurityGroup,
     SecurityGroupRule,
+    AddressGroup,
 )
 
 
@@ -84,6 +86,22 @@ class Verbs:
         body, id = await request.json(), request.path["id"]
         found = await self.engine.write(request.context, lambda call: change(call, id, body))
         return Reply({"prefixes": found})
+
+    async def add_addresses(self, request: Request) -> Reply:
+        """Add addresses to an address group"""
+        return await self._addresses(request, address_groups.add_addresses)
+
+    async def remove_addresses(self, request: Request) -> Reply:
+        """Remove addresses of an address group"""
+        return await self._addresses(request, address_groups.remove_addresses)
+
+    async def _addresses(self, request: Request, change: Callable[[Call, str, Any], AddressGroup]) -> Reply:
+        body, id = await request.json(), request.path["id"]
+
+        def run(call: Call) -> dict[str, Any]:
+            return self.engine.render(call.tx, call.context, [change(call, id, body)])[0]
+
+        return Reply({"address_group": await self.engine.write(request.context, run)})
 
     async def pools(self, request: Request) -> Reply:
         """List what floating IPs are taken from"""
@@ -203,6 +221,7 @@ class Verbs:
 
         router, quota = "/v2.0/routers/{id}", "/v2.0/quotas/{project}"
         pool, prefixes = "/v2.0/subnetpools/{id}", openapi.shape_schema(subnetpools.Prefixes)
+        group, members = "/v2.0/address-groups/{id}", openapi.shape_schema(address_groups.Addresses)
         leg = openapi.shape_schema(interfaces.Interface)
         routes = openapi.shape_schema(interfaces.RouteChange, "router")
         return [
@@ -217,6 +236,14 @@ class Verbs:
             at("PUT", f"{router}/remove_extraroutes", self.remove_routes, kind="router", request=routes),
             at("PUT", f"{pool}/add_prefixes", self.add_prefixes, kind="subnetpool", request=prefixes),
             at("PUT", f"{pool}/remove_prefixes", self.remove_prefixes, kind="subnetpool", request=prefixes),
+            at("PUT", f"{group}/add_addresses", self.add_addresses, kind="address_group", request=members),
+            at(
+                "PUT",
+                f"{group}/remove_addresses",
+                self.remove_addresses,
+                kind="address_group",
+                request=members,
+            ),
             at("GET", "/v2.0/floatingip_pools", self.pools),
             at("GET", "/v2.0/floatingip-pools", self.pools),
             at("GET", "/v2.0/availability_zones", self.zones),

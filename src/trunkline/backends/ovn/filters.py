@@ -21,10 +21,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 
 from trunkline.backends.ovn import names
 from trunkline.backends.ovn.names import DHCP_SERVERS, FILTERED, Ref, Row, Rows, Tables, ids
-from trunkline.compiler.logical import Direction, LogicalNetwork, Rule, RuleSet, SwitchPort
+from trunkline.compiler.logical import AddressGroup, Direction, LogicalNetwork, Rule, RuleSet, SwitchPort
 
 _NEVER, _ALWAYS, _STATELESS, _STATEFUL, _REST = 2000, 1004, 1003, 1002, 1001
 #: IANA numbers of the protocols that OVN's matches have names for, with ports (ovn-sb(5)).
@@ -35,7 +36,7 @@ _ICMP = {4: (1, "icmp4"), 6: (58, "icmp6")}
 
 
 def rows(network: LogicalNetwork) -> Tables:
-    """The groups with their lists, and the address set of the DHCP servers."""
+    """The groups with their lists, and the sets of addresses that matches refer to."""
     ports: defaultdict[str, set[Ref]] = defaultdict(set)
     for port in network.ports.values():
         if port.switch in network.switches:
@@ -48,8 +49,25 @@ def rows(network: LogicalNetwork) -> Tables:
         groups[name] = _group(name, rule_set.name, ports[name], own)
         acls |= own
     servers = frozenset(dhcp.server_address for dhcp in network.dhcps.values() if dhcp.family == 4)
-    addresses = {"name": DHCP_SERVERS, "addresses": servers, "external_ids": ids(DHCP_SERVERS)}
-    return {"Port_Group": groups, "ACL": acls, "Address_Set": {DHCP_SERVERS: addresses}}
+    sets: Rows = {DHCP_SERVERS: _address_set(DHCP_SERVERS, "", servers)}
+    for one in network.address_groups.values():
+        sets |= _address_sets(one)
+    return {"Port_Group": groups, "ACL": acls, "Address_Set": sets}
+
+
+def _address_sets(group: AddressGroup) -> Rows:
+    """One for each family: a match is of one of them."""
+    rows: Rows = {}
+    for family in (4, 6):
+        name = names.address_set(group.key, family)
+        rows[name] = _address_set(
+            name, group.name, {p for p in group.prefixes if (":" in p) == (family == 6)}
+        )
+    return rows
+
+
+def _address_set(name: str, label: str, addresses: AbstractSet[str]) -> Row:
+    return {"name": name, "addresses": frozenset(addresses), "external_ids": ids(name, name=label)}
 
 
 def groups_of(port: SwitchPort) -> Iterator[str]:
@@ -155,13 +173,17 @@ def fragments(rule: Rule, network: LogicalNetwork) -> str | None:
 
 
 def _unknown_set(rule: Rule, network: LogicalNetwork) -> bool:
-    return rule.remote_set is not None and rule.remote_set not in network.rule_sets
+    return (rule.remote_set is not None and rule.remote_set not in network.rule_sets) or (
+        rule.remote_addresses is not None and rule.remote_addresses not in network.address_groups
+    )
 
 
 def _remote(rule: Rule, network: LogicalNetwork) -> list[str]:
     field = f"ip{rule.family}.{'src' if rule.direction == 'ingress' else 'dst'}"
     if rule.remote_set is not None:
         return [f"{field} == ${names.port_group(rule.remote_set)}_ip{rule.family}"]
+    if rule.remote_addresses is not None:
+        return [f"{field} == ${names.address_set(rule.remote_addresses, rule.family)}"]
     if rule.remote_prefix is not None and not rule.remote_prefix.endswith("/0"):
         return [f"{field} == {rule.remote_prefix}"]
     return []

@@ -6,6 +6,7 @@ a name the key is the name, so that a row that lost its mark is known again.
     Switch k        ls-k                    SwitchPort k    k (the iface-id on the host)
     its uplink      ln-k                    RouterPort k    lrp-k, and lsp-lrp-k on the switch
     Router k        lr-k                    RuleSet k       rs_k, escaped
+                                            AddressGroup k  ag_k_ip4, ag_k_ip6, escaped
 """
 
 from __future__ import annotations
@@ -141,6 +142,11 @@ def gateway(router_port: str, host: str) -> str:
 def port_group(rule_set: str) -> str:
     """Of a rule set. Names of groups match ``[a-zA-Z_.][a-zA-Z_.0-9]*``; different keys differ here too."""
     return "rs_" + re.sub(r"[^a-zA-Z0-9-]", _escaped, rule_set).replace("-", "_")
+
+
+def address_set(address_group: str, family: int) -> str:
+    """Of the prefixes of an address group that are of a family."""
+    return f"ag_{re.sub(r'[^a-zA-Z0-9-]', _escaped, address_group).replace('-', '_')}_ip{family}"
 
 
 def _escaped(character: re.Match[str]) -> str:

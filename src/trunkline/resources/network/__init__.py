@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trunkline.resources.network.address_groups import AddressGroup
 from trunkline.resources.network.layer2 import (
     FLOATING_IP,
     INTERNAL_OWNERS,
@@ -31,6 +32,7 @@ __all__ = [
     "METADATA",
     "ROUTER_GATEWAY",
     "ROUTER_INTERFACE",
+    "AddressGroup",
     "AddressPair",
     "AllocationPool",
     "ExtraDhcpOption",

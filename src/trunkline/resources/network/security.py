@@ -42,6 +42,11 @@ class SecurityGroupRule(Standard, kw_only=True):
     port_range_max: Annotated[_Number | None, fixed()] = None
     #: The other side: the ports of a group.
     remote_group_id: Annotated[Id | None, fixed(index=True)] = None
+    #: The other side: the prefixes of an address group.
+    remote_address_group_id: Annotated[
+        Id | None,
+        fixed(index=True, refers="address_group", alias="security-groups-remote-address-group"),
+    ] = None
     #: The other side: addresses.
     remote_ip_prefix: Annotated[Prefix | None, fixed()] = None
     #: The same in its normal form.
