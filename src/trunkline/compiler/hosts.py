@@ -11,12 +11,16 @@ servers, or a probe; a server that is placed on it and stays.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Literal, TypeVar, cast
 
+import msgspec
+
+from trunkline.compiler.addresses import metadata_port
+from trunkline.compiler.derive import Derivations, Node, View
 from trunkline.compiler.metadata import meta_data, network_data, vendor_data
-from trunkline.compiler.settings import Settings
+from trunkline.compiler.network import sources
+from trunkline.compiler.settings import REGION, Settings
 from trunkline.compiler.slices import (
     Guard,
     HostSlice,
@@ -28,7 +32,7 @@ from trunkline.compiler.slices import (
 from trunkline.compiler.snapshot import Snapshot
 from trunkline.compiler.switching import allowed
 from trunkline.resources.compute import FlavorFacts, ImageFacts, Server
-from trunkline.resources.network import METADATA, FloatingIP, Network, Port, Subnet
+from trunkline.resources.network import FloatingIP, Network, Port, Subnet
 from trunkline.resources.region import Host
 from trunkline.resources.schema import Resource
 
@@ -40,73 +44,66 @@ R = TypeVar("R", bound=Resource)
 
 
 def host_slices(snapshot: Snapshot, settings: Settings) -> dict[str, HostSlice]:
-    """The slice of every host, by its name; equal snapshots give equal slices.
-
-    Ports are looked at once each, and worked on only where a host has them.
-    """
-    probes: dict[str, list[Port]] = defaultdict(list)
-    metadata: dict[str, Port] = {}
-    for port in snapshot.all(Port).values():
-        if port.device_owner == METADATA:
-            metadata[port.network_id] = port
-        elif port.device_owner == PROBE and port.host_id:
-            probes[port.host_id].append(port)
-    servers: dict[str, list[Server]] = defaultdict(list)
-    for server in snapshot.all(Server).values():
-        if server.host and not server.deleting:
-            servers[server.host].append(server)
-    floating: dict[str, list[str]] = defaultdict(list)
-    for address in snapshot.all(FloatingIP).values():
-        if address.port_id and address.floating_ip_address:
-            floating[address.port_id].append(address.floating_ip_address)
-    return {
-        host: _slice(snapshot, settings, host, _by_id(servers[host]), probes[host], metadata, floating)
-        for host in snapshot.all(Host)
-    }
+    """The slice of every host, by its name; equal snapshots give equal slices."""
+    derivations: Derivations[HostSlice] = Derivations(NODES, lambda one: (HostSlice, one.host))
+    found = derivations.update(sources(snapshot, settings)).outputs.get(HostSlice, {})
+    return {host: msgspec.structs.replace(one, revision=snapshot.intent) for host, one in found.items()}
 
 
-def _slice(
-    snapshot: Snapshot,
-    settings: Settings,
-    host: str,
-    servers: Sequence[Server],
-    probes: Sequence[Port],
-    metadata: Mapping[str, Port],
-    floating: Mapping[str, list[str]],
-) -> HostSlice:
-    known = snapshot.all(Port)
-    own = [
-        port
-        for server in servers
-        for id in server.ports
-        if (port := known.get(id)) is not None and (port.device_id, port.host_id) == (server.id, host)
-    ]
-    plugged = {port.id: port for port in _by_id([*own, *probes])}
-    networks = sorted({port.network_id for port in plugged.values()} & metadata.keys())
+def placed_on(server: Server) -> Iterator[str]:
+    """The host that a server is on and stays on."""
+    if server.host and not server.deleting:
+        yield server.host
+
+
+def probe_on(port: Port) -> Iterator[str]:
+    """The host of a probe."""
+    if port.device_owner == PROBE and port.host_id:
+        yield port.host_id
+
+
+def host_slice(view: View, host: str) -> Iterator[HostSlice]:
+    """What a host is told. The revision is given by who publishes it."""
+    servers = view.where(Server, placed_on, host)
+    own = [port for server in servers for port in _ports(view, server)]
+    plugged = {port.id: port for port in _by_id([*own, *view.where(Port, probe_on, host)])}
+    services = (view.ask(metadata_port, id) for id in sorted({port.network_id for port in plugged.values()}))
     images = {server.image_id: server.image for server in servers if server.image is not None}
-    return HostSlice(
+    yield HostSlice(
         host=host,
-        revision=snapshot.intent,
-        servers=tuple(_server(server, plugged, floating, snapshot, settings) for server in servers),
-        ports=tuple(_port(port, snapshot) for port in plugged.values()),
+        revision=0,
+        servers=tuple(view.ask(server_slice, server.id) for server in servers),
+        ports=tuple(view.ask(port_slice, id) for id in plugged),
         images=tuple(_image(id, facts) for id, facts in sorted(images.items())),
-        metadata=tuple(_metadata(metadata[network], snapshot) for network in networks),
+        metadata=tuple(view.ask(metadata_slice, port.id) for port in services if port is not None),
     )
+
+
+NODES = (Node(Host, host_slice),)
+
+
+def _ports(view: View, server: Server) -> list[Port]:
+    """The ports of a server that are bound to its host, in the order of its interfaces."""
+    found = (view.get(Port, id) for id in server.ports)
+    return [p for p in found if p is not None and (p.device_id, p.host_id) == (server.id, server.host)]
 
 
 def _by_id(objects: Iterable[R]) -> list[R]:
     return sorted(objects, key=lambda each: each.id)
 
 
-def _server(
-    server: Server,
-    plugged: Mapping[str, Port],
-    floating: Mapping[str, list[str]],
-    snapshot: Snapshot,
-    settings: Settings,
-) -> ServerSlice:
+def server_slice(view: View, key: str) -> ServerSlice:
+    """A server, as its host is told."""
+    server = view.need(Server, key)
     flavor = server.flavor or FlavorFacts(name="", vcpus=1, ram=128)
-    ports = [plugged[id] for id in server.ports if id in plugged]
+    ports = _ports(view, server)
+    networks = {port.network_id: view.need(Network, port.network_id) for port in ports}
+    subnets = {
+        subnet.id: subnet
+        for port in ports
+        for fixed in port.fixed_ips
+        if (subnet := view.get(Subnet, fixed.subnet_id)) is not None
+    }
     return ServerSlice(
         id=server.id,
         name=server.name,
@@ -121,16 +118,23 @@ def _server(
         soft_reboot_serial=server.soft_reboot_serial,
         config_drive=server.config_drive,
         flavor=flavor.name,
-        public_addresses=tuple(a for port in ports for a in sorted(floating.get(port.id, ()))),
+        public_addresses=tuple(address for port in ports for address in _floating(view, port)),
         meta_data=meta_data(server, ports),
-        network_data=network_data(ports, snapshot.all(Network), snapshot.all(Subnet)),
-        vendor_data=vendor_data(settings),
+        network_data=network_data(ports, networks, subnets),
+        vendor_data=vendor_data(view.need(Settings, REGION)),
         user_data=server.user_data,
     )
 
 
-def _port(port: Port, snapshot: Snapshot) -> PortSlice:
-    network = snapshot.all(Network)[port.network_id]
+def _floating(view: View, port: Port) -> list[str]:
+    found = view.where(FloatingIP, "port_id", port.id)
+    return sorted(each.floating_ip_address for each in found if each.floating_ip_address)
+
+
+def port_slice(view: View, key: str) -> PortSlice:
+    """A port, as its host is told."""
+    port = view.need(Port, key)
+    network = view.need(Network, port.network_id)
     probe = port.device_owner == PROBE
     return PortSlice(
         id=port.id,
@@ -163,8 +167,9 @@ def _image(id: str, facts: ImageFacts) -> ImageSlice:
     )
 
 
-def _metadata(port: Port, snapshot: Snapshot) -> MetadataSlice:
-    subnets = snapshot.all(Subnet)
+def metadata_slice(view: View, key: str) -> MetadataSlice:
+    """The metadata service of a network, by its port."""
+    port = view.need(Port, key)
     return MetadataSlice(
         network=port.network_id,
         port=port.id,
@@ -172,7 +177,7 @@ def _metadata(port: Port, snapshot: Snapshot) -> MetadataSlice:
         addresses=tuple(
             f"{fixed.ip_address}/{subnet.cidr.rpartition('/')[2]}"
             for fixed in port.fixed_ips
-            if fixed.ip_address and (subnet := subnets.get(fixed.subnet_id or "")) is not None
+            if fixed.ip_address and (subnet := view.get(Subnet, fixed.subnet_id)) is not None
         ),
-        mtu=snapshot.all(Network)[port.network_id].mtu,
+        mtu=view.need(Network, port.network_id).mtu,
     )

@@ -11,8 +11,10 @@ MAC addresses are lower case with colons.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+import weakref
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Literal, cast, get_args, get_type_hints
 
 import msgspec
 
@@ -210,6 +212,15 @@ class Dhcp(Record, frozen=True, kw_only=True):
     options: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True)
+class Delta:
+    """What is another than in the logical network before: for whoever has that one."""
+
+    before: weakref.ref[LogicalNetwork]
+    #: The keys that came, went or differ, by the type of record.
+    keys: Mapping[type[Record], Collection[str]]
+
+
 @dataclass
 class LogicalNetwork:
     """The whole of it: a dictionary by key for each type of record."""
@@ -225,3 +236,19 @@ class LogicalNetwork:
     dhcps: dict[str, Dhcp] = field(default_factory=dict)
     #: The revision of the store that it was compiled from.
     revision: int = 0
+    #: Set by the compiler where it knows. No part of what the network is, so that copies do not have it.
+    delta: Delta | None = field(default=None, init=False, compare=False, repr=False)
+
+    def records(self) -> dict[type[Record], dict[str, Record]]:
+        """The dictionaries, by the type of record."""
+        return {cls: getattr(self, name) for cls, name in KINDS.items()}
+
+
+def _kinds() -> dict[type[Record], str]:
+    hints = get_type_hints(LogicalNetwork)
+    names = [each.name for each in fields(LogicalNetwork) if each.name not in ("revision", "delta")]
+    return {cast("type[Record]", get_args(hints[name])[1]): name for name in names}
+
+
+#: Each type of record, to the attribute of `LogicalNetwork` that holds those of the type.
+KINDS: Mapping[type[Record], str] = _kinds()

@@ -9,29 +9,62 @@
     SecurityGroup, -Rule ▶ RuleSet
     AddressGroup ────────▶ AddressGroup
 
-Pure: no I/O, no clock; equal snapshots give equal results.
+One line a node: what it goes over, and the function of one of these (`compiler.derive`). Pure: no I/O, no
+clock; equal snapshots give equal results.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from trunkline.compiler import addresses, routing, rules, switching
-from trunkline.compiler.logical import LogicalNetwork
-from trunkline.compiler.settings import Settings
+from trunkline.compiler.derive import Derivations, Node, Outcome, Sources
+from trunkline.compiler.logical import KINDS, LogicalNetwork, Record
+from trunkline.compiler.settings import REGION, Settings
 from trunkline.compiler.snapshot import Snapshot
+from trunkline.resources.network import (
+    AddressGroup,
+    FloatingIP,
+    Network,
+    Port,
+    Router,
+    SecurityGroup,
+    Subnet,
+)
+
+NODES = (
+    Node(Network, switching.switch),
+    Node(Port, switching.switch_port),
+    Node(Subnet, addresses.subnet_dhcp),
+    Node(Port, addresses.port_dhcps),
+    Node(Router, routing.router),
+    Node(Port, routing.router_port),
+    Node(Port, routing.default_routes),
+    Node(Router, routing.extra_routes),
+    Node(Router, routing.source_nats),
+    Node(FloatingIP, routing.floating_nat),
+    Node(SecurityGroup, rules.rule_set),
+    Node(AddressGroup, rules.address_group),
+)
 
 
 def logical_network(snapshot: Snapshot, settings: Settings) -> LogicalNetwork:
     """The whole logical network of a snapshot."""
-    names = addresses.Subnets(snapshot)
-    return LogicalNetwork(
-        switches=switching.switches(snapshot),
-        ports=switching.ports(snapshot, names),
-        dhcps=addresses.dhcps(snapshot, names),
-        routers=routing.routers(snapshot),
-        router_ports=routing.router_ports(snapshot, names),
-        routes=routing.routes(snapshot, names),
-        nats=routing.nats(snapshot, names),
-        rule_sets=rules.rule_sets(snapshot),
-        address_groups=rules.address_groups(snapshot),
-        revision=snapshot.intent,
-    )
+    outcome = Derivations(NODES, place).update(sources(snapshot, settings))
+    return assembled(outcome, snapshot.intent)
+
+
+def sources(snapshot: Snapshot, settings: Settings) -> Sources:
+    """What derivations read: the resources, and the settings."""
+    return {**snapshot.objects, Settings: {REGION: settings}}
+
+
+def place(record: Record) -> tuple[Hashable, str]:
+    """Where a record belongs: the kind that it is, and its key."""
+    return type(record), record.key
+
+
+def assembled(outcome: Outcome[Record], revision: int) -> LogicalNetwork:
+    """The records as one logical network."""
+    kinds = {name: outcome.outputs.get(cls, {}) for cls, name in KINDS.items()}
+    return LogicalNetwork(**kinds, revision=revision)  # type: ignore[arg-type]

@@ -2,140 +2,136 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Iterator
 
-from trunkline.compiler.addresses import Subnets
+from trunkline.compiler.derive import View
 from trunkline.compiler.logical import Advertisement, Nat, Route, RouterPort
 from trunkline.compiler.logical import Router as LogicalRouter
-from trunkline.compiler.snapshot import Snapshot
 from trunkline.resources.network import (
     ROUTER_GATEWAY,
     ROUTER_INTERFACE,
+    FixedIp,
     FloatingIP,
     Network,
     Port,
     Router,
+    Subnet,
 )
 
 
-def routers(snapshot: Snapshot) -> dict[str, LogicalRouter]:
-    """One logical router for each router."""
-    return {
-        key: LogicalRouter(key=key, name=router.name, enabled=router.admin_state_up)
-        for key, router in snapshot.all(Router).items()
-    }
+def router(view: View, key: str) -> Iterator[LogicalRouter]:
+    """The logical router of a router."""
+    found = view.need(Router, key)
+    yield LogicalRouter(key=key, name=found.name, enabled=found.admin_state_up)
 
 
-def legs(snapshot: Snapshot) -> dict[str, list[Port]]:
-    """Router id to the ports that are its legs, in the order of their ids."""
-    found: dict[str, list[Port]] = defaultdict(list)
-    known = snapshot.all(Router)
-    for _, port in sorted(snapshot.all(Port).items()):
-        if port.device_owner in (ROUTER_INTERFACE, ROUTER_GATEWAY) and port.device_id in known:
-            found[port.device_id].append(port)
-    return found
+def leg_of(port: Port) -> Iterator[str]:
+    """The id of the router that a port is a leg of."""
+    if port.device_owner in (ROUTER_INTERFACE, ROUTER_GATEWAY):
+        yield port.device_id
 
 
-def router_ports(snapshot: Snapshot, subnets: Subnets) -> dict[str, RouterPort]:
-    """One router port for each leg of a router."""
-    networks, known = snapshot.all(Network), snapshot.all(Router)
-    result = {}
-    for router_id, ports in legs(snapshot).items():
-        for port in ports:
-            network = networks[port.network_id]
-            outside = port.device_owner == ROUTER_GATEWAY
-            result[port.id] = RouterPort(
-                key=port.id,
-                router=router_id,
-                switch=port.network_id,
-                mac=port.mac_address,
-                networks=tuple(
-                    f"{f.ip_address}/{subnets.prefix_length(f.subnet_id)}"
-                    for f in port.fixed_ips
-                    if f.ip_address and f.subnet_id
-                ),
-                enabled=port.admin_state_up,
-                advertisement=None if outside else _advertisement(port, network, subnets),
-                gateway_hosts=tuple(known[router_id].gateway_hosts) if outside else (),
-                mtu=network.mtu,
-            )
-    return result
-
-
-def _advertisement(port: Port, network: Network, subnets: Subnets) -> Advertisement | None:
-    modes = [
-        (subnet.ipv6_ra_mode, tuple(subnet.dns_nameservers))
-        for f in port.fixed_ips
-        if (subnet := subnets.by_id.get(f.subnet_id or "")) is not None and subnet.ipv6_ra_mode
-    ]
-    if not modes:
-        return None
-    mode, servers = modes[0]
-    assert mode in ("slaac", "dhcpv6-stateful", "dhcpv6-stateless")
-    return Advertisement(mode=mode, mtu=network.mtu, dns_servers=servers)
-
-
-def routes(snapshot: Snapshot, subnets: Subnets) -> dict[str, Route]:
-    """The default routes by the external gateway, and the extra routes."""
-    result = {}
-    for router_id, ports in legs(snapshot).items():
-        for port in ports:
-            if port.device_owner != ROUTER_GATEWAY:
-                continue
-            for subnet in subnets.of_network[port.network_id]:
-                if subnet.gateway_ip is None or all(f.subnet_id != subnet.id for f in port.fixed_ips):
-                    continue
-                key = f"{port.id}.{subnet.id}"
-                result[key] = Route(
-                    key=key,
-                    router=router_id,
-                    prefix="::/0" if subnet.ip_version == 6 else "0.0.0.0/0",
-                    next_hop=subnet.gateway_ip,
-                    port=port.id,
-                )
-    for router_id, router in snapshot.all(Router).items():
-        for route in router.routes:
-            key = f"{router_id}.{route.destination}.{route.nexthop}"
-            result[key] = Route(key=key, router=router_id, prefix=route.destination, next_hop=route.nexthop)
-    return result
-
-
-def nats(snapshot: Snapshot, subnets: Subnets) -> dict[str, Nat]:
-    """Source NAT for the inner IPv4 subnets of a router, and its floating addresses."""
-    result = {}
-    for router_id, ports in legs(snapshot).items():
-        router = snapshot.all(Router)[router_id]
-        gateway = next((p for p in ports if p.device_owner == ROUTER_GATEWAY), None)
-        if gateway is None or not _translates(router):
+def router_port(view: View, key: str) -> Iterator[RouterPort]:
+    """The leg of a router that a port is."""
+    port = view.need(Port, key)
+    for router_id in leg_of(port):
+        found = view.get(Router, router_id)
+        if found is None:
             continue
-        external = next(
-            (f.ip_address for f in gateway.fixed_ips if f.ip_address and ":" not in f.ip_address), None
+        network = view.need(Network, port.network_id)
+        outside = port.device_owner == ROUTER_GATEWAY
+        yield RouterPort(
+            key=key,
+            router=router_id,
+            switch=port.network_id,
+            mac=port.mac_address,
+            networks=tuple(_address(view, f) for f in port.fixed_ips if f.ip_address and f.subnet_id),
+            enabled=port.admin_state_up,
+            advertisement=None if outside else _advertisement(view, port, network),
+            gateway_hosts=tuple(found.gateway_hosts) if outside else (),
+            mtu=network.mtu,
         )
-        if external is None:
-            continue
-        for port in ports:
-            for fixed in port.fixed_ips:
-                subnet = subnets.by_id.get(fixed.subnet_id or "")
-                if port is gateway or subnet is None or subnet.ip_version != 4:
-                    continue
-                key = f"{gateway.id}.{subnet.id}"
-                result[key] = Nat(
-                    key=key, router=router_id, type="snat", external=external, internal=subnet.cidr
-                )
-    for key, floating in snapshot.all(FloatingIP).items():
-        if floating.router_id in snapshot.all(Router) and floating.fixed_ip_address:
-            assert floating.router_id is not None
-            assert floating.floating_ip_address is not None
-            result[key] = Nat(
-                key=key,
-                router=floating.router_id,
-                type="floating",
-                external=floating.floating_ip_address,
-                internal=floating.fixed_ip_address,
+
+
+def _address(view: View, fixed: FixedIp) -> str:
+    """An address with the prefix length of its subnet."""
+    subnet = view.need(Subnet, fixed.subnet_id or "")
+    return f"{fixed.ip_address}/{subnet.cidr.rpartition('/')[2]}"
+
+
+def _advertisement(view: View, port: Port, network: Network) -> Advertisement | None:
+    for subnet in _subnets(view, port):
+        if mode := subnet.ipv6_ra_mode:
+            return Advertisement(mode=mode, mtu=network.mtu, dns_servers=tuple(subnet.dns_nameservers))
+    return None
+
+
+def _subnets(view: View, port: Port) -> Iterator[Subnet]:
+    """The subnets that a port has addresses of, in their order."""
+    for fixed in port.fixed_ips:
+        if (subnet := view.get(Subnet, fixed.subnet_id)) is not None:
+            yield subnet
+
+
+def default_routes(view: View, key: str) -> Iterator[Route]:
+    """The default routes by a port that is an external gateway."""
+    port = view.need(Port, key)
+    if port.device_owner != ROUTER_GATEWAY or view.get(Router, port.device_id) is None:
+        return
+    for subnet in _subnets(view, port):
+        if subnet.gateway_ip is not None:
+            yield Route(
+                key=f"{key}.{subnet.id}",
+                router=port.device_id,
+                prefix="::/0" if subnet.ip_version == 6 else "0.0.0.0/0",
+                next_hop=subnet.gateway_ip,
+                port=key,
             )
-    return result
 
 
-def _translates(router: Router) -> bool:
-    info = router.external_gateway_info
-    return info is not None and info.enable_snat is not False
+def extra_routes(view: View, key: str) -> Iterator[Route]:
+    """The routes that a router has by itself."""
+    for route in view.need(Router, key).routes:
+        yield Route(
+            key=f"{key}.{route.destination}.{route.nexthop}",
+            router=key,
+            prefix=route.destination,
+            next_hop=route.nexthop,
+        )
+
+
+def source_nats(view: View, key: str) -> Iterator[Nat]:
+    """Source NAT for the inner IPv4 subnets of a router."""
+    info = view.need(Router, key).external_gateway_info
+    if info is None or info.enable_snat is False:
+        return
+    legs = view.where(Port, leg_of, key)
+    gateway = next((port for port in legs if port.device_owner == ROUTER_GATEWAY), None)
+    if gateway is None:
+        return
+    own = [f.ip_address for f in gateway.fixed_ips if f.ip_address and ":" not in f.ip_address]
+    for port in legs:
+        for subnet in _subnets(view, port):
+            if own and port is not gateway and subnet.ip_version == 4:
+                yield Nat(
+                    key=f"{gateway.id}.{subnet.id}",
+                    router=key,
+                    type="snat",
+                    external=own[0],
+                    internal=subnet.cidr,
+                )
+
+
+def floating_nat(view: View, key: str) -> Iterator[Nat]:
+    """What a floating IP that stands for an address translates."""
+    floating = view.need(FloatingIP, key)
+    if floating.fixed_ip_address and view.get(Router, floating.router_id) is not None:
+        assert floating.router_id is not None
+        assert floating.floating_ip_address is not None
+        yield Nat(
+            key=key,
+            router=floating.router_id,
+            type="floating",
+            external=floating.floating_ip_address,
+            internal=floating.fixed_ip_address,
+        )

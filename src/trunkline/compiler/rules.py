@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Iterator
 
 from trunkline.compiler import logical
+from trunkline.compiler.derive import View
 from trunkline.compiler.logical import Family, Rule, RuleSet
-from trunkline.compiler.snapshot import Snapshot
 from trunkline.resources.network import AddressGroup, SecurityGroup, SecurityGroupRule
 from trunkline.resources.network.checks import ICMP, ICMPV6, protocol_number
 
 _ICMP = frozenset({ICMP, ICMPV6})
 
 
-def rule_sets(snapshot: Snapshot) -> dict[str, RuleSet]:
-    """One rule set for each security group, its rules in the order of their ids."""
-    by_group: dict[str, list[Rule]] = defaultdict(list)
-    for key, rule in sorted(snapshot.all(SecurityGroupRule).items()):
-        by_group[rule.security_group_id].append(_rule(key, rule))
-    return {
-        key: RuleSet(key=key, name=group.name, stateful=group.stateful, rules=tuple(by_group[key]))
-        for key, group in snapshot.all(SecurityGroup).items()
-    }
+def rule_set(view: View, key: str) -> Iterator[RuleSet]:
+    """The rule set of a security group, its rules in the order of their ids."""
+    group = view.need(SecurityGroup, key)
+    rules = view.where(SecurityGroupRule, "security_group_id", key)
+    yield RuleSet(
+        key=key, name=group.name, stateful=group.stateful, rules=tuple(_rule(rule) for rule in rules)
+    )
 
 
-def address_groups(snapshot: Snapshot) -> dict[str, logical.AddressGroup]:
-    """One record for each address group."""
-    return {key: address_group(key, group) for key, group in snapshot.all(AddressGroup).items()}
-
-
-def address_group(key: str, group: AddressGroup) -> logical.AddressGroup:
+def address_group(view: View, key: str) -> Iterator[logical.AddressGroup]:
     """The prefixes of a group, for whoever refers to it."""
-    return logical.AddressGroup(key=key, name=group.name, prefixes=tuple(group.addresses))
+    group = view.need(AddressGroup, key)
+    yield logical.AddressGroup(key=key, name=group.name, prefixes=tuple(group.addresses))
 
 
-def _rule(key: str, rule: SecurityGroupRule) -> Rule:
+def _rule(rule: SecurityGroupRule) -> Rule:
     family: Family = 6 if rule.ethertype == "IPv6" else 4
     number = protocol_number(rule.protocol)
     if family == 6 and number == ICMP:
@@ -46,7 +40,7 @@ def _rule(key: str, rule: SecurityGroupRule) -> Rule:
     elif low is not None and high is not None:
         ports = (low, high)
     return Rule(
-        key=key,
+        key=rule.id,
         direction=rule.direction,
         family=family,
         protocol=number,

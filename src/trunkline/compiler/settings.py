@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: The key by which derivations find the settings among their sources: ``view.need(Settings, REGION)``.
+REGION = "region"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
@@ -19,6 +19,10 @@ class Snapshot:
     #: The newest revision that changed what is wanted, not only what was seen.
     intent: int = 0
     objects: Mapping[type[Resource], Mapping[str, Resource]] = field(default_factory=dict)
+    #: The ids of what changed since the snapshot of another revision, by class, what was only seen left out.
+    #: None: not known.
+    since: int = 0
+    changed: Mapping[type[Resource], Collection[str]] | None = None
 
     def all(self, cls: type[R]) -> Mapping[str, R]:
         """Every resource of a class, by id."""

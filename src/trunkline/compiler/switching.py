@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 
-from trunkline.compiler.addresses import Subnets, answers, dhcp_key
+from trunkline.compiler.addresses import answering, dhcp_key
+from trunkline.compiler.derive import View
 from trunkline.compiler.logical import Allowed, Encapsulation, Switch, SwitchPort, Uplink
-from trunkline.compiler.snapshot import Snapshot
-from trunkline.resources.network import INTERNAL_OWNERS, METADATA, Network, Port, Subnet
+from trunkline.resources.network import INTERNAL_OWNERS, METADATA, Network, Port
 
 #: The link-local address of the metadata service in IPv6.
 METADATA_ADDRESS_6 = "fe80::a9fe:a9fe"
@@ -15,17 +15,14 @@ _OVERLAYS: dict[str, Encapsulation] = {"geneve": "geneve", "vxlan": "vxlan"}
 _PHYSICAL = frozenset({"flat", "vlan"})
 
 
-def switches(snapshot: Snapshot) -> dict[str, Switch]:
-    """One switch for each network."""
-    return {key: _switch(key, network) for key, network in snapshot.all(Network).items()}
-
-
-def _switch(key: str, network: Network) -> Switch:
+def switch(view: View, key: str) -> Iterator[Switch]:
+    """The switch of a network."""
+    network = view.need(Network, key)
     uplink = None
     if network.network_type in _PHYSICAL and network.physical_network:
         vlan = network.segmentation_id if network.network_type == "vlan" else None
         uplink = Uplink(physical_network=network.physical_network, vlan=vlan)
-    return Switch(
+    yield Switch(
         key=key,
         name=network.name,
         mtu=network.mtu,
@@ -35,24 +32,19 @@ def _switch(key: str, network: Network) -> Switch:
     )
 
 
-def plugged(port: Port) -> bool:
-    """Whether a port is a place on a switch: not the leg of a router, nor a floating address."""
-    return port.device_owner not in INTERNAL_OWNERS or port.device_owner == METADATA
+def switch_port(view: View, key: str) -> Iterator[SwitchPort]:
+    """The place on a switch of a port that something is plugged into."""
+    port = view.need(Port, key)
+    if port.device_owner == METADATA:
+        yield _metadata(key, port)
+    elif port.device_owner not in INTERNAL_OWNERS:
+        yield _workload(view, key, port)
 
 
-def ports(snapshot: Snapshot, subnets: Subnets) -> dict[str, SwitchPort]:
-    """One switch port for each port that something is plugged into."""
-    up = networks_up(snapshot)
-    return {
-        key: _metadata(key, port) if port.device_owner == METADATA else workload(key, port, up, subnets.by_id)
-        for key, port in snapshot.all(Port).items()
-        if plugged(port)
-    }
-
-
-def networks_up(snapshot: Snapshot) -> set[str]:
-    """The ids of the networks that forward frames."""
-    return {key for key, network in snapshot.all(Network).items() if network.admin_state_up}
+def forwards(view: View, network: str) -> bool:
+    """Whether a network forwards frames."""
+    found = view.get(Network, network)
+    return found is not None and found.admin_state_up
 
 
 def _metadata(key: str, port: Port) -> SwitchPort:
@@ -67,21 +59,19 @@ def _metadata(key: str, port: Port) -> SwitchPort:
     )
 
 
-def workload(key: str, port: Port, networks_up: set[str], subnets: Mapping[str, Subnet]) -> SwitchPort:
-    """The switch port of a port that a workload is plugged into."""
+def _workload(view: View, key: str, port: Port) -> SwitchPort:
     own = tuple(f.ip_address for f in port.fixed_ips if f.ip_address)
     answered: dict[int, str] = {}
     for fixed in port.fixed_ips:
-        subnet = subnets.get(fixed.subnet_id or "")
-        if subnet is not None and answers(subnet):
-            answered.setdefault(subnet.ip_version, dhcp_key(subnet, port))
+        if fixed.subnet_id and (family := view.ask(answering, fixed.subnet_id)) is not None:
+            answered.setdefault(family, dhcp_key(fixed.subnet_id, family, port))
     return SwitchPort(
         key=key,
         switch=port.network_id,
         name=port.name,
         mac=port.mac_address,
         addresses=own,
-        enabled=port.admin_state_up and port.network_id in networks_up,
+        enabled=port.admin_state_up and view.ask(forwards, port.network_id),
         allowed=allowed(port) if port.port_security_enabled else None,
         rule_sets=tuple(sorted(port.security_groups)) if port.port_security_enabled else (),
         dhcp4=answered.get(4),

@@ -61,6 +61,8 @@ class RegionDirectory:
         """Takes newly compiled slices; wakes the hosts whose slice says something new."""
         for host, new in slices.items():
             old = self._slices.get(host)
+            if old is new:
+                continue
             if old is None or msgspec.structs.replace(old, revision=new.revision) != new:
                 self._slices[host] = new
         for host in self._slices.keys() - slices.keys():

@@ -51,17 +51,20 @@ def _advanced(reader: Reader, old: Snapshot, revision: int) -> Snapshot:
         return _whole(reader, revision)
     intent = old.intent
     touched: dict[type[Resource], set[str]] = {}
+    wanted: dict[type[Resource], set[str]] = {}
     for change in changes:
         spec = spec_of(change.kind)
         if spec.service in COMPILED:
             touched.setdefault(spec.cls, set()).add(change.id)
             if change.op != "observe":
+                wanted.setdefault(spec.cls, set()).add(change.id)
                 intent = max(intent, change.revision)
     objects = dict(old.objects)
     for cls, ids in touched.items():
         found = {obj.id: obj for obj in reader.get_all(cls, ids)}
-        kept = {**objects.get(cls, {}), **found}
+        kept = dict(objects.get(cls, {}))
+        kept.update(found)
         for id in ids - found.keys():
             kept.pop(id, None)
         objects[cls] = kept
-    return Snapshot(revision=revision, intent=intent, objects=objects)
+    return Snapshot(revision=revision, intent=intent, objects=objects, since=old.revision, changed=wanted)
