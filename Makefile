@@ -4,8 +4,9 @@ STATE ?= $(or $(TRUNKLINE_STATE),$(HOME)/.local/state/trunkline)
 HOSTS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
+PEER ?= $(CURDIR)/.peer
 
-.PHONY: up down test lint bench conformance packages
+.PHONY: up down test lint bench bench-peer conformance packages
 
 up: packages $(VENV)/installed
 	$(BIN)/trunkline --state $(STATE) up --hosts $(HOSTS) $(if $(PORT),--port $(PORT)) --prove
@@ -23,6 +24,10 @@ lint: $(VENV)/installed-test
 
 bench: packages $(VENV)/installed-test
 	$(BIN)/python -m bench $(BENCH)
+
+bench-peer: packages $(VENV)/installed-test
+	scripts/install-peer $(PEER)
+	$(BIN)/python -m bench.compare $(PEER) $(BENCH)
 
 conformance: packages $(VENV)/installed-test
 	$(BIN)/python conformance/run.py --state $(STATE)

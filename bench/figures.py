@@ -56,8 +56,13 @@ _HEAD = ["what", "to be reached", "median", "least .. most", "runs", "met", ""]
 
 def table(figures: Sequence[Figure]) -> str:
     """All lines, in columns."""
-    rows = [_HEAD, *(figure.row() for figure in figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    return columns(_HEAD, [figure.row() for figure in figures])
+
+
+def columns(head: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """Lines of cells below a head."""
+    rows = [head, *cells]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(line.rstrip() for line in lines)

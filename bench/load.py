@@ -1,7 +1,7 @@
 """A load driver: so many clients, each sending its next request when the last is answered.
 
-One process, asyncio, HTTP/1.1 with kept connections; it parses no more of an answer than it needs, to
-leave the processors to the server that it measures.
+One process, asyncio, HTTP/1.1 with connections kept as long as the server keeps them; it parses no more of
+an answer than it needs, to leave the processors to the server that it measures.
 """
 
 from __future__ import annotations
@@ -53,13 +53,18 @@ class Connection:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
         self._headers = "".join(f"{k}: {v}\r\n" for k, v in headers.items())
+        self._ended = False
 
     async def open(self) -> None:
         """Connects."""
+        self._ended = False
         self._reader, self._writer = await asyncio.open_connection(self._host, self._port, limit=1 << 26)
 
     async def request(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
         """Sends one request; returns status and body."""
+        if self._ended:
+            self.close()
+            await self.open()
         data = b"" if body is None else json.dumps(body).encode()
         head = (
             f"{method} {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n{self._headers}"
@@ -73,6 +78,8 @@ class Connection:
             name, _, value = line.partition(":")
             if name.lower() == "content-length":
                 length = int(value)
+            elif name.lower() == "connection":
+                self._ended = value.strip().lower() == "close"
         content = await self._reader.readexactly(length) if length and method != "HEAD" else b""
         return status, content
 
