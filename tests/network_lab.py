@@ -17,6 +17,7 @@ from trunkline.api.context import Context
 from trunkline.api.engine import Engine
 from trunkline.api.policy import Rules
 from trunkline.resources.region import Host
+from trunkline.resources.schema import spec_of
 from trunkline.store import Store
 
 ROLES = {
@@ -87,7 +88,7 @@ class Cloud:
         """Lists."""
         reply = self.ask("GET", f"{path(kind)}{query}", by=by)
         assert reply.status_code == 200, reply.text
-        return list(reply.json()[f"{kind}s"])
+        return list(reply.json()[spec_of(kind).plural])
 
     def refused(self, method: str, where: str, body: Any = None, *, by: str = ANN) -> tuple[int, str]:
         """The status and the type of an error."""
@@ -142,7 +143,7 @@ class Cloud:
 
 def path(kind: str) -> str:
     """Where a kind's collection is."""
-    return f"/{kind.replace('_', '-')}s"
+    return f"/{spec_of(kind).plural.replace('_', '-')}"
 
 
 def addresses(port: dict[str, Any]) -> list[str]:

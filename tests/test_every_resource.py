@@ -190,6 +190,12 @@ LEAST: Mapping[str, Callable[[World, int], dict[str, Any]]] = {
     },
     "subnetpool": lambda w, n: {"name": f"pool{n}", "prefixes": [f"172.{n % 256}.0.0/16"]},
     "port": lambda w, n: {"network_id": w.network},
+    "rbac_policy": lambda w, n: {
+        "object_type": "network",
+        "object_id": w.network,
+        "action": "access_as_shared",
+        "target_tenant": f"project{n}",
+    },
     "router": lambda w, n: {},
     "floatingip": lambda w, n: {"floating_network_id": w.public},
     "security_group": lambda w, n: {},
@@ -280,9 +286,8 @@ class Collection:
         """Every way to change something here."""
         yield "POST", "", self.body()
         if self.update_method:
-            name = (
-                "description" if "description" in self.spec.update_input.__struct_encode_fields__ else "blob"
-            )
+            fields = self.spec.update_input.__struct_encode_fields__
+            name = next(n for n in ("description", "blob", "target_tenant") if n in fields)
             yield self.update_method, id, {self.kind: {name: "changed"}}
         yield "DELETE", id, None
 

@@ -9,10 +9,13 @@ from network_lab import BOB, ROOT, Cloud, cloud, path
 
 from trunkline.api.policy import Rules
 from trunkline.resources.schema import specs
+from trunkline.resources.standard import Standard
 
 __all__ = ["cloud"]
 
 KINDS = [spec for spec in specs().values() if spec.service == "network"]
+#: Those with description, tags and revision.
+STANDARD = [spec.kind for spec in KINDS if issubclass(spec.cls, Standard)]
 
 
 def example(cloud: Cloud, kind: str) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def example(cloud: Cloud, kind: str) -> dict[str, Any]:
     return cloud.make(kind, network_id=network["id"])
 
 
-@pytest.mark.parametrize("kind", [spec.kind for spec in KINDS])
+@pytest.mark.parametrize("kind", STANDARD)
 def test_every_kind_is_made_shown_listed_described_tagged_and_deleted(cloud: Cloud, kind: str) -> None:
     made = example(cloud, kind)
     where = f"{path(kind)}/{made['id']}"
@@ -52,7 +55,7 @@ def test_every_kind_is_made_shown_listed_described_tagged_and_deleted(cloud: Clo
     assert cloud.refused("GET", where)[0] == 404
 
 
-@pytest.mark.parametrize("kind", [spec.kind for spec in KINDS])
+@pytest.mark.parametrize("kind", STANDARD)
 @pytest.mark.parametrize("value", [17, [], {}, "a\x00b", "x" * 300, None])
 def test_a_wrong_value_is_refused_by_the_name_of_its_field(cloud: Cloud, kind: str, value: Any) -> None:
     reply = cloud.ask("POST", path(kind), {kind: {"description": value}})

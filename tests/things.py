@@ -32,6 +32,15 @@ class Things:
             "security-group-rules",
             security_group_rule={"security_group_id": self.group, "direction": "ingress"},
         )
+        self.policy = network(
+            "rbac-policies",
+            rbac_policy={
+                "object_type": "network",
+                "object_id": self.network,
+                "action": "access_as_shared",
+                "target_tenant": lab.projects["other"],
+            },
+        )
         self.addresses = network("address-groups", address_group={"name": "addresses"})
         (public,) = lab.ok("GET", "/network/v2.0/networks?name=public")["networks"]
         self.public = str(public["id"])
@@ -101,7 +110,9 @@ class Things:
     def _unlimited(self) -> None:
         kinds = ("network", "subnet", "port", "router", "floatingip", "security_group", "security_group_rule")
         project = self.lab.projects["demo"]
-        self.lab.ok("PUT", f"/network/v2.0/quotas/{project}", {"quota": dict.fromkeys(kinds, -1)})
+        self.lab.ok(
+            "PUT", f"/network/v2.0/quotas/{project}", {"quota": dict.fromkeys((*kinds, "rbac_policy"), -1)}
+        )
         names = ("instances", "cores", "ram", "key_pairs", "server_groups", "server_group_members")
         self.lab.ok("PUT", f"/compute/v2.1/os-quota-sets/{project}", {"quota_set": dict.fromkeys(names, -1)})
 

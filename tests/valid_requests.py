@@ -209,6 +209,16 @@ def _network(t: Things) -> Iterator[Valid]:
     for verb, members in (("add", ["198.51.100.1/32"]), ("remove", ["198.51.100.1/32"])):
         where = f"{base}/{t.addresses}/{verb}_addresses"
         yield Valid(f"PUT {base}/{{id}}/{verb}_addresses", where, {"addresses": members})
+    policies = "/network/v2.0/rbac-policies"
+    policy = {"object_type": "network", "object_id": t.network, "action": "access_as_shared"}
+    yield Valid(f"POST {policies}", policies, {"rbac_policy": {**policy, "target_tenant": "somebody"}})
+    yield Valid(
+        f"POST {policies}",
+        policies,
+        {"rbac_policies": [{**policy, "project_id": t.project, "target_tenant": "somebody"}]},
+    )
+    target = {"target_tenant": "somebody"}
+    yield Valid(f"PUT {policies}/{{id}}", f"{policies}/{t.policy}", {"rbac_policy": target})
     quotas = "/network/v2.0/quotas/{project}"
     path = f"/network/v2.0/quotas/{t.lab.projects['other']}"
     yield Valid(f"PUT {quotas}", path, {"quota": {"network": 5, "port": -1}}, "admin")

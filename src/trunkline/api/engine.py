@@ -124,6 +124,8 @@ class Stages(Generic[R]):
     view: Callable[[Reader, Context, Sequence[R]], Sequence[Mapping[str, Any]]] | None = None
     #: Filters of its own, by parameter name.
     filters: Mapping[str, queries.Filter] = field(default_factory=dict)
+    #: Filters whose meaning depends on who asks.
+    callers_filters: Callable[[Context], Mapping[str, queries.Filter]] | None = None
     #: What the access rules see of it beside its fields.
     target: Callable[[Reader, R], Mapping[str, Any]] | None = None
     #: Names of the access rules by verb (create, update, delete, get), where they are not <verb>_<kind>.
@@ -233,9 +235,20 @@ class Engine:
             items, more, objects[0].id if objects else None, objects[-1].id if objects else None
         )
 
-    def query(self, cls: type[R], pairs: Iterable[tuple[str, str]], **options: Any) -> queries.Query:
+    def query(
+        self,
+        cls: type[R],
+        pairs: Iterable[tuple[str, str]],
+        *,
+        context: Context | None = None,
+        **options: Any,
+    ) -> queries.Query:
         """Understands a query string for the kind; see `queries.parse` for the options."""
-        return queries.parse(spec_of(cls), pairs, filters=self.stages_of(cls).filters, **options)
+        stages = self.stages_of(cls)
+        filters = stages.filters
+        if context is not None and stages.callers_filters is not None:
+            filters = {**filters, **stages.callers_filters(context)}
+        return queries.parse(spec_of(cls), pairs, filters=filters, **options)
 
     async def write(self, context: Context, run: Callable[[Call], T]) -> T:
         """Runs a function in one transaction: for the verbs that are not create, update and delete."""

@@ -17,9 +17,10 @@ from sqlalchemy import or_
 from trunkline.api.compute.wire import Body, shaped
 from trunkline.api.context import CLOUD
 from trunkline.api.engine import Call
+from trunkline.api.network import sharing
 from trunkline.errors import BadField, Conflict, Forbidden, NotFound
 from trunkline.resources.compute import Server
-from trunkline.resources.network import FixedIp, Network, Port, SecurityGroup, Subnet
+from trunkline.resources.network import ACCESS_AS_SHARED, FixedIp, Network, Port, SecurityGroup, Subnet
 from trunkline.resources.types import ip_address
 from trunkline.store import table_of
 
@@ -104,9 +105,10 @@ def understand(
 def _only_network(call: Call, *, auto: bool) -> list[Network]:
     """The one network that the project can mean: its own, or shared with it."""
     networks, project = table_of(Network), call.context.project_id
+    shared = sharing.granted(Network, project, ACCESS_AS_SHARED)
     usable = call.tx.select(
         Network,
-        or_(networks.c.project_id == project, networks.c.shared.is_(True)),
+        or_(networks.c.project_id == project, networks.c.id.in_(shared)),
         networks.c.external.is_(False),
         networks.c.admin_state_up.is_(True),
     )
@@ -182,10 +184,14 @@ def _usable(call: Call, item: Interface) -> None:
     network = item.network
     if item.port is not None:
         return
-    if network.external and not network.shared and not call.context.is_admin:
+    if network.external and not call.context.is_admin and not _is_shared(call, network):
         raise Forbidden(f"It is not allowed to create an interface on external network {network.id}.")
     if call.tx.count(Subnet, network_id=network.id) == 0:
         raise BadField("networks", f"Network {network.id} requires a subnet in order to boot instances on.")
+
+
+def _is_shared(call: Call, network: Network) -> bool:
+    return sharing.is_shared_with(call.tx, network, call.context.project_id)
 
 
 def security_groups(call: Call, names: Sequence[str]) -> tuple[str, ...] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from trunkline.api import openapi
 from trunkline.api.engine import Call, Engine
@@ -14,7 +14,7 @@ from trunkline.errors import BadRequest
 from trunkline.resources.network import (
     SecurityGroup,
 )
-from trunkline.resources.schema import Spec, spec_of
+from trunkline.resources.schema import Resource, Spec, spec_of
 from trunkline.resources.standard import Standard
 
 #: How many one bulk request may create.
@@ -31,17 +31,21 @@ def path_of(spec: Spec) -> str:
 class Collection:
     """The handlers of one kind."""
 
-    def __init__(self, engine: Engine, cls: type[Standard]) -> None:
+    def __init__(self, engine: Engine, cls: type[Resource]) -> None:
         self.engine = engine
         self.cls = cls
         self.spec = spec_of(cls)
+        #: The same, of a kind that has tags: the paths of tags exist for no other.
+        self.tagged = cast("type[Standard]", cls)
 
     async def index(self, request: Request) -> Reply:
         """Lists what the caller sees."""
         self._may_read(request)
         if self.cls is SecurityGroup:
             await security_groups.ensure_default(self.engine, request.context)
-        query: Query = self.engine.query(self.cls, request.query, aliases=dialect.ALIASES)
+        query: Query = self.engine.query(
+            self.cls, request.query, context=request.context, aliases=dialect.ALIASES
+        )
         page = await self.engine.page(request.context, self.cls, query)
         return Reply(dialect.listing(request, self.spec.plural, query, page))
 
@@ -98,32 +102,32 @@ class Collection:
         """Replaces the tags of one."""
         body = await request.json()
         id = request.path["id"]
-        stored = await self._write(request, lambda call: tags.replace_all(call, self.cls, id, body))
+        stored = await self._write(request, lambda call: tags.replace_all(call, self.tagged, id, body))
         return Reply({"tags": stored})
 
     async def remove_tags(self, request: Request) -> Reply:
         """Removes all tags of one."""
-        await self._write(request, lambda call: tags.remove_all(call, self.cls, request.path["id"]))
+        await self._write(request, lambda call: tags.remove_all(call, self.tagged, request.path["id"]))
         return Reply(status=204)
 
     async def has_tag(self, request: Request) -> Reply:
         """Says whether one has a tag."""
         self._may_read(request)
         with self.engine.store.read() as reader:
-            obj = self.engine.get(reader, request.context, self.cls, request.path["id"])
+            obj = self.engine.get(reader, request.context, self.tagged, request.path["id"])
         tags.find(obj, request.path["tag"])
         return Reply(status=204)
 
     async def add_tag(self, request: Request) -> Reply:
         """Adds a tag to one."""
         id, tag = request.path["id"], request.path["tag"]
-        await self._write(request, lambda call: tags.add(call, self.cls, id, tag))
+        await self._write(request, lambda call: tags.add(call, self.tagged, id, tag))
         return Reply(status=201)
 
     async def remove_tag(self, request: Request) -> Reply:
         """Removes a tag from one."""
         id, tag = request.path["id"], request.path["tag"]
-        await self._write(request, lambda call: tags.remove(call, self.cls, id, tag))
+        await self._write(request, lambda call: tags.remove(call, self.tagged, id, tag))
         return Reply(status=204)
 
     async def _write(self, request: Request, run: Callable[[Call], Any]) -> Any:
@@ -163,13 +167,16 @@ class Collection:
             ),
             at("GET", one, self.show, f"Show a {words}", parameters=("fields",)),
             at("DELETE", one, self.delete, f"Delete a {words}", success=204),
-            at("GET", label, self.tags, f"List the tags of a {words}"),
-            at("PUT", label, self.replace_tags, f"Replace the tags of a {words}", request=_TAGS),
-            at("DELETE", label, self.remove_tags, f"Remove the tags of a {words}", success=204),
-            at("GET", f"{label}/{{tag}}", self.has_tag, f"Ask for a tag of a {words}", success=204),
-            at("PUT", f"{label}/{{tag}}", self.add_tag, f"Add a tag to a {words}", success=201),
-            at("DELETE", f"{label}/{{tag}}", self.remove_tag, f"Remove a tag of a {words}", success=204),
         ]
+        if "tags" in self.spec.fields:
+            found += [
+                at("GET", label, self.tags, f"List the tags of a {words}"),
+                at("PUT", label, self.replace_tags, f"Replace the tags of a {words}", request=_TAGS),
+                at("DELETE", label, self.remove_tags, f"Remove the tags of a {words}", success=204),
+                at("GET", f"{label}/{{tag}}", self.has_tag, f"Ask for a tag of a {words}", success=204),
+                at("PUT", f"{label}/{{tag}}", self.add_tag, f"Add a tag to a {words}", success=201),
+                at("DELETE", f"{label}/{{tag}}", self.remove_tag, f"Remove a tag of a {words}", success=204),
+            ]
         if self.spec.update_input.__struct_fields__:
             schema = openapi.input_schema(kind, "update", kind)
             found.append(at("PUT", one, self.update, f"Change a {words}", request=schema))

@@ -8,14 +8,23 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, or_, select
 
 from trunkline.api.context import Context
+from trunkline.api.network import sharing
+from trunkline.api.query import Filter
 from trunkline.errors import BadField
-from trunkline.resources.network import Network, Port, SecurityGroup, SecurityGroupRule, Subnet
+from trunkline.resources.network import (
+    Network,
+    Port,
+    RbacPolicy,
+    SecurityGroup,
+    SecurityGroupRule,
+    Subnet,
+)
 from trunkline.resources.schema import Resource
 from trunkline.resources.standard import Standard
 from trunkline.store import Reader, table_of
 
 
-def owned(obj: Standard) -> None:
+def owned(obj: Standard | RbacPolicy) -> None:
     """Refuses a resource without a project.
 
     Raises:
@@ -25,7 +34,9 @@ def owned(obj: Standard) -> None:
         raise BadField("project_id", "it is required with a token that is not of a project.")
 
 
-def tenants(reader: Reader, context: Context, objects: Sequence[Standard]) -> list[Mapping[str, Any]]:
+def tenants(
+    reader: Reader, context: Context, objects: Sequence[Standard | RbacPolicy]
+) -> list[Mapping[str, Any]]:
     """The older name of the project's id, for every object."""
     return [{"tenant_id": obj.project_id} for obj in objects]
 
@@ -43,12 +54,8 @@ def _my_networks(context: Context) -> Select[Any]:
     return select(networks.c.id).where(networks.c.project_id == context.project_id)
 
 
-def network_visible(context: Context) -> list[ColumnElement[bool]]:
-    """One's own networks, the shared and the external ones."""
-    if context.is_admin:
-        return []
-    networks = table_of(Network)
-    return [or_(_mine(context, Network), networks.c.shared.is_(True), networks.c.external.is_(True))]
+#: One's own networks, and those that are shared with one or external.
+network_visible = sharing.visible(Network)
 
 
 def subnet_visible(context: Context) -> list[ColumnElement[bool]]:
@@ -76,22 +83,25 @@ def rule_visible(context: Context) -> list[ColumnElement[bool]]:
     return [or_(_mine(context, SecurityGroupRule), rules.c.security_group_id.in_(mine))]
 
 
+def subnet_filters(context: Context) -> Mapping[str, Filter]:
+    """The filter of subnets by whether their network is shared with the caller."""
+    return {"shared": sharing.filter_of(Network, context, table_of(Subnet).c.network_id)}
+
+
 # What the access rules see beside the fields.
 
 
 def on_network(reader: Reader, obj: Subnet | Port) -> Mapping[str, Any]:
-    """Of the network that a subnet or a port is on."""
-    return network_target(reader.get(Network, obj.network_id))
-
-
-def network_target(network: Network | None) -> Mapping[str, Any]:
-    """What rules on subnets and ports see of their network."""
+    """Of the network that a subnet or a port is on: its owner, and whether it is shared with theirs."""
+    network = reader.get(Network, obj.network_id)
     if network is None:
         return {}
+    own = network.project_id == obj.project_id
     return {
         "network:project_id": network.project_id,
         "network:tenant_id": network.project_id,
-        "network:shared": network.shared,
+        "network:shared": network.shared
+        or (not own and sharing.is_shared_with(reader, network, obj.project_id)),
     }
 
 

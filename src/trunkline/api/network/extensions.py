@@ -36,6 +36,10 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "quota-check-limit-default": ("Quota engine limit check by default", "... unless forced", "2021-08-23"),
     "quota_details": ("Quota details management support", "Use beside limit", "2017-02-10"),
     "quotas": ("Quota management support", "Limits of projects", "2012-07-29"),
+    "rbac-address-group": ("Add address_group type to RBAC", "Shared address groups", "2021-03-01"),
+    "rbac-policies": ("RBAC Policies", "Networks and more, shared with single projects", "2015-06-17"),
+    "rbac-security-groups": ("Add security_group type to network RBAC", "Shared groups", "2019-04-01"),
+    "rbac-subnetpool": ("Add subnetpool type to RBAC", "Shared subnet pools", "2019-12-19"),
     "revision-if-match": (
         "If-Match constraints based on revision_number",
         "Optimistic locking",
@@ -52,6 +56,11 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
         "Remote address group id field for security group rules",
         "Rules for the prefixes of an address group",
         "2020-08-25",
+    ),
+    "security-groups-shared-filtering": (
+        "Security group filtering on the shared field",
+        "Groups by whether they are shared",
+        "2021-10-05",
     ),
     "sorting": ("Sorting support", "Lists come in order", "2016-06-12"),
     "standard-attr-description": ("standard-attr-description", "Descriptions", "2016-02-10"),

@@ -103,7 +103,6 @@ def subnet_filters() -> Mapping[str, Filter]:
 
     return {
         **standard(Subnet),
-        "shared": by("shared", networks.c.shared),
         "router:external": by("router:external", networks.c.external),
     }
 

@@ -13,16 +13,13 @@ from trunkline.api.network import common
 from trunkline.errors import BadRequest, Conflict, Exhausted, InUse
 from trunkline.plan import numbers
 from trunkline.resources.network import (
-    FLOATING_IP,
     METADATA,
-    ROUTER_GATEWAY,
     FloatingIP,
     Network,
     Port,
     Subnet,
 )
 from trunkline.resources.region import Host
-from trunkline.store import table_of
 
 OVERLAYS = ("geneve", "vxlan")
 #: What an encapsulation adds to an inner IP packet over IPv4, bytes: the inner Ethernet header 14,
@@ -76,10 +73,6 @@ class Networks:
         if "mtu" in given:
             new = replace(new, mtu=self._mtu(new))
             check_mtu(new, call.tx.find(Subnet, network_id=new.id))
-        if old.shared and not new.shared:
-            _refuse_unshare(call, old)
-        if old.external and not new.external:
-            _refuse_internal(call, old)
         return new
 
     def delete(self, call: Call, network: Network) -> None:
@@ -208,37 +201,4 @@ def _check_known(call: Call, physical: str) -> None:
             f"There are: {', '.join(sorted(known))}.",
             type="InvalidInput",
             field="provider:physical_network",
-        )
-
-
-def _refuse_unshare(call: Call, network: Network) -> None:
-    ports = table_of(Port)
-    others = call.tx.select(
-        Port,
-        ports.c.network_id == network.id,
-        ports.c.project_id.not_in([network.project_id, ""]),
-        ports.c.device_owner.not_in([ROUTER_GATEWAY, FLOATING_IP]),
-        limit=1,
-    )
-    if others:
-        raise Conflict(
-            f"Unable to reconfigure sharing settings for network {network.id}. Multiple projects are "
-            "using it.",
-            type="InvalidSharedSetting",
-        )
-
-
-def _refuse_internal(call: Call, network: Network) -> None:
-    ports = table_of(Port)
-    users = call.tx.select(
-        Port,
-        ports.c.network_id == network.id,
-        ports.c.device_owner.in_([ROUTER_GATEWAY, FLOATING_IP]),
-        limit=1,
-    )
-    if users:
-        raise InUse(
-            f"External network {network.id} cannot be updated to be made non-external, since it has existing "
-            "gateway ports.",
-            type="ExternalNetworkInUse",
         )

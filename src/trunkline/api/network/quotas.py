@@ -11,6 +11,7 @@ from trunkline.resources.network import (
     Network,
     NetworkQuota,
     Port,
+    RbacPolicy,
     Router,
     SecurityGroup,
     SecurityGroupRule,
@@ -21,7 +22,7 @@ from trunkline.store import Reader, Tx
 
 COUNTED: Mapping[str, type[Resource]] = {
     spec_of(cls).kind: cls
-    for cls in (Network, Subnet, Port, Router, FloatingIP, SecurityGroup, SecurityGroupRule)
+    for cls in (Network, Subnet, Port, Router, FloatingIP, SecurityGroup, SecurityGroupRule, RbacPolicy)
 }
 LARGEST = 2**31 - 1
 #: The JSON schema of the body that sets limits.

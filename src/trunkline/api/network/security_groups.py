@@ -159,6 +159,7 @@ def create_rule(call: Call, rule: SecurityGroupRule, given: frozenset[str]) -> S
     """Checks that a rule has a meaning, and that the group has none like it."""
     common.owned(rule)
     group = call.get(SecurityGroup, rule.security_group_id)
+    call.require("create_security_group_rule:security_group_id", call.engine.target(call.tx, rule))
     if rule.remote_group_id is not None:
         call.get(SecurityGroup, rule.remote_group_id)
     _check_protocol(rule)

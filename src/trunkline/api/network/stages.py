@@ -4,6 +4,7 @@ Network ── VNI or VLAN, MTU            Router ───── gateway port, 
 Subnet ─── pools, modes ─▶ metadata    FloatingIP ─ address port, reachability
 Port ───── MAC, addresses, groups      SecurityGroup, -Rule ─ defaults, meaning, duplicates
                                        AddressGroup ─ stays while a rule refers to it
+RbacPolicy ─ shared, external: around the stages of whatever can be shared
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from trunkline.api.network import (
     filters,
     floatingips,
     ports,
+    rbac,
     routers,
     security_groups,
     subnetpools,
@@ -38,12 +40,11 @@ from trunkline.resources.network import (
 def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
     """The stages of all kinds of the Network API, by kind."""
     networks = Networks(settings)
-    return {
+    own: Mapping[str, Stages[Any]] = {
         "network": Stages(
             create=networks.create,
             update=networks.update,
             delete=networks.delete,
-            visible=common.network_visible,
             view=common.tenants,
             filters=filters.standard(Network),
             lax=True,
@@ -57,13 +58,13 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             view=common.tenants,
             target=common.on_network,
             filters=filters.subnet_filters(),
+            callers_filters=common.subnet_filters,
             lax=True,
         ),
         "subnetpool": Stages(
             create=subnetpools.create,
             update=subnetpools.update,
             delete=subnetpools.delete,
-            visible=subnetpools.visible,
             view=subnetpools.view,
             filters=filters.standard(SubnetPool),
             lax=True,
@@ -119,4 +120,13 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             filters=filters.standard(SecurityGroupRule),
             lax=True,
         ),
+        "rbac_policy": Stages(
+            create=rbac.create,
+            created=rbac.created,
+            update=rbac.update,
+            delete=rbac.delete,
+            view=common.tenants,
+            lax=True,
+        ),
     }
+    return rbac.with_sharing(own)

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, or_
 
 from trunkline.api.context import Context
 from trunkline.api.engine import Call
@@ -19,7 +18,7 @@ from trunkline.plan import prefixes
 from trunkline.resources.network import Subnet, SubnetPool
 from trunkline.resources.network.pools import pool_prefixes
 from trunkline.resources.schema import convert
-from trunkline.store import Reader, table_of
+from trunkline.store import Reader
 
 _SHORTEST = {4: 8, 6: 64}
 _LONGEST = {4: 32, 6: 128}
@@ -29,14 +28,6 @@ class Prefixes(msgspec.Struct, forbid_unknown_fields=True):
     """The body of the verbs that add and remove prefixes."""
 
     prefixes: list[str]
-
-
-def visible(context: Context) -> list[ColumnElement[bool]]:
-    """One's own pools, and the shared ones."""
-    if context.is_admin:
-        return []
-    pools = table_of(SubnetPool)
-    return [or_(pools.c.project_id == context.project_id, pools.c.shared.is_(True))]
 
 
 def view(reader: Reader, context: Context, pools: Sequence[SubnetPool]) -> list[Mapping[str, Any]]:

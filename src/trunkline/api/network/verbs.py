@@ -15,6 +15,7 @@ from trunkline.resources.network import (
     FloatingIP,
     Network,
     Port,
+    RbacPolicy,
     Router,
     SecurityGroup,
     SecurityGroupRule,
@@ -22,11 +23,10 @@ from trunkline.resources.network import (
     SubnetPool,
 )
 from trunkline.resources.region import Host
-from trunkline.resources.schema import spec_of
-from trunkline.resources.standard import Standard
+from trunkline.resources.schema import Resource, spec_of
 from trunkline.store import Reader, table_of
 
-KINDS: tuple[type[Standard], ...] = (
+KINDS: tuple[type[Resource], ...] = (
     Network,
     Subnet,
     SubnetPool,
@@ -36,6 +36,7 @@ KINDS: tuple[type[Standard], ...] = (
     SecurityGroup,
     SecurityGroupRule,
     AddressGroup,
+    RbacPolicy,
 )
 
 

@@ -25,8 +25,17 @@ from trunkline.resources.network.parts import (
 from trunkline.resources.network.pools import SubnetPool
 from trunkline.resources.network.quota import NetworkQuota
 from trunkline.resources.network.security import SecurityGroup, SecurityGroupRule
+from trunkline.resources.network.sharing import (
+    ACCESS_AS_EXTERNAL,
+    ACCESS_AS_SHARED,
+    ANYONE,
+    RbacPolicy,
+)
 
 __all__ = [
+    "ACCESS_AS_EXTERNAL",
+    "ACCESS_AS_SHARED",
+    "ANYONE",
     "FLOATING_IP",
     "INTERNAL_OWNERS",
     "METADATA",
@@ -43,6 +52,7 @@ __all__ = [
     "Network",
     "NetworkQuota",
     "Port",
+    "RbacPolicy",
     "Router",
     "SecurityGroup",
     "SecurityGroupRule",

@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from trunkline.resources.network.checks import normal_prefix
-from trunkline.resources.schema import Check, fixed, resource, settable
+from trunkline.resources.schema import Check, computed, fixed, resource, settable
 from trunkline.resources.standard import Standard
 from trunkline.resources.types import Name
 
@@ -39,6 +39,8 @@ class AddressGroup(Standard, kw_only=True):
 
     #: A name for people.
     name: Annotated[Name, settable()] = ""
+    #: Other projects may use it: every one, or at least the caller's.
+    shared: Annotated[bool, computed()] = False
     #: The prefixes, of both families; the verbs add_addresses and remove_addresses change them.
     addresses: Annotated[
         list[Annotated[str, Meta(max_length=64)]], fixed(filter=False), Check(given_prefixes)

@@ -41,7 +41,7 @@ class Network(Standard, kw_only=True):
     admin_state_up: Annotated[bool, settable()] = True
     #: ACTIVE: it is part of what the backend is told to carry.
     status: Annotated[str, computed()] = "ACTIVE"
-    #: Every project sees it and may have ports on it.
+    #: Other projects see it and may have ports on it: every one, or at least the caller's.
     shared: Annotated[bool, settable(guarded_write=True, index=True)] = False
     #: Routers may have their gateway on it.
     external: Annotated[bool, settable(guarded_write=True, index=True, alias="external-net")] = msgspec.field(

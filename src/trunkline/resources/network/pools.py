@@ -51,7 +51,7 @@ class SubnetPool(Standard, kw_only=True):
     default_prefixlen: Annotated[_Length | None, settable(as_text=True)] = None
     #: How much of it one project may have: addresses, or in IPv6 /64 ranges. None for no limit.
     default_quota: Annotated[Annotated[int, Meta(ge=0)] | None, settable()] = None
-    #: Every project may use it.
+    #: Other projects may use it: every one, or at least the caller's.
     shared: Annotated[bool, fixed(guarded_write=True, index=True)] = False
     #: Subnets that ask for the default pool of their family get it.
     is_default: Annotated[bool, settable(guarded_write=True, alias="default-subnetpools")] = False

@@ -22,6 +22,8 @@ class SecurityGroup(Standard, kw_only=True):
     name: Annotated[Name, settable()] = ""
     #: Whether replies to what was let through pass without a rule.
     stateful: Annotated[bool, settable(alias="stateful-security-group")] = True
+    #: Other projects may use it: every one, or at least the caller's.
+    shared: Annotated[bool, computed(alias="security-groups-shared-filtering")] = False
 
 
 @resource(kind="security_group_rule", plural="security_group_rules", service="network", quota=100)
