@@ -178,6 +178,7 @@ class Udp:
         source_port: what it is sent from; 0 for any.
         answered: whether the answer must come too.
         size: of the data, bytes; by default a few.
+        listening: the port that the listener has, where something between translates it.
 
     `seen_from` is the address that the last one came from, as the listener saw it.
     """
@@ -193,8 +194,10 @@ class Udp:
         source: str = "",
         answered: bool = True,
         size: int = 0,
+        listening: int = 0,
     ) -> None:
         self.space, self.at, self.address, self.port, self.size = space, at, address, port, size
+        self.listening = listening or port
         self.source_port, self.source, self.answered = source_port, source, answered
         self.version = _version(address)
         self.seen_from = ""
@@ -205,14 +208,14 @@ class Udp:
     def once(self) -> bool:
         marker = f"datagram {next(_numbers)}".encode().ljust(self.size, b".")
         with (
-            _ear(self.at, f"UDP{self.version}", self.port),
+            _ear(self.at, f"UDP{self.version}", self.listening),
             _socket(self.at, self.version, socket.SOCK_DGRAM) as server,
             _socket(self.space, self.version, socket.SOCK_DGRAM) as client,
         ):
             for end in (server, client):
                 end.settimeout(PATIENCE)
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            server.bind(("", self.port))
+            server.bind(("", self.listening))
             try:
                 client.bind((self.source, self.source_port))
                 client.sendto(marker, (self.address, self.port))
@@ -237,8 +240,11 @@ class Udp:
 class Tcp:
     """A connection to a port where somebody listens, and words both ways. See `Udp` for the rest."""
 
-    def __init__(self, space: Space, at: Space, address: str, port: int, *, source: str = "") -> None:
+    def __init__(
+        self, space: Space, at: Space, address: str, port: int, *, source: str = "", listening: int = 0
+    ) -> None:
         self.space, self.at, self.address, self.port, self.source = space, at, address, port, source
+        self.listening = listening or port
         self.version = _version(address)
         self.seen_from = ""
         #: How far the last one came.
@@ -272,12 +278,12 @@ class Tcp:
             if self.source:
                 client.bind((self.source, 0))
             with (
-                _ear(self.at, f"TCP{self.version}", self.port),
+                _ear(self.at, f"TCP{self.version}", self.listening),
                 _socket(self.at, self.version, socket.SOCK_STREAM) as listening,
             ):
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listening.settimeout(PATIENCE)
-                listening.bind(("", self.port))
+                listening.bind(("", self.listening))
                 listening.listen()
                 client.connect((self.address, self.port))
                 server, peer = listening.accept()

@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 from api_lab import ApiLab, message_of
+from things import forwarder
 
 from trunkline.api import openapi, wiring
 from trunkline.errors import BadField
@@ -171,6 +172,7 @@ class World:
         self.group = self._make("security_group", "security-groups", {"name": "needed"})
         (public,) = lab.ok("GET", "/network/v2.0/networks?name=public")["networks"]
         self.public: str = public["id"]
+        self.floatingip, self.inner = forwarder(lab)
         service = lab.ok("POST", "/identity/v3/services", {"service": {"type": "needed"}})
         self.service: str = service["service"]["id"]
 
@@ -198,6 +200,12 @@ LEAST: Mapping[str, Callable[[World, int], dict[str, Any]]] = {
     },
     "router": lambda w, n: {},
     "floatingip": lambda w, n: {"floating_network_id": w.public},
+    "port_forwarding": lambda w, n: {
+        "internal_port_id": w.inner,
+        "protocol": "tcp",
+        "internal_port": 80,
+        "external_port": n,
+    },
     "security_group": lambda w, n: {},
     "security_group_rule": lambda w, n: {
         "security_group_id": w.group,
@@ -244,7 +252,8 @@ class Collection:
         self.methods = {e.method for e in endpoints if e.path == f"{template}/{{id}}"}
         self.update_method = next((m for m in ("PATCH", "PUT") if m in self.methods), "")
         self.owner = "demo" if service == "network" or kind in BY_USER else "admin"
-        self.path = f"/{service}{template}".replace("{user_id}", self.lab.users[self.owner])
+        parents = {"user_id": self.lab.users[self.owner], "floatingip_id": world.floatingip}
+        self.path = f"/{service}{template}".format_map(parents)
         listing = next(e for e in endpoints if e.path == template and e.method == "GET")
         self.filters = {
             f.wire: f

@@ -13,6 +13,24 @@ from trunkline.api.compute.observation import ServerObservation, observe
 LATEST = {"openstack-api-version": "compute 2.96"}
 
 
+def forwarder(lab: ApiLab) -> tuple[str, str]:
+    """A floating IP of the demo project whose ports can be forwarded, and a port that they can lead to."""
+
+    def make(path: str, kind: str, **fields: Any) -> str:
+        made = lab.ok("POST", f"/network/v2.0/{path}", {kind: fields}, by="demo")
+        return str(made[kind]["id"])
+
+    (public,) = lab.ok("GET", "/network/v2.0/networks?name=public")["networks"]
+    network = make("networks", "network", name="behind")
+    subnet = make("subnets", "subnet", network_id=network, ip_version=4, cidr="10.200.0.0/24")
+    router = make("routers", "router", external_gateway_info={"network_id": public["id"]})
+    where = f"/network/v2.0/routers/{router}/add_router_interface"
+    lab.ok("PUT", where, {"subnet_id": subnet}, by="demo")
+    floating = make("floatingips", "floatingip", floating_network_id=public["id"])
+    address = {"subnet_id": subnet, "ip_address": "10.200.0.9"}
+    return floating, make("ports", "port", network_id=network, fixed_ips=[address])
+
+
 class Things:
     """One of everything that the requests below refer to; the demo project's, where a project has it."""
 
@@ -45,6 +63,16 @@ class Things:
         (public,) = lab.ok("GET", "/network/v2.0/networks?name=public")["networks"]
         self.public = str(public["id"])
         self.floatingip = network("floatingips", floatingip={"floating_network_id": self.public})
+        self.forwarder, self.inner = forwarder(lab)
+        self.forwarding = network(
+            f"floatingips/{self.forwarder}/port_forwardings",
+            port_forwarding={
+                "internal_port_id": self.inner,
+                "protocol": "tcp",
+                "internal_port": 80,
+                "external_port": 80,
+            },
+        )
 
         identity = self._maker("/identity/v3", "admin")
         self.project = lab.projects["demo"]

@@ -175,6 +175,16 @@ def _network(t: Things) -> Iterator[Valid]:
         {"project_id": t.project, "floating_network_id": t.public, "description": "d", "port_id": None},
         {"port_id": None, "description": "d"},
     )
+    forwarding = {"internal_port_id": t.inner, "protocol": "udp", "description": "d"}
+    single = {**forwarding, "internal_port": 53, "external_port": 53, "internal_ip_address": "10.200.0.9"}
+    several = {**forwarding, "internal_port_range": "5000:5003", "external_port_range": "6000:6003"}
+    path = "/network/v2.0/floatingips/{floatingip_id}/port_forwardings"
+    below = path.replace("{floatingip_id}", t.forwarder)
+    for create in (single, several):
+        yield Valid(f"POST {path}", below, {"port_forwarding": create})
+    changes = ({**single, "external_port": 54}, {**several, "external_port_range": "7000:7003"})
+    for change in changes:
+        yield Valid(f"PUT {path}/{{id}}", f"{below}/{t.forwarding}", {"port_forwarding": change})
     yield from collection(
         "security-groups",
         "security_group",

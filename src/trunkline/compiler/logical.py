@@ -150,6 +150,20 @@ class Nat(Record, frozen=True, kw_only=True):
     gateway_port: str | None = None
 
 
+class Forwarding(Record, frozen=True, kw_only=True):
+    """Ports of an external address of a router that lead to ports inside, for whoever asks, from
+    outside or from a network of the router. Replies come from the external address."""
+
+    router: str
+    protocol: Literal["tcp", "udp"]
+    external: str
+    internal: str
+    #: The first and the last port.
+    external_ports: tuple[int, int]
+    #: As many as outside, or one for all of them.
+    internal_ports: tuple[int, int]
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """What a rule set lets pass. Rules only allow; their order has no meaning."""
 
@@ -231,6 +245,7 @@ class LogicalNetwork:
     router_ports: dict[str, RouterPort] = field(default_factory=dict)
     routes: dict[str, Route] = field(default_factory=dict)
     nats: dict[str, Nat] = field(default_factory=dict)
+    forwardings: dict[str, Forwarding] = field(default_factory=dict)
     rule_sets: dict[str, RuleSet] = field(default_factory=dict)
     address_groups: dict[str, AddressGroup] = field(default_factory=dict)
     dhcps: dict[str, Dhcp] = field(default_factory=dict)

@@ -6,6 +6,7 @@
       of a router ───────▶ RouterPort        with Router, for Advertisement and Route
     Router ──────────────▶ Router, Route, Nat (snat)
     FloatingIP ──────────▶ Nat (floating)
+    PortForwarding ──────▶ Forwarding
     SecurityGroup, -Rule ▶ RuleSet
     AddressGroup ────────▶ AddressGroup
 
@@ -27,6 +28,7 @@ from trunkline.resources.network import (
     FloatingIP,
     Network,
     Port,
+    PortForwarding,
     Router,
     SecurityGroup,
     Subnet,
@@ -43,6 +45,7 @@ NODES = (
     Node(Router, routing.extra_routes),
     Node(Router, routing.source_nats),
     Node(FloatingIP, routing.floating_nat),
+    Node(PortForwarding, routing.forwarding),
     Node(SecurityGroup, rules.rule_set),
     Node(AddressGroup, rules.address_group),
 )

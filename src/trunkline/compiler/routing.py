@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trunkline.compiler.derive import View
-from trunkline.compiler.logical import Advertisement, Nat, Route, RouterPort
+from trunkline.compiler.logical import Advertisement, Forwarding, Nat, Route, RouterPort
 from trunkline.compiler.logical import Router as LogicalRouter
 from trunkline.resources.network import (
     ROUTER_GATEWAY,
@@ -14,6 +14,7 @@ from trunkline.resources.network import (
     FloatingIP,
     Network,
     Port,
+    PortForwarding,
     Router,
     Subnet,
 )
@@ -135,3 +136,25 @@ def floating_nat(view: View, key: str) -> Iterator[Nat]:
             external=floating.floating_ip_address,
             internal=floating.fixed_ip_address,
         )
+
+
+def forwarding(view: View, key: str) -> Iterator[Forwarding]:
+    """Forwarded ports of a floating IP."""
+    wanted = view.need(PortForwarding, key)
+    floating = view.get(FloatingIP, wanted.floatingip_id)
+    router = None if floating is None else view.get(Router, floating.router_id)
+    if floating is not None and router is not None:
+        yield Forwarding(
+            key=key,
+            router=router.id,
+            protocol="tcp" if wanted.protocol == "tcp" else "udp",
+            external=floating.floating_ip_address or "",
+            internal=wanted.internal_ip_address or "",
+            external_ports=_ports(wanted.external_port_range),
+            internal_ports=_ports(wanted.internal_port_range),
+        )
+
+
+def _ports(text: str | None) -> tuple[int, int]:
+    first, _, last = (text or "").partition(":")
+    return int(first), int(last)

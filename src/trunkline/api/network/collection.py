@@ -156,7 +156,7 @@ class Collection:
             return Endpoint(method, where, handler, summary=summary, kind=kind, **more)
 
         found = [
-            at("GET", path, self.index, f"List {self.spec.plural}", parameters=_LIST_PARAMETERS),
+            at("GET", path, self.index, f"List {self.spec.plural}", parameters=LIST_PARAMETERS),
             at(
                 "POST",
                 path,
@@ -183,5 +183,5 @@ class Collection:
         return found
 
 
-_LIST_PARAMETERS = ("limit", "marker", "page_reverse", "sort_key", "sort_dir", "fields")
+LIST_PARAMETERS = ("limit", "marker", "page_reverse", "sort_key", "sort_dir", "fields")
 _TAGS = openapi.shape_schema(tags.Tags)

@@ -23,6 +23,9 @@ from trunkline.resources.schema import Resource
 from trunkline.resources.standard import Standard
 from trunkline.store import Reader, table_of
 
+#: What the access rules of a kind are named by.
+VERBS = ("create", "get", "update", "delete")
+
 
 def owned(obj: Standard | RbacPolicy) -> None:
     """Refuses a resource without a project.

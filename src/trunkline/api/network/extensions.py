@@ -21,8 +21,33 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "extra_dhcp_opt": ("Neutron Extra DHCP options", "DHCP options of single ports", "2013-03-17"),
     "extraroute": ("Neutron Extra Route", "Static routes of routers", "2013-02-01"),
     "extraroute-atomic": ("Atomically add/remove extra routes", "Routes one by one", "2019-07-10"),
+    "expose-port-forwarding-in-fip": (
+        "Expose Floating IP port forwardings",
+        "A floating IP shows which of its ports are forwarded",
+        "2018-06-28",
+    ),
     "filter-validation": ("Filter parameters validation", "Unknown filters are refused", "2018-03-21"),
     "fip-port-details": ("Floating IP Port Details", "What a floating IP stands for", "2018-04-09"),
+    "floating-ip-port-forwarding": (
+        "Floating IP Port Forwarding",
+        "Single ports of a floating IP that lead to ports inside",
+        "2018-01-19",
+    ),
+    "floating-ip-port-forwarding-description": (
+        "Floating IP Port Forwarding new attribute description",
+        "Descriptions of forwarded ports",
+        "2019-11-01",
+    ),
+    "floating-ip-port-forwarding-detail": (
+        "Floating IP port forwarding detail",
+        "... with id and inner port",
+        "2022-05-06",
+    ),
+    "floating-ip-port-forwarding-port-ranges": (
+        "Floating IP Port Forwarding support port ranges",
+        "Several ports by one",
+        "2020-07-01",
+    ),
     "floatingip-pools": ("Floatingip pools", "What floating IPs are taken from", "2018-03-21"),
     "ip-substring-filtering": ("IP address substring filtering", "Ports by part of an address", "2017-11-28"),
     "net-mtu": ("Network MTU", "The largest packet of a network", "2015-03-25"),

@@ -21,10 +21,21 @@ from trunkline.resources.network import (
     FloatingIP,
     Network,
     Port,
+    PortForwarding,
     Router,
     Subnet,
 )
 from trunkline.store import Reader, table_of
+
+#: What is shown of forwarded ports.
+_FORWARDED = (
+    "id",
+    "internal_port_id",
+    "internal_ip_address",
+    "internal_port",
+    "external_port",
+    "protocol",
+)
 
 
 def create(call: Call, floating: FloatingIP, given: frozenset[str]) -> FloatingIP:
@@ -50,15 +61,16 @@ def create(call: Call, floating: FloatingIP, given: frozenset[str]) -> FloatingI
 
 def update(call: Call, old: FloatingIP, new: FloatingIP, given: frozenset[str]) -> FloatingIP:
     """Ties it to another port or address, or to none."""
-    if not given:
-        # In the first version of the API, a floating IP had nothing to change but its port.
-        return replace(new, port_id=None, fixed_ip_address=None, router_id=None, status="DOWN")
-    if not given & {"port_id", "fixed_ip_address"}:
+    if given and not given & {"port_id", "fixed_ip_address"}:
         return new
-    if new.port_id is None:
+    if not given or new.port_id is None:
         if "fixed_ip_address" in given and new.fixed_ip_address is not None:
             raise _without_port()
-        return replace(new, fixed_ip_address=None, router_id=None, status="DOWN")
+        if old.port_id is None:
+            return new
+        # In the first version of the API, a floating IP had nothing to change but its port: nothing is none.
+        return replace(new, port_id=None, fixed_ip_address=None, router_id=None, status="DOWN")
+    _refuse_forwarding(call, old)
     if "fixed_ip_address" not in given:
         same = new.port_id == old.port_id
         new = replace(new, fixed_ip_address=old.fixed_ip_address if same else None)
@@ -73,13 +85,15 @@ def update(call: Call, old: FloatingIP, new: FloatingIP, given: frozenset[str]) 
 
 def delete(call: Call, floating: FloatingIP) -> None:
     """Gives the address back."""
+    _refuse_forwarding(call, floating)
     port = call.tx.get(Port, floating.floating_port_id)
     if port is not None:
         call.drop(port)
 
 
 def view(reader: Reader, context: Context, objects: Sequence[FloatingIP]) -> list[Mapping[str, Any]]:
-    """What the port is that each stands for."""
+    """What the port is that each stands for, and which of its ports are forwarded."""
+    forwardings = _forwardings(reader, [f.id for f in objects])
     ids = list({f.port_id for f in objects if f.port_id})
     table = table_of(Port)
     ports: dict[str, Port] = {}
@@ -92,9 +106,32 @@ def view(reader: Reader, context: Context, objects: Sequence[FloatingIP]) -> lis
             "port_details": None
             if f.port_id not in ports
             else {name: getattr(ports[f.port_id], name) for name in names},
+            "port_forwardings": [
+                {name: getattr(each, name) for name in _FORWARDED} for each in forwardings[f.id]
+            ],
         }
         for f in objects
     ]
+
+
+def _forwardings(reader: Reader, ids: Sequence[str]) -> Mapping[str, list[PortForwarding]]:
+    found: dict[str, list[PortForwarding]] = {id: [] for id in ids}
+    table = table_of(PortForwarding)
+    for start in range(0, len(ids), 500):
+        some = table.c.floatingip_id.in_(ids[start : start + 500])
+        for each in reader.select(PortForwarding, some, order_by=[table.c.id]):
+            found[each.floatingip_id].append(each)
+    return found
+
+
+def _refuse_forwarding(call: Call, floating: FloatingIP) -> None:
+    """Refuses what cannot be done while ports are forwarded."""
+    if forwardings := _forwardings(call.tx, [floating.id])[floating.id]:
+        raise InUse(
+            f"Floating IP {floating.floating_ip_address} ({floating.id}) forwards ports, as by "
+            f"{forwardings[0].id}. Delete them first.",
+            type="FipInUseByPortForwarding",
+        )
 
 
 def disassociate(call: Call, port: Port) -> None:
@@ -195,7 +232,7 @@ def _associated(call: Call, floating: FloatingIP) -> FloatingIP:
             type="BadRequest",
             field="port_id",
         )
-    fixed = _choose_fixed(port, floating.fixed_ip_address)
+    fixed = choose_fixed(port, floating.fixed_ip_address)
     for other in call.tx.find(FloatingIP, port_id=port.id, fixed_ip_address=fixed.ip_address):
         if other.id != floating.id and other.floating_network_id == floating.floating_network_id:
             raise Conflict(
@@ -204,11 +241,27 @@ def _associated(call: Call, floating: FloatingIP) -> FloatingIP:
                 f"external network {floating.floating_network_id}.",
                 type="FloatingIPPortAlreadyAssociated",
             )
-    router = _router_for(call, floating, port, fixed)
+    if call.tx.find(PortForwarding, internal_port_id=port.id, internal_ip_address=fixed.ip_address):
+        raise Conflict(
+            f"Cannot associate floating IP {floating.id} with port {port.id}: ports are forwarded to its "
+            f"address {fixed.ip_address}.",
+            type="PortHasPortForwarding",
+            field="port_id",
+        )
+    router = router_for(call, floating, port, fixed)
     return replace(floating, fixed_ip_address=fixed.ip_address, router_id=router.id)
 
 
-def _choose_fixed(port: Port, wanted: str | None) -> FixedIp:
+def choose_fixed(
+    port: Port, wanted: str | None, fields: tuple[str, str] = ("port_id", "fixed_ip_address")
+) -> FixedIp:
+    """The IPv4 address of a port that is wanted, or its only one.
+
+    Args:
+        fields: what the request calls the port, and the address.
+    Raises:
+        BadRequest: it has not that one, none, or several.
+    """
     if wanted is not None:
         for fixed in port.fixed_ips:
             if fixed.ip_address == wanted:
@@ -218,27 +271,31 @@ def _choose_fixed(port: Port, wanted: str | None) -> FixedIp:
         raise BadRequest(
             f"Port {port.id} does not have fixed ip {wanted}, or it is no IPv4 address.",
             type="BadRequest",
-            field="fixed_ip_address",
+            field=fields[1],
         )
     candidates = [f for f in port.fixed_ips if f.ip_address and addressing.version(f.ip_address) == 4]
     if not candidates:
         raise BadRequest(
             f"Cannot add floating IP to port {port.id} that has no fixed IPv4 addresses.",
             type="BadRequest",
-            field="port_id",
+            field=fields[0],
         )
     if len(candidates) > 1:
         raise BadRequest(
             f"Port {port.id} has multiple fixed IPv4 addresses. Must provide a specific IPv4 address when "
             "assigning a floating IP.",
             type="BadRequest",
-            field="fixed_ip_address",
+            field=fields[1],
         )
     return candidates[0]
 
 
-def _router_for(call: Call, floating: FloatingIP, port: Port, fixed: FixedIp) -> Router:
-    """The router between the port's subnet and the external network."""
+def router_for(call: Call, floating: FloatingIP, port: Port, fixed: FixedIp) -> Router:
+    """The router between the port's subnet and the external network.
+
+    Raises:
+        NotFound: ExternalGatewayForFloatingIPNotFound.
+    """
     legs = table_of(Port)
     subnet = call.tx.get(Subnet, fixed.subnet_id or "")
     gateway_holder = None

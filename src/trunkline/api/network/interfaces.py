@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from trunkline.api.engine import Call
-from trunkline.api.network import addressing, floatingips, routers
+from trunkline.api.network import addressing, floatingips, forwarding, routers
 from trunkline.errors import BadField, BadRequest, Conflict, InUse, NotFound
 from trunkline.plan import ipam
 from trunkline.resources.network import (
@@ -257,10 +257,9 @@ def _leg(legs: list[Port], router: Router, given: Interface) -> Port:
 def _refuse_while_needed(call: Call, router: Router, port: Port, leaving: list[FixedIp]) -> None:
     gone = {f.subnet_id for f in leaving}
     for floating in floatingips.through(call, router.id):
-        inside = call.tx.get(Port, floating.port_id or "")
-        if inside is None:
-            continue
-        if any(f.ip_address == floating.fixed_ip_address and f.subnet_id in gone for f in inside.fixed_ips):
+        uses = [(floating.port_id, floating.fixed_ip_address)]
+        uses += [(f.internal_port_id, f.internal_ip_address) for f in forwarding.of(call.tx, floating.id)]
+        if any(_is_on(call, port_id, address, gone) for port_id, address in uses):
             raise InUse(
                 f"Router interface for subnet {sorted(filter(None, gone))} on router {router.id} cannot be "
                 f"deleted, as it is required by floating IP {floating.id}.",
@@ -275,6 +274,14 @@ def _refuse_while_needed(call: Call, router: Router, port: Port, leaving: list[F
                     f"required by the route to {route.destination}.",
                     type="RouterInterfaceInUseByRoute",
                 )
+
+
+def _is_on(call: Call, port_id: str | None, address: str | None, subnet_ids: set[str | None]) -> bool:
+    """Whether a port has the address on one of the subnets."""
+    port = call.tx.get(Port, port_id or "")
+    return port is not None and any(
+        f.ip_address == address and f.subnet_id in subnet_ids for f in port.fixed_ips
+    )
 
 
 def _shown(router: Router, port: Port, subnet_ids: list[str]) -> dict[str, Any]:

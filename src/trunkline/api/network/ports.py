@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from trunkline.api.engine import Call
-from trunkline.api.network import addressing, common, floatingips, security_groups
+from trunkline.api.network import addressing, common, floatingips, forwarding, security_groups
 from trunkline.api.network.addressing import refuse_field
 from trunkline.errors import BadRequest, Conflict, InUse
 from trunkline.resources.network import (
@@ -100,6 +100,7 @@ def delete(call: Call, port: Port) -> None:
             type="ServicePortInUse",
         )
     floatingips.disassociate(call, port)
+    forwarding.drop_of(call, port)
 
 
 def binding(call: Call, host_id: str) -> dict[str, Any]:
@@ -160,6 +161,7 @@ def _with_addresses(call: Call, network: Network, old: Port, new: Port, wanted: 
     )
     gone = {f.ip_address for f in old.fixed_ips} - {f.ip_address for f in addresses}
     floatingips.refuse_without(call, old, gone)
+    forwarding.refuse_without(call, old, gone)
     return replace(new, fixed_ips=addresses)
 
 

@@ -6,15 +6,17 @@ from trunkline.api.engine import Engine
 from trunkline.api.http import Service
 from trunkline.api.network import dialect
 from trunkline.api.network.collection import Collection
-from trunkline.api.network.verbs import KINDS, Verbs
+from trunkline.api.network.nested import Nested
+from trunkline.api.network.verbs import KINDS, NESTED, Verbs
 
 
 def service(engine: Engine) -> Service:
     """The Network API."""
     endpoints = [endpoint for cls in KINDS for endpoint in Collection(engine, cls).endpoints()]
+    nested = [endpoint for each in NESTED for endpoint in Nested(engine, *each).endpoints()]
     return Service(
         name="network",
         prefix="/network",
-        endpoints=[*endpoints, *Verbs(engine).endpoints()],
+        endpoints=[*endpoints, *nested, *Verbs(engine).endpoints()],
         error=dialect.error,
     )

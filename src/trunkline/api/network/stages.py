@@ -2,6 +2,7 @@
 
 Network ── VNI or VLAN, MTU            Router ───── gateway port, gateway hosts, routes
 Subnet ─── pools, modes ─▶ metadata    FloatingIP ─ address port, reachability
+                                       PortForwarding ─ inner address, router
 Port ───── MAC, addresses, groups      SecurityGroup, -Rule ─ defaults, meaning, duplicates
                                        AddressGroup ─ stays while a rule refers to it
 RbacPolicy ─ shared, external: around the stages of whatever can be shared
@@ -18,6 +19,7 @@ from trunkline.api.network import (
     common,
     filters,
     floatingips,
+    forwarding,
     ports,
     rbac,
     routers,
@@ -100,6 +102,13 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             delete=address_groups.delete,
             view=common.tenants,
             filters=filters.standard(AddressGroup),
+            lax=True,
+        ),
+        "port_forwarding": Stages(
+            create=forwarding.create,
+            update=forwarding.update,
+            delete=forwarding.delete,
+            rules={verb: f"{verb}_floatingip_port_forwarding" for verb in common.VERBS},
             lax=True,
         ),
         "security_group": Stages(

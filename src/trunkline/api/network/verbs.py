@@ -15,6 +15,7 @@ from trunkline.resources.network import (
     FloatingIP,
     Network,
     Port,
+    PortForwarding,
     RbacPolicy,
     Router,
     SecurityGroup,
@@ -37,6 +38,10 @@ KINDS: tuple[type[Resource], ...] = (
     SecurityGroupRule,
     AddressGroup,
     RbacPolicy,
+)
+#: Kinds whose collections are inside of another kind: (kind, parent, the field that holds the parent's id).
+NESTED: tuple[tuple[type[Resource], type[Resource], str], ...] = (
+    (PortForwarding, FloatingIP, "floatingip_id"),
 )
 
 

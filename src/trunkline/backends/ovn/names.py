@@ -26,7 +26,7 @@ Tables = dict[str, Rows]
 
 #: The tables that hold rows of ours, each with the columns that we write and watch.
 OWNED: dict[str, tuple[str, ...]] = {
-    "Logical_Switch": ("name", "ports", "acls", "other_config", "external_ids"),
+    "Logical_Switch": ("name", "ports", "acls", "load_balancer", "other_config", "external_ids"),
     "Logical_Switch_Port": (
         "name",
         "type",
@@ -39,7 +39,16 @@ OWNED: dict[str, tuple[str, ...]] = {
         "dhcpv6_options",
         "external_ids",
     ),
-    "Logical_Router": ("name", "enabled", "options", "ports", "static_routes", "nat", "external_ids"),
+    "Logical_Router": (
+        "name",
+        "enabled",
+        "options",
+        "ports",
+        "static_routes",
+        "nat",
+        "load_balancer",
+        "external_ids",
+    ),
     "Logical_Router_Port": (
         "name",
         "mac",
@@ -61,6 +70,7 @@ OWNED: dict[str, tuple[str, ...]] = {
         "gateway_port",
         "external_ids",
     ),
+    "Load_Balancer": ("name", "protocol", "vips", "options", "external_ids"),
     "Port_Group": ("name", "ports", "acls", "external_ids"),
     "ACL": ("direction", "priority", "action", "match", "log", "external_ids"),
     "Address_Set": ("name", "addresses", "external_ids"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from trunkline.backends.ovn import names
+from trunkline.backends.ovn import balancing, names
 from trunkline.backends.ovn.names import Ref, Row, Rows, Tables, ids
 from trunkline.compiler.logical import Advertisement, LogicalNetwork, Nat, Route, RouterPort
 
@@ -40,7 +40,7 @@ def rows(network: LogicalNetwork) -> Tables:
     for nat in network.nats.values():
         if nat.router in network.routers:
             add(nat.router, "nat", "NAT", nat.key, _nat(nat, network))
-    routers = {}
+    routers, balancers = {}, balancing.on_routers(network)
     for router in network.routers.values():
         name = names.router(router.key)
         routers[name] = {
@@ -48,6 +48,7 @@ def rows(network: LogicalNetwork) -> Tables:
             "enabled": None if router.enabled else False,
             # Many routers on one external network must not each know every other's neighbours.
             "options": {"always_learn_from_arp_request": "false", "dynamic_neigh_routers": "true"},
+            "load_balancer": frozenset(balancers.get(router.key, ())),
             "external_ids": ids(name, name=router.name),
         } | {column: frozenset(members[router.key, column]) for column in ("ports", "static_routes", "nat")}
     return {"Logical_Router": routers, **tables}

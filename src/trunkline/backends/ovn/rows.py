@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from trunkline.backends.ovn import dhcp, filters, names, routing, switching
+from trunkline.backends.ovn import balancing, dhcp, filters, names, routing, switching
 from trunkline.backends.ovn.names import OWNED, Ref, Rows, Tables
 from trunkline.compiler.logical import LogicalNetwork
 
@@ -13,7 +13,7 @@ from trunkline.compiler.logical import LogicalNetwork
 def desired(network: LogicalNetwork) -> Tables:
     """Every row that should be there, by table and key; equal networks give equal rows."""
     tables: Tables = {}
-    for translate in (switching.rows, routing.rows, filters.rows, dhcp.rows):
+    for translate in (switching.rows, routing.rows, balancing.rows, filters.rows, dhcp.rows):
         tables |= translate(network)
     return {table: tables[table] for table in OWNED}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from ipaddress import IPv6Address, ip_interface
 
-from trunkline.backends.ovn import names
+from trunkline.backends.ovn import balancing, names
 from trunkline.backends.ovn.names import Ref, Row, Tables, ids
 from trunkline.compiler.logical import LogicalNetwork, RouterPort, Switch, SwitchPort
 
@@ -28,16 +28,21 @@ def rows(network: LogicalNetwork) -> Tables:
     for leg in network.router_ports.values():
         if leg.router in network.routers:
             add(leg.switch, _leg(leg))
-    switches = {names.switch(key): _switch(one, members[key]) for key, one in network.switches.items()}
+    balancers = balancing.on_switches(network)
+    switches = {
+        names.switch(key): _switch(one, members[key], balancers.get(key, set()))
+        for key, one in network.switches.items()
+    }
     return {"Logical_Switch": switches, "Logical_Switch_Port": ports}
 
 
-def _switch(switch: Switch, members: set[Ref]) -> Row:
+def _switch(switch: Switch, members: set[Ref], balancers: set[Ref]) -> Row:
     name = names.switch(switch.key)
     return {
         "name": name,
         "ports": frozenset(members),
         "acls": frozenset(),
+        "load_balancer": frozenset(balancers),
         "other_config": {"vlan-passthru": "true"} if switch.vlan_transparent else {},
         "external_ids": ids(name, name=switch.name),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trunkline.resources.network.address_groups import AddressGroup
+from trunkline.resources.network.forwarding import PortForwarding
 from trunkline.resources.network.layer2 import (
     FLOATING_IP,
     INTERNAL_OWNERS,
@@ -52,6 +53,7 @@ __all__ = [
     "Network",
     "NetworkQuota",
     "Port",
+    "PortForwarding",
     "RbacPolicy",
     "Router",
     "SecurityGroup",

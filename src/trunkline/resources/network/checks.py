@@ -184,6 +184,17 @@ def port_number(value: int) -> int:
     return value
 
 
+def port_range(value: str) -> str:
+    """The first and the last port of a transport protocol, as 8000:8099; one port stands for itself alone."""
+    first, colon, last = value.partition(":")
+    last = last if colon else first
+    if not all(part.isascii() and part.isdigit() and len(part) <= 5 for part in (first, last)):
+        raise ValueError(f"'{value[:40]}' is not a range of ports. Write it as 8000:8099.")
+    if not 1 <= int(first) <= int(last) <= 65535:
+        raise ValueError(f"the range {value} is not valid: ports are 1 to 65535, the first one first.")
+    return f"{int(first)}:{int(last)}"
+
+
 def ethertype(value: str) -> str:
     """IPv4 or IPv6, whatever the case."""
     for known in ("IPv4", "IPv6"):
