@@ -23,6 +23,7 @@ from trunkline.api.engine import Engine
 from trunkline.api.image import register_image
 from trunkline.api.policy import Rules
 from trunkline.devices.image_files import ImageFiles
+from trunkline.devices.web import Sources, Web
 from trunkline.resources.compute import Server
 from trunkline.resources.region import Host
 from trunkline.store import Store, Tx
@@ -64,10 +65,13 @@ class Lab:
         self.store = Store.open(self.folder / "db" / "store")
         settings = network.Settings()
         self.engine = Engine(self.store, Rules.load(), wiring.stages(settings), limit=network.quota_limit)
+        #: The list of servers that images may be fetched from.
+        self.sources = self.folder / "sources.yaml"
+        self.imports = image.Imports(self.engine, self.files, Web(Sources(self.sources)))
         services = [
             network.service(self.engine),
             compute.service(self.engine, self.console),
-            image.service(self.engine, self.files),
+            image.service(self.engine, self.files, self.imports),
         ]
         self.app = application(services, authenticate)
         self.store.write_sync(compute.seed)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from compute_lab import Lab
+from image_lab import ended
 
 from trunkline.api.image.behaviour import referenced
 
@@ -149,6 +150,9 @@ def test_staged_content_becomes_the_image_by_import(lab: Lab) -> None:
         assert wrong.status_code == 400
         reply = await lab.call("POST", f"{url}/import", json={"method": {"name": "glance-direct"}})
         assert reply.status_code == 202
+        task = await ended(lab, image["id"])
+        assert (task["status"], task["type"]) == ("success", "api_image_import")
+        assert task["request_id"] == reply.headers["x-openstack-request-id"]
         assert (await lab.call("GET", f"{url}/file")).content == b"a" * 600
 
     asyncio.run(run())

@@ -38,6 +38,7 @@ class Api:
     engine: Engine
     identity: identity.Identity
     services: Sequence[Service]
+    imports: image.Imports
 
 
 def build(
@@ -49,6 +50,7 @@ def build(
     options: identity.IdentityOptions | None = None,
     console: Console = no_console,
     settings: network.Settings | None = None,
+    web: image.Web | None = None,
 ) -> Api:
     """Puts the services together.
 
@@ -59,6 +61,7 @@ def build(
         options: costs and limits of log-ins.
         console: reads the console of a server.
         settings: facts of the region's networks.
+        web: fetches images from elsewhere; without it they can only be uploaded.
     """
     engine = Engine(
         store,
@@ -67,13 +70,14 @@ def build(
         limit=network.quota_limit,
     )
     who = identity.Identity(engine, keys, options)
+    imports = image.Imports(engine, images, web)
     services = [
         who.service,
         network.service(engine),
         compute.service(engine, console),
-        image.service(engine, images),
+        image.service(engine, images, imports),
     ]
-    return Api(engine, who, [with_document(s) for s in services])
+    return Api(engine, who, [with_document(s) for s in services], imports)
 
 
 def with_document(service: Service) -> Service:

@@ -45,6 +45,7 @@ from trunkline.devices.image_files import ImageFiles
 from trunkline.devices.lab import topology
 from trunkline.devices.pki import Authority
 from trunkline.devices.state import Cloud, StateFolder
+from trunkline.devices.web import Sources, Web
 from trunkline.errors import Refusal
 from trunkline.resources.region import JoinToken
 from trunkline.store import Store
@@ -105,8 +106,10 @@ class ControlProcess:
             rules=rules if rules.exists() else None,
             console=self._read_console,
             settings=network.Settings(overlay=cloud.encapsulation),
+            web=Web(Sources(folder.root / "image-sources.yaml")),
         )
         await seed.run(store, api, folder, cloud)
+        await api.imports.recover()
         self._steps["store"] = "done"
 
         async def host_reported(name: str, report: HostReport) -> None:

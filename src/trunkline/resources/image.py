@@ -126,6 +126,32 @@ class ImageMember(Resource):
     updated_at: Annotated[str, computed()] = ""
 
 
+@resource(kind="image_task", plural="image_tasks", service="image")
+class ImageTask(Resource):
+    """An import: who asked for it, and how it went."""
+
+    #: The image that it fills.
+    image_id: Annotated[str, computed(index=True)] = ""
+    #: Which of the image's imports it is, from 1.
+    number: Annotated[int, computed()] = 1
+    #: The image's project.
+    project_id: Annotated[str, computed(index=True)] = field(default="", name="owner")
+    #: Who asked.
+    user_id: Annotated[str, computed()] = ""
+    #: The id of the request that asked.
+    request_id: Annotated[str, computed()] = ""
+    #: processing, success or failure.
+    status: Annotated[str, computed()] = "processing"
+    #: Why it failed.
+    message: Annotated[str, computed()] = ""
+    #: The request's body, as import_req.
+    input: Annotated[dict[str, Any], computed()] = {}
+    #: When it began.
+    created_at: Annotated[str, computed()] = ""
+    #: When it ended.
+    updated_at: Annotated[str, computed()] = ""
+
+
 @resource(kind="metadef_namespace", plural="metadef_namespaces", service="image", unique=(("namespace",),))
 class MetadefNamespace(Resource):
     """Definitions of metadata: which properties and tags things may carry, for tools that show forms."""

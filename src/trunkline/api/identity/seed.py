@@ -28,6 +28,8 @@ from trunkline.store import Tx
 DEFAULT = "default"
 #: Each role implies the one behind it.
 ROLES = ("admin", "manager", "member", "reader")
+#: Of what services are to one another; no role implies it.
+SERVICE_ROLE = "service"
 #: Type of a service -> its path below the base URL.
 SERVICES: Mapping[str, str] = {
     "identity": "/identity/v3",
@@ -72,7 +74,7 @@ def seed(tx: Tx, options: SeedOptions) -> Seeded:
     demo_project = _project(tx, "demo", "For trying things out")
     admin = _user(tx, "admin", admin_project, options.admin_password_hash, reset=options.reset_passwords)
     demo = _user(tx, "demo", demo_project, options.demo_password_hash, reset=options.reset_passwords)
-    roles = {name: _role(tx, name) for name in ROLES}
+    roles = {name: _role(tx, name) for name in (*ROLES, SERVICE_ROLE)}
     for prior, implied in pairwise(ROLES):
         _ensure(
             tx,

@@ -2,5 +2,6 @@
 
 from trunkline.api.image.behaviour import STAGES, register_image
 from trunkline.api.image.dialect import service
+from trunkline.api.image.imports import Imports, Web
 
-__all__ = ["STAGES", "register_image", "service"]
+__all__ = ["STAGES", "Imports", "Web", "register_image", "service"]

@@ -13,10 +13,12 @@ from trunkline.api.context import Context
 from trunkline.api.engine import Call, Stages
 from trunkline.errors import BadField, Conflict, Forbidden, NotFound
 from trunkline.resources.compute import Server
-from trunkline.resources.image import MEMBER_STATUSES, Image, ImageMember, MetadefNamespace
+from trunkline.resources.image import MEMBER_STATUSES, Image, ImageMember, ImageTask, MetadefNamespace
 from trunkline.store import Reader, Tx, table_of
 
 SCHEMA = "/v2/schemas/image"
+#: The one place where files of images are kept.
+STORE = "local"
 
 
 class Facts(Protocol):
@@ -98,6 +100,8 @@ def _delete(call: Call, image: Image) -> None:
         raise Forbidden(f"Image {image.id} is protected and cannot be deleted. Unprotect it first.")
     for member in call.tx.find(ImageMember, image_id=image.id):
         call.drop(member)
+    for task in call.tx.find(ImageTask, image_id=image.id):
+        call.drop(task)
 
 
 def _visible(context: Context) -> list[ColumnElement[bool]]:
@@ -157,6 +161,7 @@ def _view(reader: Reader, context: Context, images: Sequence[Image]) -> Sequence
             "self": f"/v2/images/{image.id}",
             "file": f"/v2/images/{image.id}/file",
             "schema": SCHEMA,
+            **({"stores": STORE} if image.size is not None else {}),
         }
         for image in images
     ]
@@ -171,7 +176,7 @@ def activate(call: Call, id: str, facts: Facts) -> None:
     image = call.tx.get(Image, id)
     if image is None:
         raise NotFound(f"Image {id} was deleted while its content was uploaded.")
-    if image.status not in ("queued", "uploading"):
+    if image.status not in ("queued", "uploading", "importing"):
         raise Conflict(f"Image {id} has content already.")
     call.save(with_facts(image, facts))
 
@@ -254,5 +259,6 @@ STAGES: dict[str, Stages[Any]] = {
     "metadef_namespace": Stages[MetadefNamespace](
         visible=_public_or_own, not_found="Metadata definition namespace {id} could not be found."
     ),
+    "image_task": Stages[ImageTask](),
     "image_member": Stages[ImageMember](rules={"create": "add_member", "update": "modify_member"}),
 }

@@ -17,7 +17,8 @@ from msgspec.structs import replace
 from trunkline.api.engine import Call, Engine
 from trunkline.api.http import Endpoint, Reply, Request, Service
 from trunkline.api.image import filters, metadefs, patch, schemas
-from trunkline.api.image.behaviour import Files, activate, referenced
+from trunkline.api.image.behaviour import STORE, Files, activate, referenced
+from trunkline.api.image.imports import Imports
 from trunkline.api.image.members import endpoints as member_endpoints
 from trunkline.errors import BadField, BadRequest, Conflict, Forbidden, Refusal
 from trunkline.resources.image import BOOTABLE, CONTAINER_FORMATS, DISK_FORMATS, Image
@@ -39,9 +40,10 @@ def error(refusal: Refusal, status: int, request_id: str) -> dict[str, Any]:
 class ImageApi:
     """The handlers of the Image API."""
 
-    def __init__(self, engine: Engine, files: Files) -> None:
+    def __init__(self, engine: Engine, files: Files, imports: Imports) -> None:
         self.engine = engine
         self.files = files
+        self.imports = imports
 
     async def versions(self, request: Request) -> Reply:
         """What is served here."""
@@ -81,7 +83,8 @@ class ImageApi:
         image = await self.engine.write(request.context, run)
         headers = {
             "location": f"{request.base_url}/v2/images/{image['id']}",
-            "openstack-image-import-methods": "glance-direct",
+            "openstack-image-import-methods": ",".join(self.imports.methods()),
+            "openstack-image-store-ids": STORE,
         }
         return Reply(image, 201, headers)
 
@@ -127,6 +130,7 @@ class ImageApi:
         """Deletes an image. Its file stays for as long as servers run from it."""
         id = request.path["id"]
         await self.engine.delete(request.context, Image, id)
+        self.imports.cancel(id)
         if id not in await self.engine.read(referenced):
             await self.files.remove(id)
         return Reply(status=204)
@@ -175,23 +179,16 @@ class ImageApi:
         return str(image.disk_format)
 
     async def import_(self, request: Request) -> Reply:
-        """Makes staged content an image's own."""
-        body = await request.json()
-        method = body.get("method") if isinstance(body, dict) else None
-        name = method.get("name") if isinstance(method, dict) else None
-        if not isinstance(name, str):
-            raise BadField("method.name", "it is required. Use glance-direct.")
-        if name != "glance-direct":
-            raise BadField("method.name", f"'{name[:80]}' is not offered here. Use glance-direct.")
+        """Begins to make staged content, or content from elsewhere, an image's own."""
+        await self.imports.start(request.context, request.path["id"], await request.json())
+        return Reply(status=202)
+
+    async def tasks(self, request: Request) -> Reply:
+        """The imports of an image."""
         with self.engine.store.read() as reader:
             image = self.engine.get(reader, request.context, Image, request.path["id"])
-            target = self.engine.target(reader, image)
-            self.engine.require("upload_image", request.context, target)
-        if image.status != "uploading":
-            raise Conflict(f"Image {image.id} is {image.status}: nothing is staged for it.")
-        facts = await self.files.import_staged(image.id, str(image.disk_format))
-        await self.engine.write(request.context, lambda call: activate(call, image.id, facts))
-        return Reply(status=202)
+            self.engine.require("upload_image", request.context, self.engine.target(reader, image))
+            return Reply({"tasks": self.imports.tasks(reader, image)})
 
     async def download(self, request: Request) -> Reply:
         """The content of an image, or a range of it (RFC 9110, 14.2)."""
@@ -278,8 +275,18 @@ class ImageApi:
 
     async def info_import(self, request: Request) -> Reply:
         """The ways to import."""
-        value = {"description": "Import methods available.", "type": "array", "value": ["glance-direct"]}
+        value = {
+            "description": "Import methods available.",
+            "type": "array",
+            "value": self.imports.methods(),
+        }
         return Reply({"import-methods": value})
+
+    async def info_stores(self, request: Request) -> Reply:
+        """The places where images are kept: the control plane's own folder."""
+        return Reply(
+            {"stores": [{"id": STORE, "description": "Files of the control plane", "default": "true"}]}
+        )
 
     async def info_formats(self, request: Request) -> Reply:
         """The formats that images may be registered with."""
@@ -292,9 +299,9 @@ class ImageApi:
         )
 
 
-def service(engine: Engine, files: Files) -> Service:
+def service(engine: Engine, files: Files, imports: Imports | None = None) -> Service:
     """The Image API."""
-    api = ImageApi(engine, files)
+    api = ImageApi(engine, files, imports or Imports(engine, files))
 
     def at(method: str, path: str, handler: Any, success: int = 200, **more: Any) -> Endpoint:
         summary = (handler.__doc__ or "").strip().splitlines()[0]
@@ -320,6 +327,7 @@ def service(engine: Engine, files: Files) -> Service:
             at("GET", f"{one}/file", api.download, also=(204,)),
             at("PUT", f"{one}/stage", api.stage, 204),
             at("POST", f"{one}/import", api.import_, 202),
+            at("GET", f"{one}/tasks", api.tasks),
             at("POST", f"{one}/actions/deactivate", api.deactivate, 204),
             at("POST", f"{one}/actions/reactivate", api.reactivate, 204),
             at("PUT", f"{one}/tags/{{tag}}", api.add_tag, 204),
@@ -328,6 +336,7 @@ def service(engine: Engine, files: Files) -> Service:
             *metadefs.endpoints(engine),
             at("GET", "/v2/schemas/{name}", api.schema),
             at("GET", "/v2/info/import", api.info_import),
+            at("GET", "/v2/info/stores", api.info_stores),
             at("GET", "/v2/info/formats", api.info_formats),
         ],
     )
