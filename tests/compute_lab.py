@@ -21,6 +21,7 @@ from trunkline.api.compute.observation import ServerObservation, Trouble, observ
 from trunkline.api.context import Context
 from trunkline.api.engine import Engine
 from trunkline.api.image import register_image
+from trunkline.api.network import security_rules
 from trunkline.api.policy import Rules
 from trunkline.devices.image_files import ImageFiles
 from trunkline.devices.web import Sources, Web
@@ -75,6 +76,7 @@ class Lab:
         ]
         self.app = application(services, authenticate)
         self.store.write_sync(compute.seed)
+        self.store.write_sync(security_rules.seed)
 
     async def console(self, host: str, server: str, lines: int | None) -> str:
         """What every server wrote."""

@@ -15,6 +15,7 @@ from trunkline.api import network
 from trunkline.api.app import application
 from trunkline.api.context import Context
 from trunkline.api.engine import Engine
+from trunkline.api.network import security_rules
 from trunkline.api.policy import Rules
 from trunkline.resources.region import Host
 from trunkline.resources.schema import spec_of
@@ -46,6 +47,7 @@ class Cloud:
 
     def __init__(self, folder: Path) -> None:
         self.store = Store.open(folder / "store")
+        self.store.write_sync(security_rules.seed)
         engine = Engine(self.store, RULES, network.STAGES, limit=network.quota_limit)
         self.engine = engine
         transport = httpx.ASGITransport(application([network.service(engine)], authenticate))

@@ -60,6 +60,9 @@ class Things:
             },
         )
         self.addresses = network("address-groups", address_group={"name": "addresses"})
+        self.template = self._maker("/network/v2.0", "admin")(
+            "default-security-group-rules", default_security_group_rule={"direction": "ingress"}
+        )
         (public,) = lab.ok("GET", "/network/v2.0/networks?name=public")["networks"]
         self.public = str(public["id"])
         self.floatingip = network("floatingips", floatingip={"floating_network_id": self.public})

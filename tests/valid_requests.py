@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from things import Things, Valid
@@ -208,6 +209,25 @@ def _network(t: Things) -> Iterator[Valid]:
         },
         {"description": "d"},
     )
+    template = {
+        "direction": "ingress",
+        "ethertype": "IPv4",
+        "protocol": "tcp",
+        "port_range_min": 80,
+        "port_range_max": 81,
+        "remote_group_id": "PARENT",
+        "used_in_default_sg": False,
+        "used_in_non_default_sg": True,
+        "description": "d",
+    }
+    for request in collection(
+        "default-security-group-rules",
+        "default_security_group_rule",
+        t.template,
+        template,
+        {"description": "d"},
+    ):
+        yield replace(request, by="admin")
     base = "/network/v2.0/address-groups"
     yield from collection(
         "address-groups",

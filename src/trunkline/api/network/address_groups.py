@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from trunkline.api.engine import Call
 from trunkline.api.network import common
 from trunkline.errors import BadField, BadRequest, InUse, NotFound
-from trunkline.resources.network import AddressGroup, SecurityGroupRule
+from trunkline.resources.network import AddressGroup, DefaultSecurityGroupRule, SecurityGroupRule
 from trunkline.resources.network.address_groups import group_prefixes
 from trunkline.resources.schema import convert
 
@@ -30,7 +30,9 @@ def create(call: Call, group: AddressGroup, given: frozenset[str]) -> AddressGro
 
 def delete(call: Call, group: AddressGroup) -> None:
     """Refuses while a rule refers to the group."""
-    if call.tx.first(SecurityGroupRule, remote_address_group_id=group.id) is not None:
+    for cls in (SecurityGroupRule, DefaultSecurityGroupRule):
+        if call.tx.first(cls, remote_address_group_id=group.id) is None:
+            continue
         raise InUse(
             f"Address group {group.id} is in use on one or more security group rules.",
             type="AddressGroupInUse",

@@ -42,7 +42,8 @@ class Collection:
         """Lists what the caller sees."""
         self._may_read(request)
         if self.cls is SecurityGroup:
-            await security_groups.ensure_default(self.engine, request.context)
+            asked = (value for name, value in request.query if name in ("project_id", "tenant_id"))
+            await security_groups.ensure_default(self.engine, request.context, asked)
         query: Query = self.engine.query(
             self.cls, request.query, context=request.context, aliases=dialect.ALIASES
         )

@@ -46,6 +46,8 @@ def tenants(
 
 # Who sees what.
 
+Clause = ColumnElement[bool]
+
 
 def _mine(context: Context, cls: type[Resource]) -> ColumnElement[bool]:
     clause: ColumnElement[bool] = table_of(cls).c.project_id == context.project_id

@@ -70,7 +70,7 @@ def given(body: Any, kind: str) -> Any:
     for name, empty in _EMPTY[kind].items():
         if name in fields and fields[name] is None:
             fields[name] = empty
-    if kind == "security_group_rule":
+    if kind in ("security_group_rule", "default_security_group_rule"):
         protocol = fields.get("protocol")
         if isinstance(protocol, int) and not isinstance(protocol, bool):
             fields["protocol"] = str(protocol)

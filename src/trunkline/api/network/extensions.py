@@ -72,6 +72,11 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     ),
     "router": ("Neutron L3 Router", "Routers and floating IPs", "2012-07-20"),
     "security-group": ("security-group", "What ports may send and receive", "2012-10-05"),
+    "security-groups-default-rules": (
+        "Default rules for security groups",
+        "Templates of the rules that new groups have",
+        "2022-12-19",
+    ),
     "security-groups-normalized-cidr": (
         "Normalized CIDR field for security group rules",
         "The normal form of a rule's prefix",

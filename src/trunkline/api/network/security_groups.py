@@ -1,25 +1,21 @@
-"""Security groups and their rules; the default group that every project has."""
+"""Security groups; the default group that every project has."""
 
 from __future__ import annotations
 
-import ipaddress
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-from msgspec.structs import replace
 
 from trunkline.api.context import Context
 from trunkline.api.engine import Call, Engine
-from trunkline.api.network import common
-from trunkline.errors import BadField, BadRequest, Conflict, InUse
-from trunkline.resources.network import SecurityGroup, SecurityGroupRule
-from trunkline.resources.network.checks import ICMP, ICMPV6, WITH_PORTS, normal_prefix, protocol_number
+from trunkline.api.network import common, security_rules
+from trunkline.errors import Conflict, InUse
+from trunkline.resources.identity import Project
+from trunkline.resources.network import DefaultSecurityGroupRule, SecurityGroup, SecurityGroupRule
 from trunkline.store import Reader, table_of
 
 DEFAULT = "default"
 _DEFAULTS = "default-security-group"
-FAMILIES = ("IPv4", "IPv6")
 
 
 def users_scope(group_id: str) -> str:
@@ -35,32 +31,32 @@ def in_use(reader: Reader, group_id: str) -> bool:
 def default_of(call: Call, project_id: str) -> str:
     """The id of a project's default group, which is made on first use.
 
-    It lets everything out, and in what comes from ports of the same group.
+    Its rules are those of the templates: of a new cloud, everything out, and in from the same group.
     """
     found = call.tx.claim_owner(_DEFAULTS, project_id)
     if found is not None:
         return found
     id = str(uuid.uuid4())
     call.tx.claim(_DEFAULTS, project_id, id)
-    call.add(SecurityGroup(id=id, project_id=project_id, name=DEFAULT, description="Default security group"))
-    for family in FAMILIES:
-        _add(call, SecurityGroupRule(security_group_id=id, direction="egress", ethertype=family), project_id)
-        within = SecurityGroupRule(
-            security_group_id=id, direction="ingress", ethertype=family, remote_group_id=id
-        )
-        _add(call, within, project_id)
+    group = SecurityGroup(id=id, project_id=project_id, name=DEFAULT, description="Default security group")
+    security_rules.fill(call, call.add(group), default=True)
     return id
 
 
-async def ensure_default(engine: Engine, context: Context) -> None:
-    """Makes the default group of the caller's project if there is none yet."""
-    project = context.project_id
-    if not project:
-        return
+async def ensure_default(engine: Engine, context: Context, asked: Iterable[str] = ()) -> None:
+    """Makes the default group of the caller's project if there is none yet.
+
+    Args:
+        asked: the projects whose groups are asked for: admins look at the groups of others, who may
+            not have looked themselves yet.
+    """
     with engine.store.read() as reader:
-        if reader.claim_owner(_DEFAULTS, project) is not None:
-            return
-    await engine.write(context, lambda call: default_of(call, project))
+        wanted = {context.project_id} - {""}
+        if context.is_admin:
+            wanted |= {project for project in asked if reader.get(Project, project) is not None}
+        missing = [each for each in sorted(wanted) if reader.claim_owner(_DEFAULTS, each) is None]
+    if missing:
+        await engine.write(context, lambda call: [default_of(call, project) for project in missing])
 
 
 def create(call: Call, group: SecurityGroup, given: frozenset[str]) -> SecurityGroup:
@@ -78,10 +74,8 @@ def create(call: Call, group: SecurityGroup, given: frozenset[str]) -> SecurityG
 
 
 def created(call: Call, group: SecurityGroup) -> None:
-    """A new group lets everything out, and nothing in."""
-    for family in FAMILIES:
-        rule = SecurityGroupRule(security_group_id=group.id, direction="egress", ethertype=family)
-        _add(call, rule, group.project_id)
+    """A new group has the rules of the templates; those of a new cloud let everything out, nothing in."""
+    security_rules.fill(call, group, default=False)
 
 
 def update(call: Call, old: SecurityGroup, new: SecurityGroup, given: frozenset[str]) -> SecurityGroup:
@@ -120,6 +114,8 @@ def delete(call: Call, group: SecurityGroup) -> None:
         other = call.tx.get(SecurityGroup, rule.security_group_id)
         if other is not None:
             call.save(other)
+    for template in call.tx.find(DefaultSecurityGroupRule, remote_group_id=group.id):
+        call.drop(template)
 
 
 def view(reader: Reader, context: Context, groups: Sequence[SecurityGroup]) -> list[Mapping[str, Any]]:
@@ -150,127 +146,3 @@ def _shown(rule: SecurityGroupRule) -> Mapping[str, Any]:
     shown = {name: getattr(rule, name) for name in names}
     shown["tenant_id"] = rule.project_id
     return shown
-
-
-# Rules.
-
-
-def create_rule(call: Call, rule: SecurityGroupRule, given: frozenset[str]) -> SecurityGroupRule:
-    """Checks that a rule has a meaning, and that the group has none like it."""
-    common.owned(rule)
-    group = call.get(SecurityGroup, rule.security_group_id)
-    call.require("create_security_group_rule:security_group_id", call.engine.target(call.tx, rule))
-    if rule.remote_group_id is not None:
-        call.get(SecurityGroup, rule.remote_group_id)
-    _check_protocol(rule)
-    rule = _with_remote(rule)
-    _claim_rule(call, rule)
-    call.save(group)
-    return rule
-
-
-def delete_rule(call: Call, rule: SecurityGroupRule) -> None:
-    """The group changes with its rules."""
-    group = call.tx.get(SecurityGroup, rule.security_group_id)
-    if group is not None:
-        call.save(group)
-
-
-def _add(call: Call, rule: SecurityGroupRule, project_id: str) -> None:
-    rule = replace(rule, id=str(uuid.uuid4()), project_id=project_id)
-    _claim_rule(call, rule)
-    call.add(rule)
-
-
-def _claim_rule(call: Call, rule: SecurityGroupRule) -> None:
-    number = protocol_number(rule.protocol)
-    meaning = (
-        rule.direction, rule.ethertype, number, rule.port_range_min, rule.port_range_max,
-        rule.remote_group_id, rule.remote_address_group_id, rule.normalized_cidr,
-    )  # fmt: skip
-    scope = f"security-group-rules:{rule.security_group_id}"
-    value = "/".join("" if part is None else str(part) for part in meaning)
-    holder = call.tx.claim_owner(scope, value)
-    if holder is not None:
-        raise Conflict(
-            f"Security group rule already exists. Rule id is {holder}.", type="SecurityGroupRuleExists"
-        )
-    call.tx.claim(scope, value, rule.id)
-
-
-def _with_remote(rule: SecurityGroupRule) -> SecurityGroupRule:
-    names = ("remote_ip_prefix", "remote_group_id", "remote_address_group_id")
-    named = [name for name in names if getattr(rule, name) is not None]
-    if len(named) > 1:
-        raise BadRequest(
-            "Only remote_ip_prefix or remote_group_id or remote_address_group_id may be provided.",
-            type="SecurityGroupRemoteGroupAndRemoteIpPrefix",
-            field=named[0],
-        )
-    if rule.remote_ip_prefix is None:
-        return rule
-    normal = normal_prefix(rule.remote_ip_prefix)
-    if f"IPv{ipaddress.ip_network(normal).version}" != rule.ethertype:
-        raise BadRequest(
-            f"Conflicting value ethertype {rule.ethertype} for CIDR {rule.remote_ip_prefix}.",
-            type="SecurityGroupRuleParameterConflict",
-            field="remote_ip_prefix",
-        )
-    return replace(rule, normalized_cidr=normal)
-
-
-def _check_protocol(rule: SecurityGroupRule) -> None:
-    number = protocol_number(rule.protocol)
-    low, high = rule.port_range_min, rule.port_range_max
-    if number == ICMPV6 and rule.ethertype == "IPv4":
-        raise BadRequest(
-            f"Invalid ethertype IPv4 for protocol {rule.protocol}.",
-            type="SecurityGroupEthertypeConflictWithProtocol",
-            field="protocol",
-        )
-    if low is None and high is None:
-        return
-    if number is None:
-        raise BadRequest(
-            "Must also specify protocol if port range is given.",
-            type="SecurityGroupProtocolRequiredWithPorts",
-            field="protocol",
-        )
-    if number in (ICMP, ICMPV6):
-        _check_icmp(low, high)
-    elif number not in WITH_PORTS:
-        raise BadRequest(
-            f"Invalid protocol {rule.protocol} for port range, only supported for TCP, UDP, UDPLITE, "
-            "SCTP and DCCP.",
-            type="SecurityGroupInvalidProtocolForPort",
-            field="port_range_min" if low is not None else "port_range_max",
-        )
-    elif low is None or high is None or low > high:
-        raise BadRequest(
-            "For TCP/UDP protocols, port_range_min must be <= port_range_max, and both be given.",
-            type="SecurityGroupInvalidPortRange",
-            field="port_range_min",
-        )
-    elif low == 0:
-        raise BadField(
-            "port_range_min",
-            "Invalid value for port 0. Use a number from 1 to 65535.",
-            type="SecurityGroupInvalidPortValue",
-        )
-
-
-def _check_icmp(icmp_type: int | None, icmp_code: int | None) -> None:
-    if icmp_type is None:
-        raise BadRequest(
-            f"ICMP code (port-range-max) {icmp_code} is provided but ICMP type (port-range-min) is missing.",
-            type="SecurityGroupMissingIcmpType",
-            field="port_range_min",
-        )
-    for field, value in (("port_range_min", icmp_type), ("port_range_max", icmp_code)):
-        if value is not None and value > 255:
-            name = "type" if field == "port_range_min" else "code"
-            raise BadRequest(
-                f"Invalid value for ICMP {name} ({field}) {value}. It must be 0 to 255.",
-                type="SecurityGroupInvalidIcmpValue",
-                field=field,
-            )

@@ -24,12 +24,14 @@ from trunkline.api.network import (
     rbac,
     routers,
     security_groups,
+    security_rules,
     subnetpools,
     subnets,
 )
 from trunkline.api.network.networks import Networks, Settings
 from trunkline.resources.network import (
     AddressGroup,
+    DefaultSecurityGroupRule,
     FloatingIP,
     Network,
     Router,
@@ -121,8 +123,8 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             lax=True,
         ),
         "security_group_rule": Stages(
-            create=security_groups.create_rule,
-            delete=security_groups.delete_rule,
+            create=security_rules.create,
+            delete=security_rules.delete,
             visible=common.rule_visible,
             view=common.tenants,
             target=common.in_group,
@@ -135,6 +137,13 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             update=rbac.update,
             delete=rbac.delete,
             view=common.tenants,
+            lax=True,
+        ),
+        "default_security_group_rule": Stages(
+            create=security_rules.create_template,
+            visible=security_rules.template_visible,
+            view=common.tenants,
+            filters=filters.standard(DefaultSecurityGroupRule),
             lax=True,
         ),
     }

@@ -12,6 +12,7 @@ from trunkline.api.network import address_groups, dialect, extensions, interface
 from trunkline.api.network.collection import Handle, path_of
 from trunkline.resources.network import (
     AddressGroup,
+    DefaultSecurityGroupRule,
     FloatingIP,
     Network,
     Port,
@@ -38,6 +39,7 @@ KINDS: tuple[type[Resource], ...] = (
     SecurityGroupRule,
     AddressGroup,
     RbacPolicy,
+    DefaultSecurityGroupRule,
 )
 #: Kinds whose collections are inside of another kind: (kind, parent, the field that holds the parent's id).
 NESTED: tuple[tuple[type[Resource], type[Resource], str], ...] = (

@@ -25,7 +25,7 @@ from trunkline.resources.network.parts import (
 )
 from trunkline.resources.network.pools import SubnetPool
 from trunkline.resources.network.quota import NetworkQuota
-from trunkline.resources.network.security import SecurityGroup, SecurityGroupRule
+from trunkline.resources.network.security import DefaultSecurityGroupRule, SecurityGroup, SecurityGroupRule
 from trunkline.resources.network.sharing import (
     ACCESS_AS_EXTERNAL,
     ACCESS_AS_SHARED,
@@ -45,6 +45,7 @@ __all__ = [
     "AddressGroup",
     "AddressPair",
     "AllocationPool",
+    "DefaultSecurityGroupRule",
     "ExtraDhcpOption",
     "FixedIp",
     "FloatingIP",

@@ -1,4 +1,4 @@
-"""Security groups and their rules."""
+"""Security groups, their rules, and the templates that the rules of a new group are made from."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from trunkline.resources.standard import Standard
 from trunkline.resources.types import Id, Name
 
 _Number = Annotated[int, Check(port_number)]
+#: What a template names as its remote group for the very group that a rule is made for.
+PARENT = "PARENT"
 
 
 @resource(kind="security_group", plural="security_groups", service="network", quota=10)
@@ -26,12 +28,9 @@ class SecurityGroup(Standard, kw_only=True):
     shared: Annotated[bool, computed(alias="security-groups-shared-filtering")] = False
 
 
-@resource(kind="security_group_rule", plural="security_group_rules", service="network", quota=100)
-class SecurityGroupRule(Standard, kw_only=True):
-    """Lets something pass."""
+class Traffic(Standard, kw_only=True):
+    """What a rule, or the template of one, lets pass."""
 
-    #: The group it is of.
-    security_group_id: Annotated[Uuid, fixed(required=True, index=True)] = ""
     #: As the port sees it: ingress or egress.
     direction: Annotated[Literal["ingress", "egress"], fixed(required=True)] = "ingress"
     #: IPv4 or IPv6.
@@ -51,5 +50,26 @@ class SecurityGroupRule(Standard, kw_only=True):
     ] = None
     #: The other side: addresses.
     remote_ip_prefix: Annotated[Prefix | None, fixed()] = None
-    #: The same in its normal form.
+
+
+@resource(kind="security_group_rule", plural="security_group_rules", service="network", quota=100)
+class SecurityGroupRule(Traffic, kw_only=True):
+    """Lets something pass."""
+
+    #: The group it is of.
+    security_group_id: Annotated[Uuid, fixed(required=True, index=True)] = ""
+    #: The prefix of the other side in its normal form.
     normalized_cidr: Annotated[str | None, computed(alias="security-groups-normalized-cidr")] = None
+
+
+@resource(kind="default_security_group_rule", plural="default_security_group_rules", service="network")
+class DefaultSecurityGroupRule(Traffic, kw_only=True):
+    """The template of a rule that new security groups have; its remote group may be PARENT, the new one.
+
+    It is the operator's, and of no project.
+    """
+
+    #: Whether the default group of a project gets the rule.
+    used_in_default_sg: Annotated[bool, fixed()] = False
+    #: Whether every other group gets it.
+    used_in_non_default_sg: Annotated[bool, fixed()] = True
