@@ -32,10 +32,15 @@ HOSTS = 3
 
 
 class Cloud:
-    """A cloud that runs. Nobody but who started it may stop it."""
+    """A cloud that runs. Nobody but who started it may stop it.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        options: more of ``trunkline up``.
+    """
+
+    def __init__(self, root: Path, *options: str) -> None:
         self.state = StateFolder(root)
+        self._options = options
         self._connections: dict[str, Connection] = {}
         try:
             self.up()
@@ -63,7 +68,7 @@ class Cloud:
             AssertionError: with what the command said.
         """
         again = self.state.cloud_file.exists()
-        options = () if again else ("--hosts", str(HOSTS), "--port", "0")
+        options = () if again else ("--hosts", str(HOSTS), "--port", "0", *self._options)
         done = self.trunkline("up", *options, timeout=280.0)
         assert done.returncode == 0, f"trunkline up:\n{done.stdout}{done.stderr}\n{self.logs()}"
         facts = self.state.load()
@@ -175,10 +180,17 @@ def running_cloud() -> Iterator[Cloud]:
     if reused := os.environ.get(REUSE):
         yield Cloud(Path(reused))
         return
+    with own_cloud() as cloud:
+        yield cloud
+
+
+@contextlib.contextmanager
+def own_cloud(*options: str) -> Iterator[Cloud]:
+    """A cloud for some tests alone, started with more options of ``trunkline up``."""
     # Sockets below it have paths of 107 bytes at most, so it is not in a folder of pytest's.
     root = Path(tempfile.mkdtemp(prefix="tl"))
     try:
-        cloud = Cloud(root)
+        cloud = Cloud(root, *options)
         try:
             yield cloud
         finally:

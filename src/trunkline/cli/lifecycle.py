@@ -48,6 +48,7 @@ class Wish:
     datapath: Literal["netdev", "system"] | None = None
     encapsulation: Literal["geneve", "vxlan"] | None = None
     accelerator: Literal["auto", "kvm", "tcg"] | None = None
+    databases: Literal[1, 3] | None = None
 
 
 def bring_up(state: StateFolder, wish: Wish, steps: Steps) -> Cloud:
@@ -183,6 +184,11 @@ def _settle(state: StateFolder, former: Cloud | None, wish: Wish) -> tuple[Cloud
             f"This cloud has {len(former.hosts)} hosts, and there may be servers on all of them. Hosts can "
             "be added; for fewer, begin anew: `trunkline down --wipe`."
         )
+    if former is not None and wish.databases not in (None, former.databases):
+        raise Conflict(
+            "How many members OVN's databases have is settled at a cloud's first start; this one has "
+            f"{former.databases}. Leave --databases out, or begin anew: `trunkline down --wipe`."
+        )
     state.make_folders()
     tokens, hosts = {}, []
     for number in range(1, count + 1):
@@ -194,7 +200,7 @@ def _settle(state: StateFolder, former: Cloud | None, wish: Wish) -> tuple[Cloud
     base = former or Cloud(tag=tag, api_port=DEFAULT_PORT)
     chosen: dict[str, Any] = {
         name: value
-        for name in ("expose", "datapath", "encapsulation", "accelerator")
+        for name in ("expose", "datapath", "encapsulation", "accelerator", "databases")
         if (value := getattr(wish, name)) is not None
     }
     port = _settle_port(state, former, wish.port)
@@ -308,7 +314,7 @@ def _wait_for_controllers(state: StateFolder, cloud: Cloud, step: Step) -> None:
         return not waiting
 
     _wait(state, 60.0, lambda: f"not every host came up ({step.detail})", connected)
-    command = ["ovn-sbctl", f"--db=unix:{state.central / 'sb.sock'}", "--timeout=30"]
+    command = ["ovn-sbctl", f"--db={','.join(state.remotes(cloud, 'sb'))}", "--timeout=30"]
     for host in cloud.hosts:
         command += ["--", "wait-until", "Chassis", host.name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)

@@ -42,6 +42,11 @@ from trunkline.devices.state import StateFolder
 @click.option(
     "--accelerator", type=click.Choice(["auto", "kvm", "tcg"]), help="Of the guests. Default: by trying."
 )
+@click.option(
+    "--databases",
+    type=click.Choice([1, 3]),
+    help="Members of each of OVN's databases: alone, or a cluster of three. Default: 1.",
+)
 @click.option("--prove", is_flag=True, help="Start a first server, reach it, and take it away again.")
 @json_option
 def command(
@@ -51,6 +56,7 @@ def command(
     datapath: Literal["netdev", "system"] | None,
     encapsulation: Literal["geneve", "vxlan"] | None,
     accelerator: Literal["auto", "kvm", "tcg"] | None,
+    databases: Literal[1, 3] | None,
     prove: bool,
     as_json: bool,
 ) -> None:
@@ -62,7 +68,7 @@ def command(
     signal.signal(signal.SIGTERM, _interrupted)
     state = StateFolder(state_root())
     steps = Steps()
-    wish = Wish(hosts, port, expose, datapath, encapsulation, accelerator)
+    wish = Wish(hosts, port, expose, datapath, encapsulation, accelerator, databases)
     cloud = bring_up(state, wish, steps)
     usable = steps.total
     wait_for_image(state, cloud, steps)

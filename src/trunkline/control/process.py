@@ -117,7 +117,7 @@ class ControlProcess:
 
         directory = RegionDirectory(store, authority, folder.root / "images", host_reported)
         self._directory = directory
-        backend = OvnBackend([f"unix:{folder.central / 'nb.sock'}"], [f"unix:{folder.central / 'sb.sock'}"])
+        backend = OvnBackend(folder.remotes(cloud, "nb"), folder.remotes(cloud, "sb"))
 
         statuses = observe.Statuses(store)
 

@@ -51,6 +51,8 @@ class Cloud(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     datapath: Literal["netdev", "system"] = "netdev"
     #: Of the tunnels between hosts.
     encapsulation: Literal["geneve", "vxlan"] = "geneve"
+    #: How many members each of OVN's databases has: alone, or a cluster of three (RAFT).
+    databases: Literal[1, 3] = 1
     #: Whether guests run under KVM: "auto" is by trying.
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
     #: Whether the machine itself has a leg on the external network.
@@ -64,6 +66,12 @@ class Cloud(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     @property
     def api_url(self) -> str:
         return f"http://{self.api_address}:{self.api_port}"
+
+    def members(self, database: Literal["nb", "sb"]) -> list[str]:
+        """The names of the servers of OVN's northbound or southbound database."""
+        if self.databases == 1:
+            return [database]
+        return [f"{database}{number}" for number in range(1, self.databases + 1)]
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,10 @@ class StateFolder:
     @property
     def operator_key(self) -> Path:
         return self.root / "ssh" / "id_ed25519"
+
+    def remotes(self, cloud: Cloud, database: Literal["nb", "sb"]) -> list[str]:
+        """Where the members of one of OVN's databases listen on this machine."""
+        return [f"unix:{self.central / name}.sock" for name in cloud.members(database)]
 
     def host(self, name: str) -> Path:
         return self.root / "h" / name

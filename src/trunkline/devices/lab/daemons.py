@@ -52,40 +52,38 @@ def _central(state: StateFolder, lab: Topology) -> list[Unit]:
     folder = state.central
     environment = {"OVN_RUNDIR": str(folder), "OVS_RUNDIR": str(folder)}
     tls = (
-        f"--remote=pssl:{t.SOUTHBOUND_PORT}:{t.CONTROL_ADDRESS}",
         f"--private-key={state.pki / 'ovn-sb.key'}",
         f"--certificate={state.pki / 'ovn-sb.crt'}",
         f"--ca-cert={state.pki / 'ca.crt'}",
     )
-    return [
+    servers = dict.fromkeys(lab.cloud.members("nb"), ()) | {
+        name: (f"--remote=pssl:{port}:{t.CONTROL_ADDRESS}", *tls)
+        for name, port in lab.southbound_ports.items()
+    }
+    databases = [
         Unit(
-            name="nb",
-            argv=_database_argv(folder, "nb"),
+            name=name,
+            argv=_database_argv(folder, name, *more),
             netns=lab.control,
             env=environment,
-            socket=f"{folder}/nb.sock",
-        ),
-        Unit(
-            name="sb",
-            argv=_database_argv(folder, "sb", *tls),
-            netns=lab.control,
-            env=environment,
-            socket=f"{folder}/sb.sock",
-        ),
-        Unit(
-            name="northd",
-            argv=(
-                "ovn-northd",
-                f"--ovnnb-db=unix:{folder}/nb.sock",
-                f"--ovnsb-db=unix:{folder}/sb.sock",
-                f"--unixctl={folder}/northd.ctl",
-                *_LOGGING,
-            ),
-            netns=lab.control,
-            env=environment,
-            after=("nb", "sb"),
-        ),
+            socket=f"{folder}/{name}.sock",
+        )
+        for name, more in servers.items()
     ]
+    northd = Unit(
+        name="northd",
+        argv=(
+            "ovn-northd",
+            f"--ovnnb-db={','.join(state.remotes(lab.cloud, 'nb'))}",
+            f"--ovnsb-db={','.join(state.remotes(lab.cloud, 'sb'))}",
+            f"--unixctl={folder}/northd.ctl",
+            *_LOGGING,
+        ),
+        netns=lab.control,
+        env=environment,
+        after=tuple(servers),
+    )
+    return [*databases, northd]
 
 
 def _switch(state: StateFolder, lab: Topology) -> list[Unit]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -37,8 +38,12 @@ def prepare_files(state: StateFolder, lab: Topology, tokens: dict[str, str]) -> 
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _switch_database(folder / "conf.db", external_ids)
         _forget_sockets(folder)
-    for name in ("nb", "sb"):
-        _database(state.central / f"{name}.db", _OVN_SCHEMAS / f"ovn-{name}.ovsschema")
+    for kind in ("nb", "sb"):
+        schema = _OVN_SCHEMAS / f"ovn-{kind}.ovsschema"
+        if lab.cloud.databases == 1:
+            _database(state.central / f"{kind}.db", schema)
+        else:
+            _cluster([state.central / f"{name}.db" for name in lab.cloud.members(kind)], schema)
     for host in lab.cloud.hosts:
         _agent(state, lab, host, tokens.get(host.name))
 
@@ -70,6 +75,18 @@ def _database(file: Path, schema: Path) -> None:
     elif _tool("needs-conversion", str(file), str(schema)).strip() == "yes":
         _tool("convert", str(file), str(schema))
     note.write_text(wanted)
+
+
+def _cluster(files: list[Path], schema: Path) -> None:
+    """The members of a cluster that are missing: the first founds it, the others join when they start."""
+    name = json.loads(schema.read_bytes())["name"]
+    founder, *others = files
+    first = f"unix:{founder.with_suffix('.raft')}"
+    if not founder.exists():
+        _tool("create-cluster", str(founder), str(schema), first)
+    for file in others:
+        if not file.exists():
+            _tool("join-cluster", str(file), name, f"unix:{file.with_suffix('.raft')}", first)
 
 
 def _tool(*arguments: str) -> str:
@@ -109,7 +126,7 @@ def _agent(state: StateFolder, lab: Topology, host: LabHost, token: str | None) 
         },
         "physical_networks": {t.PHYSICAL_NETWORK: {"bridge": "br-ex", "interface": "eth1"}},
         "datapath": lab.cloud.datapath,
-        "ovn_remote": f"ssl:{t.CONTROL_ADDRESS}:{t.SOUTHBOUND_PORT}",
+        "ovn_remote": ",".join(f"ssl:{t.CONTROL_ADDRESS}:{port}" for port in lab.southbound_ports.values()),
         "encapsulation": lab.cloud.encapsulation,
         # The hosts of a lab share the machine, and a network has its metadata service on several of them.
         "namespace_prefix": f"{lab.host(host)}-",

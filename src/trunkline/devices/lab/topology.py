@@ -18,7 +18,7 @@ from trunkline.devices.state import Cloud, LabHost
 UNDERLAY_MTU = 1600
 UNDERLAY_PREFIX = "10.99.0"
 CONTROL_ADDRESS = f"{UNDERLAY_PREFIX}.10"
-#: Of the host channel, and of OVN's southbound database.
+#: Of the host channel, and of OVN's southbound database; further members of a cluster follow in steps of ten.
 CHANNEL_PORT, SOUTHBOUND_PORT = 8443, 6642
 
 PHYSICAL_NETWORK = "physnet1"
@@ -64,6 +64,12 @@ class Topology:
     def host(self, host: LabHost) -> str:
         """The namespace of a host."""
         return self._name(host.name)
+
+    @property
+    def southbound_ports(self) -> dict[str, int]:
+        """Where each member of OVN's southbound database listens for hosts."""
+        members = self.cloud.members("sb")
+        return {name: SOUTHBOUND_PORT + 10 * place for place, name in enumerate(members)}
 
     @property
     def namespaces(self) -> list[str]:
