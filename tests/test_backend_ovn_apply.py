@@ -148,6 +148,32 @@ def test_the_way_to_a_network_makes_no_difference(
     asyncio.run(scene())
 
 
+@asynchronous
+async def test_a_change_is_compared_alone(ovn: Central, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: Any) -> Any:
+        raise AssertionError("everything is compared")
+
+    network = everything()
+    walk = (
+        replace(network, ports={key: port for key, port in network.ports.items() if key != "p1"}),
+        replace(network, nats={}, routes={}, router_ports={}),
+        replace(network, rule_sets={}, address_groups={}),
+        LogicalNetwork(),
+        network,
+    )
+    async with backend(ovn) as made:
+        await made.apply(network)
+        right = await contents(ovn, ours=False)
+        with monkeypatch.context() as patch:
+            patch.setattr("trunkline.backends.ovn.backend.compare", refused)
+            for step in walk:
+                await made.apply(step)
+            for command in ("lsp-set-enabled p2 enabled", "clear port_group trunkline_filtered ports"):
+                await nbctl(ovn, *command.split())
+                assert (await made.apply(network)).healed == 1
+        assert await contents(ovn, ours=False) == right
+
+
 @pytest.fixture(scope="module")
 def ovn_of_the_module() -> Iterator[Central]:
     with central() as daemons:

@@ -59,16 +59,17 @@ def test_what_was_translated_before_makes_no_difference(
     translation, before = Translation(), LogicalNetwork()
     for network, alone in zip(networks, ports_alone, strict=False):
         before = replace(before, ports=network.ports) if alone else network
-        assert translation.tables(before) == desired(before)
+        assert translation.update(before).tables() == desired(before)
 
 
 def test_rows_that_come_out_equal_stay_the_same() -> None:
     translation = Translation()
-    first = translation.tables(NETWORK)
-    second = translation.tables(replace(NETWORK, ports={**NETWORK.ports, "p9": port("p9", 19)}))
-    assert second["Logical_Switch_Port"]["p1"] is first["Logical_Switch_Port"]["p1"]
-    assert second["ACL"] is first["ACL"]
-    assert all(rows is second[table] for table, rows in translation.tables(everything_and_p9()).items())
+    first = translation.update(NETWORK)
+    second = translation.update(replace(NETWORK, ports={**NETWORK.ports, "p9": port("p9", 19)}))
+    assert second.row(Ref("Logical_Switch_Port", "p1")) is first.row(Ref("Logical_Switch_Port", "p1"))
+    assert second.outputs["ACL"] is first.outputs["ACL"]
+    third = translation.update(everything_and_p9())
+    assert all(rows is third.outputs[kind] for kind, rows in second.outputs.items())
 
 
 def everything_and_p9() -> LogicalNetwork:

@@ -23,6 +23,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Generic, TypeVar, cast
 
 T = TypeVar("T")
@@ -78,6 +79,10 @@ class View:
         self.reads.add((cls, key))
         return cast("T", self._engine.sources[cls][key])
 
+    def has(self, cls: type[Any], key: str | None) -> bool:
+        """Whether there is an object of a key; wakes only when it comes or goes."""
+        return bool(key) and self.ask(_presence(cast("Hashable", cls)), key or "")
+
     def where(self, cls: type[T], field: Field[T], value: Hashable) -> list[T]:
         """The objects that have a value in a field, in the order of their keys.
 
@@ -95,6 +100,14 @@ class View:
         """The answer of a query: a function of a module, whose answers are compared and remembered."""
         self.reads.add((query, key))
         return cast("T", self._engine.answer(query, key))
+
+
+@cache
+def _presence(cls: Hashable) -> Callable[[View, str], bool]:
+    def present(view: View, key: str) -> bool:
+        return view.get(cast("type[Any]", cls), key) is not None
+
+    return present
 
 
 @dataclass(slots=True)
@@ -272,6 +285,9 @@ class Derivations(Generic[V]):
         for (kind, key), one in come.items():
             if outputs.get(kind, {}).get(key) is not one:
                 self._changing(outputs, changed, kind, key)[key] = one
+        for kind in changed:
+            if not outputs[kind]:
+                del outputs[kind]
         self._outcome = Outcome(outputs, changed)
         return self._outcome
 

@@ -12,8 +12,9 @@ from dataclasses import replace
 from trunkline.backends.contract import Applied, Observation, Problem
 from trunkline.backends.ovn import observed
 from trunkline.backends.ovn.diff import Memory, Plan, compare
-from trunkline.backends.ovn.names import MARK, OWNED, Tables
-from trunkline.backends.ovn.rows import Translation
+from trunkline.backends.ovn.names import MARK, OWNED
+from trunkline.backends.ovn.rows import News, Translation, Wanted
+from trunkline.backends.ovn.steady import Steady, Unhandled
 from trunkline.compiler.logical import LogicalNetwork
 from trunkline.devices.ovsdb import Database, Operation, Row, TransactError
 from trunkline.errors import Unavailable
@@ -61,8 +62,12 @@ class OvnBackend:
         )
         self._options = dict(options)
         self._lag = observed.Lag(patience)
-        self._memory = Memory()
         self._translation = Translation()
+        #: What is right in the database, and the rows that changed since; None where all has to be compared.
+        self._steady: Steady | None = None
+        self._touched: set[tuple[str, str]] = set()
+        #: What was right when it was last known, for as long as there is no `_steady`.
+        self._memory = Memory()
         self._refused = ""
         self._lock = asyncio.Lock()
         self._writing = False
@@ -91,29 +96,33 @@ class OvnBackend:
                 somebody else changes them as fast as we do.
         """
         async with self._lock:
-            wanted = self._translation.tables(network)
+            try:
+                wanted = self._translation.update(network)
+            except BaseException:
+                self._compare_all()
+                raise
             self._writing = True
             try:
                 return await self._apply(wanted, network.revision)
             finally:
                 self._writing = False
 
-    async def _apply(self, wanted: Tables, revision: int) -> Applied:
+    async def _apply(self, wanted: Wanted, revision: int) -> Applied:
         done = Plan()
         for _ in range(_TRIES):
             if not self._north.connected:
                 raise Unavailable(f"OVN's northbound database is not connected: {self._north.trouble}")
-            plan = compare(wanted, self._north.tables, self._north.schema, self._memory)
+            plan = self._plan(wanted)
             operations = [*plan.operations, *self._global(bump=bool(plan.operations))]
             if not operations:
                 # Nothing is awaited since the comparison: what changes from now on is drift.
-                found = {table: dict(rows) for table, rows in self._north.tables.items()}
-                self._memory, self._refused = Memory(wanted, plan.keys, found), ""
+                self._found_right(wanted, plan)
                 return Applied(revision, done.inserted, done.changed, done.removed, done.healed)
             try:
                 await self._north.transact(operations)
             except TransactError as error:
                 self._refused = _told(error)
+                self._compare_all()
                 continue
             done.inserted += plan.inserted
             done.changed += plan.changed
@@ -122,6 +131,32 @@ class OvnBackend:
         if self._refused:
             raise Unavailable(f"OVN's northbound database refuses the rows: {self._refused}")
         raise Unavailable("somebody else keeps changing our rows in OVN's northbound database")
+
+    def _plan(self, wanted: Wanted) -> Plan:
+        """What to do: by what has changed on either side, or where that does not tell, by everything."""
+        if self._steady is not None:
+            try:
+                return self._steady.plan(
+                    wanted, self._translation.news, self._touched, self._north.tables, self._north.schema
+                )
+            except Unhandled:
+                self._compare_all()
+        return compare(wanted.tables(), self._north.tables, self._north.schema, self._memory)
+
+    def _compare_all(self) -> None:
+        """Has everything compared from now on, until all is right again."""
+        if self._steady is not None:
+            self._memory, self._steady = self._steady.memory(), None
+
+    def _found_right(self, wanted: Wanted, plan: Plan) -> None:
+        """Notes that the database holds what is wanted."""
+        if self._steady is None:
+            self._steady = Steady(wanted, plan.places, self._north.schema)
+            self._memory = Memory()
+        else:
+            self._steady.confirm(wanted, self._translation.news)
+        self._translation.news, self._refused = News(), ""
+        self._touched.clear()
 
     def _global(self, *, bump: bool) -> list[Operation]:
         """What to do in NB_Global: our options, and the next configuration number."""
@@ -216,6 +251,8 @@ class OvnBackend:
                 self._stir(news=True)
 
     def _north_changed(self, table: str, uuid: str, old: Row | None, new: Row | None) -> None:
+        if table in OWNED and self._steady is not None:
+            self._touched.add((table, uuid))
         if table == "NB_Global":
             self._note_lag()
             options = new["options"] if new is not None else {}

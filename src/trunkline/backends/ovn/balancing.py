@@ -6,36 +6,29 @@ the switches of the router's networks too.
 
 from __future__ import annotations
 
-from collections import defaultdict
-
-from trunkline.backends.ovn.names import Ref, Row, Tables, ids
-from trunkline.compiler.logical import Forwarding, LogicalNetwork
-
-
-def rows(network: LogicalNetwork) -> Tables:
-    """One load balancer for each forwarding."""
-    found = (f for f in network.forwardings.values() if f.router in network.routers)
-    return {"Load_Balancer": {forwarding.key: _row(forwarding) for forwarding in found}}
+from trunkline.backends.ovn.names import Emitted, Ref, Row, entry, ids
+from trunkline.compiler.derive import View
+from trunkline.compiler.logical import Forwarding, Router, RouterPort
 
 
-def on_routers(network: LogicalNetwork) -> dict[str, set[Ref]]:
-    """The load balancers of each router."""
-    found: defaultdict[str, set[Ref]] = defaultdict(set)
-    for forwarding in network.forwardings.values():
-        if forwarding.router in network.routers:
-            found[forwarding.router].add(Ref("Load_Balancer", forwarding.key))
-    return found
+def balancer(view: View, key: str) -> Emitted:
+    """The load balancer of a forwarding."""
+    forwarding = view.need(Forwarding, key)
+    if view.has(Router, forwarding.router):
+        yield entry("Load_Balancer", _row(forwarding))
 
 
-def on_switches(network: LogicalNetwork) -> dict[str, set[Ref]]:
-    """The load balancers of each switch that such a router has an inner leg on."""
-    routers = on_routers(network)
-    found: defaultdict[str, set[Ref]] = defaultdict(set)
-    if routers:
-        for leg in network.router_ports.values():
-            if not leg.gateway_hosts and leg.router in routers:
-                found[leg.switch] |= routers[leg.router]
-    return found
+def on_router(view: View, router: str) -> frozenset[Ref]:
+    """The load balancers of a router, where it is there."""
+    found = view.where(Forwarding, "router", router) if view.has(Router, router) else ()
+    return frozenset(Ref("Load_Balancer", forwarding.key) for forwarding in found)
+
+
+def on_switch(view: View, switch: str) -> frozenset[Ref]:
+    """The load balancers of the routers that have an inner leg on a switch."""
+    legs = view.where(RouterPort, "switch", switch)
+    routers = {leg.router for leg in legs if not leg.gateway_hosts}
+    return frozenset(ref for router in routers for ref in view.ask(on_router, router))
 
 
 def _row(forwarding: Forwarding) -> Row:

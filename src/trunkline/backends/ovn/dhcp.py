@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
-from trunkline.backends.ovn.names import Row, Tables, ids
-from trunkline.compiler.logical import Dhcp, Family, LogicalNetwork
+from trunkline.backends.ovn.names import Emitted, Row, entry, ids
+from trunkline.compiler.derive import View
+from trunkline.compiler.logical import Dhcp, Family
 
 
-def rows(network: LogicalNetwork) -> Tables:
-    """One row for each record."""
-    return {"DHCP_Options": {dhcp.key: _row(dhcp) for dhcp in network.dhcps.values()}}
+def answers(view: View, key: str) -> Emitted:
+    """What is told to clients, as one row."""
+    yield entry("DHCP_Options", _row(view.need(Dhcp, key)))
 
 
 def _row(dhcp: Dhcp) -> Row:

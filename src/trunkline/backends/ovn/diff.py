@@ -1,4 +1,4 @@
-"""Compares the rows that should be with those that are, and says how to get from these to those.
+"""Compares all rows that should be with those that are, and says how to get from these to those.
 
 What is ours is told by its mark; of the unmarked, a row with a name or a UUID that was ours is
 ours too. No other row is touched: a set of references of a row of ours loses none but our own
@@ -25,8 +25,6 @@ class Memory:
     wanted: Tables = field(default_factory=dict)
     #: The key of each row of ours, by UUID.
     keys: dict[str, str] = field(default_factory=dict)
-    #: The rows of all tables, ours and others', as they were. A row never changes: a new one replaces it.
-    found: Database = field(default_factory=dict)
 
 
 @dataclass
@@ -41,6 +39,8 @@ class Plan:
     healed: int = 0
     #: The key of each row of ours that is there and stays, by UUID.
     keys: dict[str, str] = field(default_factory=dict)
+    #: Where each row wanted is: its UUID, or its name in the transaction.
+    places: dict[Ref, str] = field(default_factory=dict)
 
 
 def compare(wanted: Tables, database: Database, schema: Schema, memory: Memory) -> Plan:
@@ -50,6 +50,20 @@ def compare(wanted: Tables, database: Database, schema: Schema, memory: Memory) 
     (the ports of a switch) goes with it, whosever it is: the database would have it no other way.
     """
     return _Comparison(wanted, database, schema, memory).plan()
+
+
+def resolved(value: Any, places: Mapping[Ref, str]) -> Any:
+    """A value with the UUIDs, or the names in the transaction, of the rows that it refers to."""
+    if isinstance(value, Ref):
+        return places.get(value)
+    if isinstance(value, frozenset):
+        return frozenset(places[one] if isinstance(one, Ref) else one for one in value)
+    return value
+
+
+def marked(found: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """The external_ids of a row of ours: what others put there stays."""
+    return {key: value for key, value in found.items() if not is_ours(key)} | dict(wanted)
 
 
 class _Comparison:
@@ -63,11 +77,8 @@ class _Comparison:
         #: By table: every row of ours, by UUID, those too that must go.
         self._ours: dict[str, dict[str, str]] = {}
         #: The UUID, or the name in this transaction, of each row wanted, by table and key (as of a `Ref`).
-        self._places: dict[tuple[str, str], str] = {}
+        self._places = self._plan.places
         self._new: set[tuple[str, str]] = set()
-        #: Whether what was right is so still wherever neither the row wanted nor the row found is another:
-        #: no row that others refer to has gone from its place, and none came that we did not ask for.
-        self._steady = True
         self._dropped: set[tuple[str, str]] = set()
 
     def plan(self) -> Plan:
@@ -87,20 +98,14 @@ class _Comparison:
             # Of several with one key, the same one is kept every time.
             if key in wanted and (key not in chosen or uuid < chosen[key]):
                 chosen[key] = uuid
-        keys, known = self._memory.keys, self._memory.wanted.get(table, {})
-        settled = 0
         for key in wanted:
             uuid = chosen.get(key, "")
             if uuid:
                 self._plan.keys[uuid] = key
-                settled += keys.get(uuid) == key
             else:
                 self._new.add((table, key))
                 uuid = f"new{len(self._new)}"
-            self._places[table, key] = uuid
-        moved = settled < len(known) and settled < len(known.keys() & wanted.keys())
-        strange = any(uuid not in self._plan.keys for uuid in ours.keys() - keys.keys())
-        self._steady = self._steady and not moved and not strange
+            self._places[Ref(table, key)] = uuid
 
     def _owned(self, table: str) -> dict[str, str]:
         """The key of each row of ours, by UUID."""
@@ -119,11 +124,9 @@ class _Comparison:
 
     def _settle(self, table: str, key: str, row: Row) -> None:
         """Inserts a row, or makes the one that is there like it."""
-        place, known = self._places[table, key], self._memory.wanted.get(table, {}).get(key)
-        if self._steady and known is row and self._is_as_found(table, place):
-            return
+        place, known = self._places[Ref(table, key)], self._memory.wanted.get(table, {}).get(key)
         columns = self._schema.tables[table].columns
-        values = {name: self._resolved(value) for name, value in row.items() if name in columns}
+        values = {name: resolved(value, self._places) for name, value in row.items() if name in columns}
         if (table, key) in self._new:
             self._plan.operations.append(self._operations.insert(table, values, place))
             self._plan.inserted += 1
@@ -134,18 +137,6 @@ class _Comparison:
             return
         self._plan.healed += known == row
 
-    def _is_as_found(self, table: str, place: str) -> bool:
-        """Whether a row was in the same place, the same, when everything was right."""
-        row = self._memory.found.get(table, {}).get(place)
-        return row is not None and row is self._database[table].get(place)
-
-    def _resolved(self, value: Any) -> Any:
-        if isinstance(value, Ref):
-            return self._places.get(value)
-        if isinstance(value, frozenset):
-            return frozenset(self._places[one] if isinstance(one, Ref) else one for one in value)
-        return value
-
     def _changes(
         self, table: str, uuid: str, values: Mapping[str, Any], columns: Mapping[str, Column]
     ) -> list[Operation]:
@@ -153,15 +144,13 @@ class _Comparison:
         update: dict[str, Any] = {}
         mutations: list[tuple[str, str, Any]] = []
         for name, value in values.items():
+            column = columns[name]
             if found[name] == value:
                 continue
-            column = columns[name]
             if column.key_table is not None and column.max > 1:
                 mutations += self._members(table, uuid, column, value)
-            elif name != "external_ids":
+            elif name != "external_ids" or (value := marked(found[name], value)) != found[name]:
                 update[name] = value
-            elif (kept := {k: v for k, v in found[name].items() if not is_ours(k)} | value) != found[name]:
-                update[name] = kept
         operations = [self._operations.update(table, uuid, update)] if update else []
         return [*operations, self._operations.mutate(table, uuid, mutations)] if mutations else operations
 

@@ -19,13 +19,23 @@ the hosts filter them at the port.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 
 from trunkline.backends.ovn import names
-from trunkline.backends.ovn.names import DHCP_SERVERS, FILTERED, Ref, Row, Rows, Tables, ids
-from trunkline.compiler.logical import AddressGroup, Direction, LogicalNetwork, Rule, RuleSet, SwitchPort
+from trunkline.backends.ovn.names import (
+    DHCP_SERVERS,
+    FILTERED,
+    Emitted,
+    Member,
+    Owner,
+    Ref,
+    Row,
+    Rows,
+    entry,
+    ids,
+)
+from trunkline.compiler.derive import View
+from trunkline.compiler.logical import AddressGroup, Dhcp, Direction, Rule, RuleSet, Switch, SwitchPort
 
 _NEVER, _ALWAYS, _STATELESS, _STATEFUL, _REST = 2000, 1004, 1003, 1002, 1001
 #: IANA numbers of the protocols that OVN's matches have names for, with ports (ovn-sb(5)).
@@ -35,55 +45,49 @@ _OPAQUE = {33: "DCCP", 136: "UDP-Lite"}
 _ICMP = {4: (1, "icmp4"), 6: (58, "icmp6")}
 
 
-def rows(network: LogicalNetwork) -> Tables:
-    """The groups with their lists, and the sets of addresses that matches refer to."""
-    ports: defaultdict[str, set[Ref]] = defaultdict(set)
-    for port in network.ports.values():
-        if port.switch in network.switches:
-            for group in groups_of(port):
-                ports[group].add(Ref("Logical_Switch_Port", port.key))
-    acls = _always()
-    groups = {FILTERED: _group(FILTERED, "", ports[FILTERED], acls)}
-    for rule_set in network.rule_sets.values():
-        name, own = names.port_group(rule_set.key), _rules(rule_set, network)
-        groups[name] = _group(name, rule_set.name, ports[name], own)
-        acls |= own
-    servers = frozenset(dhcp.server_address for dhcp in network.dhcps.values() if dhcp.family == 4)
-    sets: Rows = {DHCP_SERVERS: _address_set(DHCP_SERVERS, "", servers)}
-    for one in network.address_groups.values():
-        sets |= _address_sets(one)
-    return {"Port_Group": groups, "ACL": acls, "Address_Set": sets}
+def always(view: View, key: str) -> Emitted:
+    """The group of all ports that are filtered, with what holds for each of them."""
+    yield from _group(FILTERED, "", _always())
 
 
-def _address_sets(group: AddressGroup) -> Rows:
-    """One for each family: a match is of one of them."""
-    rows: Rows = {}
+def dhcp_servers(view: View, key: str) -> Emitted:
+    """The addresses of all DHCP servers for IPv4."""
+    servers = {dhcp.server_address for dhcp in view.where(Dhcp, "family", 4)}
+    yield entry("Address_Set", _address_set(DHCP_SERVERS, "", servers))
+
+
+def group(view: View, key: str) -> Emitted:
+    """The group of the ports that a rule set filters, with its lists."""
+    found = view.need(RuleSet, key)
+    yield from _group(names.port_group(key), found.name, _rules(view, found))
+
+
+def memberships(view: View, key: str) -> Emitted:
+    """The groups that a port is in."""
+    port = view.need(SwitchPort, key)
+    if port.allowed is not None and view.has(Switch, port.switch):
+        for name in (FILTERED, *map(names.port_group, port.rule_sets)):
+            yield Member(Owner("Port_Group", name, "ports"), Ref("Logical_Switch_Port", key))
+
+
+def address_sets(view: View, key: str) -> Emitted:
+    """The prefixes of an address group, a set for each family: a match is of one of them."""
+    found = view.need(AddressGroup, key)
     for family in (4, 6):
-        name = names.address_set(group.key, family)
-        rows[name] = _address_set(
-            name, group.name, {p for p in group.prefixes if (":" in p) == (family == 6)}
-        )
-    return rows
+        name = names.address_set(key, family)
+        prefixes = {prefix for prefix in found.prefixes if (":" in prefix) == (family == 6)}
+        yield entry("Address_Set", _address_set(name, found.name, prefixes))
 
 
 def _address_set(name: str, label: str, addresses: AbstractSet[str]) -> Row:
     return {"name": name, "addresses": frozenset(addresses), "external_ids": ids(name, name=label)}
 
 
-def groups_of(port: SwitchPort) -> Iterator[str]:
-    """The names of the groups that a port is in."""
-    if port.allowed is not None:
-        yield FILTERED
-        yield from (names.port_group(key) for key in port.rule_sets)
-
-
-def _group(name: str, label: str, ports: set[Ref], acls: Rows) -> Row:
-    return {
-        "name": name,
-        "ports": frozenset(ports),
-        "acls": frozenset(Ref("ACL", key) for key in acls),
-        "external_ids": ids(name, name=label),
-    }
+def _group(name: str, label: str, acls: Rows) -> Emitted:
+    lists = [entry("ACL", row) for row in acls.values()]
+    yield from lists
+    row = {"name": name, "acls": frozenset(each.ref for each in lists)}
+    yield entry("Port_Group", {**row, "external_ids": ids(name, name=label)})
 
 
 def _acl(key: str, direction: Direction, priority: int, action: str, group: str, match: str) -> Row:
@@ -123,14 +127,14 @@ def _always() -> Rows:
     return {key: _acl(key, way, rank, action, FILTERED, match) for key, way, rank, action, match in lists}
 
 
-def _rules(rule_set: RuleSet, network: LogicalNetwork) -> Rows:
+def _rules(view: View, rule_set: RuleSet) -> Rows:
     group = names.port_group(rule_set.key)
     action, priority = ("allow-related", _STATEFUL) if rule_set.stateful else ("allow-stateless", _STATELESS)
     rows: Rows = {}
     seen: set[tuple[Direction, str]] = set()
     for rule in sorted(rule_set.rules, key=lambda rule: rule.key):
         key = f"{rule_set.key}/{rule.key}"
-        for name, text in ((key, match(rule, network)), (f"{key}/fragments", fragments(rule, network))):
+        for name, text in ((key, match(view, rule)), (f"{key}/fragments", fragments(view, rule))):
             # The same match twice in one group is an error to OVN.
             if text is not None and (rule.direction, text) not in seen:
                 seen.add((rule.direction, text))
@@ -146,17 +150,17 @@ def unsupported_rule(rule: Rule) -> str:
     return ""
 
 
-def match(rule: Rule, network: LogicalNetwork) -> str | None:
+def match(view: View, rule: Rule) -> str | None:
     """What a rule lets pass, in OVN's expression language (ovn-sb(5), Logical_Flow), without the port.
 
     None where it lets nothing pass.
     """
-    if unsupported_rule(rule) or _unknown_set(rule, network):
+    if unsupported_rule(rule) or _unknown_set(view, rule):
         return None
-    return " && ".join([f"ip{rule.family}", *_remote(rule, network), *_protocol(rule)])
+    return " && ".join([f"ip{rule.family}", *_remote(view, rule), *_protocol(rule)])
 
 
-def fragments(rule: Rule, network: LogicalNetwork) -> str | None:
+def fragments(view: View, rule: Rule) -> str | None:
     """What lets pass the later fragments of what a rule lets pass; None where its own match does.
 
     They have neither ports nor a type, and in IPv6 Open vSwitch knows their protocol as 44. More than the
@@ -164,21 +168,21 @@ def fragments(rule: Rule, network: LogicalNetwork) -> str | None:
     have to obey the rule (RFC 1858, section 2).
     """
     narrow = rule.ports is not None or rule.icmp_type is not None
-    if unsupported_rule(rule) or _unknown_set(rule, network):
+    if unsupported_rule(rule) or _unknown_set(view, rule):
         return None
     if rule.protocol is None or not (narrow or rule.family == 6):
         return None
     protocol = [f"ip.proto == {rule.protocol}"] if rule.family == 4 else []
-    return " && ".join([f"ip{rule.family}", *_remote(rule, network), *protocol, "ip.later_frag"])
+    return " && ".join([f"ip{rule.family}", *_remote(view, rule), *protocol, "ip.later_frag"])
 
 
-def _unknown_set(rule: Rule, network: LogicalNetwork) -> bool:
-    return (rule.remote_set is not None and rule.remote_set not in network.rule_sets) or (
-        rule.remote_addresses is not None and rule.remote_addresses not in network.address_groups
+def _unknown_set(view: View, rule: Rule) -> bool:
+    return (rule.remote_set is not None and not view.has(RuleSet, rule.remote_set)) or (
+        rule.remote_addresses is not None and not view.has(AddressGroup, rule.remote_addresses)
     )
 
 
-def _remote(rule: Rule, network: LogicalNetwork) -> list[str]:
+def _remote(view: View, rule: Rule) -> list[str]:
     field = f"ip{rule.family}.{'src' if rule.direction == 'ingress' else 'dst'}"
     if rule.remote_set is not None:
         return [f"{field} == ${names.port_group(rule.remote_set)}_ip{rule.family}"]

@@ -12,6 +12,7 @@ a name the key is the name, so that a row that lost its mark is known again.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 MARK = "trunkline:key"
@@ -96,6 +97,17 @@ CHILDREN: dict[str, tuple[str, ...]] = {
     "Port_Group": ("acls",),
 }
 
+#: The columns whose members come from many derivations (`Member`), each with the table that they are of.
+GATHERED: dict[str, dict[str, str]] = {
+    "Logical_Switch": {"ports": "Logical_Switch_Port"},
+    "Logical_Router": {
+        "ports": "Logical_Router_Port",
+        "static_routes": "Logical_Router_Static_Route",
+        "nat": "NAT",
+    },
+    "Port_Group": {"ports": "Logical_Switch_Port"},
+}
+
 #: The group of all ports whose traffic is filtered.
 FILTERED = "trunkline_filtered"
 #: The addresses of all DHCP servers for IPv4.
@@ -107,6 +119,46 @@ class Ref(NamedTuple):
 
     table: str
     key: str
+
+
+class Entry(NamedTuple):
+    """A row that should be there, without the columns that are gathered."""
+
+    ref: Ref
+    row: Row
+
+
+class Owner(NamedTuple):
+    """A column of a row of ours that is gathered."""
+
+    table: str
+    key: str
+    column: str
+
+    @property
+    def children(self) -> str:
+        """The table that the members are of."""
+        return GATHERED[self.table][self.column]
+
+
+class Member(NamedTuple):
+    """A row that is to be among the members of another, if that one is there."""
+
+    owner: Owner
+    child: Ref
+
+
+#: What the functions of one record give, which translate it.
+Emitted = Iterator[Entry | Member]
+
+
+class Once:
+    """The class of the one source that is always there: for rows that hang on no record."""
+
+
+def entry(table: str, row: Row) -> Entry:
+    """A row that is marked with its key."""
+    return Entry(Ref(table, row["external_ids"][MARK]), row)
 
 
 def ids(key: str, **more: str) -> dict[str, str]:

@@ -2,67 +2,72 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 
 from trunkline.backends.ovn import balancing, names
-from trunkline.backends.ovn.names import Ref, Row, Rows, Tables, ids
-from trunkline.compiler.logical import Advertisement, LogicalNetwork, Nat, Route, RouterPort
+from trunkline.backends.ovn.names import Emitted, Entry, Member, Owner, Ref, Row, entry, ids
+from trunkline.compiler.derive import View
+from trunkline.compiler.logical import Advertisement, Nat, Route, Router, RouterPort, Switch
 
 _MODES = {"slaac": "slaac", "dhcpv6-stateful": "dhcpv6_stateful", "dhcpv6-stateless": "dhcpv6_stateless"}
 #: The most wanted gateway host has this priority, the next ones less.
 _FIRST_PRIORITY = 1000
 
 
-def rows(network: LogicalNetwork) -> Tables:
-    """Each router with everything that hangs on it."""
-    tables: Tables = {
-        "Logical_Router_Port": {},
-        "Gateway_Chassis": {},
-        "Logical_Router_Static_Route": {},
-        "NAT": {},
-    }
-    members: defaultdict[tuple[str, str], set[Ref]] = defaultdict(set)
-
-    def add(router: str, column: str, table: str, key: str, row: Row) -> None:
-        tables[table][key] = row
-        members[router, column].add(Ref(table, key))
-
-    mtus = _mtus(network)
-    for port in network.router_ports.values():
-        if port.router in network.routers and port.switch in network.switches:
-            gateways = _gateways(port)
-            tables["Gateway_Chassis"] |= gateways
-            row = _port(port, frozenset(gateways), mtus[port.router])
-            add(port.router, "ports", "Logical_Router_Port", row["name"], row)
-    for route in network.routes.values():
-        if route.router in network.routers:
-            add(route.router, "static_routes", "Logical_Router_Static_Route", route.key, _route(route))
-    for nat in network.nats.values():
-        if nat.router in network.routers:
-            add(nat.router, "nat", "NAT", nat.key, _nat(nat, network))
-    routers, balancers = {}, balancing.on_routers(network)
-    for router in network.routers.values():
-        name = names.router(router.key)
-        routers[name] = {
+def router(view: View, key: str) -> Emitted:
+    """A router; what hangs on it is gathered."""
+    found = view.need(Router, key)
+    name = names.router(key)
+    yield entry(
+        "Logical_Router",
+        {
             "name": name,
-            "enabled": None if router.enabled else False,
+            "enabled": None if found.enabled else False,
             # Many routers on one external network must not each know every other's neighbours.
             "options": {"always_learn_from_arp_request": "false", "dynamic_neigh_routers": "true"},
-            "load_balancer": frozenset(balancers.get(router.key, ())),
-            "external_ids": ids(name, name=router.name),
-        } | {column: frozenset(members[router.key, column]) for column in ("ports", "static_routes", "nat")}
-    return {"Logical_Router": routers, **tables}
+            "load_balancer": view.ask(balancing.on_router, key),
+            "external_ids": ids(name, name=found.name),
+        },
+    )
 
 
-def _mtus(network: LogicalNetwork) -> dict[str, set[int]]:
-    """By router, the largest packets of its ports."""
-    mtus: defaultdict[str, set[int]] = defaultdict(set)
-    for port in network.router_ports.values():
-        mtus[port.router].add(port.mtu)
-    return mtus
+def port(view: View, key: str) -> Emitted:
+    """A router port, and the hosts that may carry it."""
+    found = view.need(RouterPort, key)
+    if view.has(Router, found.router) and view.has(Switch, found.switch):
+        gateways = [entry("Gateway_Chassis", row) for row in _gateways(found)]
+        yield from gateways
+        row = _port(found, frozenset(each.ref for each in gateways), view.ask(_mtus, found.router))
+        yield from _of_router(found.router, "ports", entry("Logical_Router_Port", row))
 
 
-def _gateway_mtu(port: RouterPort, mtus: set[int]) -> dict[str, str]:
+def route(view: View, key: str) -> Emitted:
+    """A static route."""
+    found = view.need(Route, key)
+    if view.has(Router, found.router):
+        row = entry("Logical_Router_Static_Route", _route(found))
+        yield from _of_router(found.router, "static_routes", row)
+
+
+def nat(view: View, key: str) -> Emitted:
+    """An address translation."""
+    found = view.need(Nat, key)
+    if view.has(Router, found.router):
+        yield from _of_router(found.router, "nat", entry("NAT", _nat(view, found)))
+
+
+def _of_router(router: str, column: str, made: Entry) -> Emitted:
+    yield made
+    yield Member(Owner("Logical_Router", names.router(router), column), made.ref)
+
+
+def _mtus(view: View, router: str) -> frozenset[int]:
+    """The largest packets of a router's ports."""
+    return frozenset(port.mtu for port in view.where(RouterPort, "router", router))
+
+
+def _gateway_mtu(port: RouterPort, mtus: AbstractSet[int]) -> dict[str, str]:
     """Makes the router answer what does not fit (RFC 1191, RFC 8201), in or out by this port.
 
     A gateway answers what does not fit behind it, before it translates addresses: an answer from
@@ -72,7 +77,7 @@ def _gateway_mtu(port: RouterPort, mtus: set[int]) -> dict[str, str]:
     return {"gateway_mtu": str(limit)} if limit < max(mtus) else {}
 
 
-def _port(port: RouterPort, gateways: frozenset[str], mtus: set[int]) -> Row:
+def _port(port: RouterPort, gateways: frozenset[Ref], mtus: AbstractSet[int]) -> Row:
     name = names.router_port(port.key)
     return {
         "name": name,
@@ -80,23 +85,21 @@ def _port(port: RouterPort, gateways: frozenset[str], mtus: set[int]) -> Row:
         "networks": frozenset(port.networks),
         "enabled": None if port.enabled else False,
         "options": _gateway_mtu(port, mtus),
-        "gateway_chassis": frozenset(Ref("Gateway_Chassis", key) for key in gateways),
+        "gateway_chassis": gateways,
         "ipv6_ra_configs": _advertisement(port.advertisement) if port.advertisement else {},
         "external_ids": ids(name),
     }
 
 
-def _gateways(port: RouterPort) -> Rows:
-    rows: Rows = {}
+def _gateways(port: RouterPort) -> Iterator[Row]:
     for place, host in enumerate(port.gateway_hosts):
         key = names.gateway(port.key, host)
-        rows[key] = {
+        yield {
             "name": key,
             "chassis_name": host,
             "priority": _FIRST_PRIORITY - place,
             "external_ids": ids(key),
         }
-    return rows
 
 
 def _advertisement(advertisement: Advertisement) -> dict[str, str]:
@@ -123,8 +126,8 @@ def _route(route: Route) -> Row:
     }
 
 
-def _nat(nat: Nat, network: LogicalNetwork) -> Row:
-    gateway = network.router_ports.get(nat.gateway_port or "")
+def _nat(view: View, nat: Nat) -> Row:
+    gateway = view.get(RouterPort, nat.gateway_port)
     distributed = nat.type == "floating" and nat.port is not None and nat.external_mac is not None
     named = gateway is not None and gateway.gateway_hosts and gateway.router == nat.router
     return {

@@ -1,96 +1,147 @@
-"""The whole translation: a logical network as rows of OVN's northbound database. Pure."""
+"""The whole translation: a logical network as rows of OVN's northbound database. Pure.
+
+    Switch ───────▶ Logical_Switch, its uplink        Router ─────▶ Logical_Router
+    SwitchPort ───▶ Logical_Switch_Port               RouterPort ─▶ Logical_Router_Port, Gateway_Chassis,
+       │                                                            the switch's end
+       └─ member of ▶ Logical_Switch, Port_Group      Route, Nat ─▶ Logical_Router_Static_Route, NAT
+    RuleSet ──────▶ Port_Group, ACL                   Dhcp ───────▶ DHCP_Options
+    AddressGroup ─▶ Address_Set                       Forwarding ─▶ Load_Balancer
+
+One line a node: what it goes over, and the function of one of these (`compiler.derive`). What many
+derivations add to one row, the ports of a switch, are members that are gathered (`names.GATHERED`).
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import cast
 
-from trunkline.backends.ovn import balancing, dhcp, filters, names, routing, switching
-from trunkline.backends.ovn.names import OWNED, Ref, Rows, Tables
-from trunkline.compiler.logical import LogicalNetwork
+from trunkline.backends.ovn import balancing, dhcp, filters, routing, switching
+from trunkline.backends.ovn.names import GATHERED, OWNED, Entry, Member, Once, Owner, Ref, Row, Tables
+from trunkline.compiler.derive import Derivations, Node, Sources
+from trunkline.compiler.logical import (
+    AddressGroup,
+    Dhcp,
+    Forwarding,
+    LogicalNetwork,
+    Nat,
+    Route,
+    Router,
+    RouterPort,
+    RuleSet,
+    Switch,
+    SwitchPort,
+)
+
+NODES = (
+    Node(Switch, switching.switch),
+    Node(SwitchPort, switching.port),
+    Node(RouterPort, switching.leg),
+    Node(Router, routing.router),
+    Node(RouterPort, routing.port),
+    Node(Route, routing.route),
+    Node(Nat, routing.nat),
+    Node(Forwarding, balancing.balancer),
+    Node(Once, filters.always),
+    Node(Once, filters.dhcp_servers),
+    Node(RuleSet, filters.group),
+    Node(SwitchPort, filters.memberships),
+    Node(AddressGroup, filters.address_sets),
+    Node(Dhcp, dhcp.answers),
+)
+_ONCE: Mapping[str, Once] = {"once": Once()}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The rows that should be there. Nobody changes one."""
+
+    #: Rows by table and key, members by owner and key of the child.
+    outputs: Mapping[Hashable, Mapping[str, Entry | Member]] = field(default_factory=dict)
+
+    def row(self, ref: Ref) -> Row | None:
+        """A row without the columns that are gathered; None where there should be none."""
+        found = cast("Mapping[str, Entry]", self.outputs.get(ref.table, {})).get(ref.key)
+        return None if found is None else found.row
+
+    def members(self, owner: Owner) -> Collection[str]:
+        """The keys of the members of a column."""
+        return self.outputs.get(owner, {}).keys()
+
+    def owners(self, ref: Ref) -> list[Owner]:
+        """The columns of a row that are gathered."""
+        return [Owner(ref.table, ref.key, column) for column in GATHERED.get(ref.table, ())]
+
+    def tables(self) -> Tables:
+        """Whole rows, by table and key."""
+        return {
+            table: {key: self._whole(Ref(table, key)) for key in self.outputs.get(table, ())}
+            for table in OWNED
+        }
+
+    def _whole(self, ref: Ref) -> Row:
+        row = self.row(ref) or {}
+        if ref.table not in GATHERED:
+            return row
+        gathered = {
+            owner.column: frozenset(Ref(owner.children, key) for key in self.members(owner))
+            for owner in self.owners(ref)
+        }
+        return row | gathered
+
+
+@dataclass
+class News:
+    """What is another in what is wanted, since it was last right in the database."""
+
+    rows: set[Ref] = field(default_factory=set)
+    #: The keys of the children that came or went.
+    members: dict[Owner, set[str]] = field(default_factory=dict)
 
 
 def desired(network: LogicalNetwork) -> Tables:
     """Every row that should be there, by table and key; equal networks give equal rows."""
-    tables: Tables = {}
-    for translate in (switching.rows, routing.rows, balancing.rows, filters.rows, dhcp.rows):
-        tables |= translate(network)
-    return {table: tables[table] for table in OWNED}
+    return Translation().update(network).tables()
 
 
 class Translation:
     """Owns the last network and its rows, and translates again only what a change can have touched.
 
-    Equal to `desired` for every network, whatever came before. Rows, and whole tables, that come out
-    equal are the same objects as before.
+    Equal to `desired` for every network, whatever came before. Rows that come out equal are the same
+    objects as before.
     """
 
     def __init__(self) -> None:
         #: The last network, None before the first.
         self.network: LogicalNetwork | None = None
-        self._tables: Tables = {}
+        #: Gathers what changes; emptied by whoever has brought it into the database.
+        self.news = News()
+        self._derivations: Derivations[Entry | Member] = Derivations(NODES, _place)
+        self._wanted = Wanted()
 
-    def tables(self, network: LogicalNetwork) -> Tables:
-        """The rows of a network. Nobody changes them."""
+    def update(self, network: LogicalNetwork) -> Wanted:
+        """The rows of a network."""
         old = self.network
-        if old is None:
-            self._tables = desired(network)
-        elif old is not network:
-            if all(known is getattr(network, name) for name, known in _records(old) if name != "ports"):
-                self._tables = _with_ports(self._tables, old, network)
+        if network is old:
+            return self._wanted
+        known = old is not None and network.delta is not None and network.delta.before() is old
+        self.network = None
+        outcome = self._derivations.update(
+            _sources(network), network.delta.keys if known and network.delta is not None else None
+        )
+        for kind, keys in outcome.changed.items():
+            if isinstance(kind, Owner):
+                self.news.members.setdefault(kind, set()).update(keys)
             else:
-                self._tables = _kept(self._tables, desired(network))
-        self.network = network
-        return self._tables
+                self.news.rows.update(Ref(cast("str", kind), key) for key in keys)
+        self.network, self._wanted = network, Wanted(outcome.outputs)
+        return self._wanted
 
 
-def _records(network: LogicalNetwork) -> Iterator[tuple[str, object]]:
-    return ((name, records) for name, records in vars(network).items() if name != "revision")
+def _sources(network: LogicalNetwork) -> Sources:
+    return {**network.records(), Once: _ONCE}
 
 
-def _with_ports(tables: Tables, old: LogicalNetwork, new: LogicalNetwork) -> Tables:
-    """The rows of `new`, which differs from `old` in its ports alone."""
-    changed = [key for key, port in new.ports.items() if old.ports.get(key) is not port]
-    changed += old.ports.keys() - new.ports.keys()
-    if not changed:
-        return tables
-    ports = dict(tables["Logical_Switch_Port"])
-    gone: defaultdict[tuple[str, str], set[Ref]] = defaultdict(set)
-    come: defaultdict[tuple[str, str], set[Ref]] = defaultdict(set)
-    for key in changed:
-        ref = Ref("Logical_Switch_Port", key)
-        for place in _places(old, key):
-            gone[place].add(ref)
-        for place in _places(new, key):
-            come[place].add(ref)
-        ports.pop(key, None)
-        if (port := new.ports.get(key)) is not None and port.switch in new.switches:
-            ports[key] = switching.port_row(port, new)
-    result = {**tables, "Logical_Switch_Port": ports}
-    for table, name in gone.keys() | come.keys():
-        row = result[table].get(name)
-        members = row["ports"] - gone[table, name] | come[table, name] if row is not None else ()
-        if row is not None and members != row["ports"]:
-            if result[table] is tables[table]:
-                result[table] = dict(tables[table])
-            result[table][name] = {**row, "ports": members}
-    return result
-
-
-def _places(network: LogicalNetwork, key: str) -> Iterator[tuple[str, str]]:
-    """The rows that have the port among their `ports`: its switch, and the groups that filter it."""
-    port = network.ports.get(key)
-    if port is not None and port.switch in network.switches:
-        yield "Logical_Switch", names.switch(port.switch)
-        yield from (("Port_Group", group) for group in filters.groups_of(port))
-
-
-def _kept(old: Tables, new: Tables) -> Tables:
-    """`new`, of the objects of `old` wherever they are equal."""
-    return {table: _kept_rows(old[table], rows) for table, rows in new.items()}
-
-
-def _kept_rows(old: Rows, new: Rows) -> Rows:
-    kept = {key: known if (known := old.get(key)) == row else row for key, row in new.items()}
-    same = len(kept) == len(old) and all(old.get(key) is row for key, row in kept.items())
-    return old if same else kept
+def _place(one: Entry | Member) -> tuple[Hashable, str]:
+    return one.ref if isinstance(one, Entry) else (one.owner, one.child.key)

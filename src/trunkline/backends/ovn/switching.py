@@ -6,46 +6,48 @@ from collections import defaultdict
 from ipaddress import IPv6Address, ip_interface
 
 from trunkline.backends.ovn import balancing, names
-from trunkline.backends.ovn.names import Ref, Row, Tables, ids
-from trunkline.compiler.logical import LogicalNetwork, RouterPort, Switch, SwitchPort
+from trunkline.backends.ovn.names import Emitted, Member, Owner, Ref, Row, entry, ids
+from trunkline.compiler.derive import View
+from trunkline.compiler.logical import Dhcp, Router, RouterPort, Switch, SwitchPort, Uplink
 
 
-def rows(network: LogicalNetwork) -> Tables:
-    """Each switch with its uplink, its workloads, its metadata ports and its legs to routers."""
-    ports: dict[str, Row] = {}
-    members: defaultdict[str, set[Ref]] = defaultdict(set)
-
-    def add(switch: str, row: Row) -> None:
-        if switch in network.switches:
-            ports[row["name"]] = row
-            members[switch].add(Ref("Logical_Switch_Port", row["name"]))
-
-    for switch in network.switches.values():
-        if switch.uplink is not None:
-            add(switch.key, _uplink(switch))
-    for port in network.ports.values():
-        add(port.switch, port_row(port, network))
-    for leg in network.router_ports.values():
-        if leg.router in network.routers:
-            add(leg.switch, _leg(leg))
-    balancers = balancing.on_switches(network)
-    switches = {
-        names.switch(key): _switch(one, members[key], balancers.get(key, set()))
-        for key, one in network.switches.items()
-    }
-    return {"Logical_Switch": switches, "Logical_Switch_Port": ports}
+def switch(view: View, key: str) -> Emitted:
+    """A switch, with its uplink."""
+    found = view.need(Switch, key)
+    name = names.switch(key)
+    yield entry(
+        "Logical_Switch",
+        {
+            "name": name,
+            "acls": frozenset(),
+            "load_balancer": view.ask(balancing.on_switch, key),
+            "other_config": {"vlan-passthru": "true"} if found.vlan_transparent else {},
+            "external_ids": ids(name, name=found.name),
+        },
+    )
+    if found.uplink is not None:
+        yield from _plugged(key, _uplink(key, found.uplink))
 
 
-def _switch(switch: Switch, members: set[Ref], balancers: set[Ref]) -> Row:
-    name = names.switch(switch.key)
-    return {
-        "name": name,
-        "ports": frozenset(members),
-        "acls": frozenset(),
-        "load_balancer": frozenset(balancers),
-        "other_config": {"vlan-passthru": "true"} if switch.vlan_transparent else {},
-        "external_ids": ids(name, name=switch.name),
-    }
+def port(view: View, key: str) -> Emitted:
+    """A workload's or a metadata service's place on a switch."""
+    found = view.need(SwitchPort, key)
+    if view.has(Switch, found.switch):
+        yield from _plugged(found.switch, port_row(view, found))
+
+
+def leg(view: View, key: str) -> Emitted:
+    """The switch's end of a router port."""
+    found = view.need(RouterPort, key)
+    if view.has(Switch, found.switch) and view.has(Router, found.router):
+        yield from _plugged(found.switch, _leg(found))
+
+
+def _plugged(switch: str, row: Row) -> Emitted:
+    """A port, and that it is one of a switch."""
+    made = entry("Logical_Switch_Port", row)
+    yield made
+    yield Member(Owner("Logical_Switch", names.switch(switch), "ports"), made.ref)
 
 
 def _row(name: str, **columns: object) -> Row:
@@ -64,14 +66,13 @@ def _row(name: str, **columns: object) -> Row:
     } | columns
 
 
-def _uplink(switch: Switch) -> Row:
-    assert switch.uplink is not None
+def _uplink(switch: str, uplink: Uplink) -> Row:
     return _row(
-        names.uplink(switch.key),
+        names.uplink(switch),
         type="localnet",
         addresses=frozenset({"unknown"}),
-        tag=switch.uplink.vlan,
-        options={"network_name": switch.uplink.physical_network},
+        tag=uplink.vlan,
+        options={"network_name": uplink.physical_network},
     )
 
 
@@ -83,8 +84,8 @@ def _leg(port: RouterPort) -> Row:
     return _row(names.router_leg(port.key), type="router", addresses=frozenset({"router"}), options=options)
 
 
-def port_row(port: SwitchPort, network: LogicalNetwork) -> Row:
-    """A workload's or a metadata service's place on a switch."""
+def port_row(view: View, port: SwitchPort) -> Row:
+    """The row of a workload, or of a metadata service."""
     addresses = {" ".join((port.mac, *port.addresses))}
     if port.unknown:
         addresses.add("unknown")
@@ -96,14 +97,14 @@ def port_row(port: SwitchPort, network: LogicalNetwork) -> Row:
         port_security=port_security(port),
         enabled=None if port.enabled else False,
         options={"requested-chassis": port.host} if workload and port.host else {},
-        dhcpv4_options=_dhcp(port.dhcp4, network),
-        dhcpv6_options=_dhcp(port.dhcp6, network),
+        dhcpv4_options=_dhcp(view, port.dhcp4),
+        dhcpv6_options=_dhcp(view, port.dhcp6),
         external_ids=ids(port.key, name=port.name),
     )
 
 
-def _dhcp(key: str | None, network: LogicalNetwork) -> Ref | None:
-    return Ref("DHCP_Options", key) if key in network.dhcps and key is not None else None
+def _dhcp(view: View, key: str | None) -> Ref | None:
+    return Ref("DHCP_Options", key) if key is not None and view.has(Dhcp, key) else None
 
 
 def port_security(port: SwitchPort) -> frozenset[str]:
