@@ -18,6 +18,7 @@ from trunkline.compiler.logical import (
     RouterPort,
     Rule,
     RuleSet,
+    Shaping,
     Switch,
     SwitchPort,
     Uplink,
@@ -177,6 +178,22 @@ def everything() -> LogicalNetwork:
                 options=(("domain-search", "c.example"),),
             ),
         ),
+        shapings=by_key(
+            Shaping(key="p1/egress", switch="web", place="p1", direction="egress", rate_kbps=5000, dscp=46),
+            Shaping(
+                key="p1/ingress", switch="web", place="p1", direction="ingress", rate_kbps=9, burst_kbit=12
+            ),
+            Shaping(key="r/egress", switch="outer", place="outer-leg", direction="egress", rate_kbps=8000),
+            Shaping(
+                key="fip/ingress",
+                switch="outer",
+                place="outer-leg",
+                direction="ingress",
+                address="203.0.113.50",
+                rate_kbps=800,
+                burst_kbit=80,
+            ),
+        ),
         revision=7,
     )
 
@@ -208,6 +225,14 @@ def small_networks(draw: st.DrawFn) -> LogicalNetwork:
             dhcp4="d4" if "d4" in dhcps else None,
             dhcp6="d6" if "d6" in dhcps else None,
         )
+        if draw(flag):
+            network.shapings[f"{key}/egress"] = Shaping(
+                key=f"{key}/egress",
+                switch=network.ports[key].switch,
+                place=key,
+                direction="egress",
+                rate_kbps=draw(st.sampled_from([10, 20])),
+            )
     for number, key in enumerate(some("l1", "l2") if switches and routers else [], 1):
         network.router_ports[key] = RouterPort(
             key=key,

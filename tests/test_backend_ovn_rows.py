@@ -332,3 +332,24 @@ def test_a_rule_set_is_applied_to_the_filtered_ports_that_name_it() -> None:
         rule_sets=by_key(RuleSet(key="g", name="g")),
     )
     assert desired(network)["Port_Group"]["rs_g"]["ports"] == {Ref("Logical_Switch_Port", "a")}
+
+
+def test_limits_and_marks_hold_at_their_port() -> None:
+    assert row("QoS", "p1/egress") == {
+        "direction": "from-lport",
+        "priority": 100,
+        "match": 'inport == "p1"',
+        "bandwidth": {"rate": 5000},
+        "action": {"dscp": 46},
+    }
+    inward = row("QoS", "p1/ingress")
+    assert (inward["direction"], inward["match"]) == ("to-lport", 'outport == "p1"')
+    assert (inward["bandwidth"], inward["action"]) == ({"rate": 9, "burst": 12}, {})
+    assert {"p1/egress", "p1/ingress"} == {ref.key for ref in row("Logical_Switch", "ls-web")["qos_rules"]}
+
+
+def test_an_addresss_own_limit_goes_before_that_of_its_gateway() -> None:
+    gateway, floating = row("QoS", "r/egress"), row("QoS", "fip/ingress")
+    assert gateway["match"] == 'inport == "lsp-lrp-outer-leg"'
+    assert floating["match"] == 'outport == "lsp-lrp-outer-leg" && ip4.dst == 203.0.113.50'
+    assert floating["priority"] > gateway["priority"]

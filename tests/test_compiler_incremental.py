@@ -28,7 +28,15 @@ from trunkline.compiler.network import logical_network
 from trunkline.compiler.settings import Settings
 from trunkline.compiler.snapshot import Snapshot
 from trunkline.resources.compute import Server
-from trunkline.resources.network import ExtraDhcpOption, FixedIp, FloatingIP, SecurityGroupRule
+from trunkline.resources.network import (
+    ExtraDhcpOption,
+    FixedIp,
+    FloatingIP,
+    QosBandwidthLimitRule,
+    QosDscpMarkingRule,
+    QosPolicy,
+    SecurityGroupRule,
+)
 from trunkline.resources.region import Host
 from trunkline.resources.schema import Resource
 
@@ -58,6 +66,14 @@ FORMS: tuple[tuple[Resource, ...], ...] = (
     (replace(WEB4, enable_dhcp=False), WEB4),
     (Host(id="h2"), Host(id="h2", vcpus=2)),
     (Server(id="v", host="h1", ports=["w"], image_id="i"), Server(id="v", host="h2", ports=["w"])),
+    (replace(INNER, qos_policy_id="q"), INNER),
+    (replace(WORK, qos_policy_id="q"),),
+    (QosPolicy(id="q"),),
+    (
+        QosBandwidthLimitRule(id="ql", qos_policy_id="q", max_kbps=1000),
+        QosBandwidthLimitRule(id="ql", qos_policy_id="q", max_kbps=2000, direction="ingress"),
+    ),
+    (QosDscpMarkingRule(id="qm", qos_policy_id="q", dscp_mark=46),),
     (SecurityGroupRule(id="rule", security_group_id="g", direction="egress", ethertype="IPv4"),),
     (FloatingIP(id="f", router_id="r", floating_ip_address="203.0.113.9", fixed_ip_address="10.0.0.5"),),
 )

@@ -159,7 +159,12 @@ def test_an_unknown_field_is_refused(spec: Spec, verb: str) -> None:
 # Over HTTP: every collection does the same.
 
 #: Collections of another form, with the test that is theirs.
-OTHER_FORM = {"/v3/users/{user_id}/credentials/OS-EC2": "test_identity_delegation"}
+OTHER_FORM = {
+    "/v3/users/{user_id}/credentials/OS-EC2": "test_identity_delegation",
+    "/v2.0/qos/policies": "test_network_qos",
+    "/v2.0/qos/policies/{policy}/bandwidth_limit_rules": "test_network_qos",
+    "/v2.0/qos/policies/{policy}/dscp_marking_rules": "test_network_qos",
+}
 
 
 class World:

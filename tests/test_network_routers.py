@@ -91,6 +91,7 @@ def test_a_gateway_has_addresses_and_hosts(cloud: Cloud) -> None:
         "network_id": public["id"],
         "enable_snat": True,
         "external_fixed_ips": [{"subnet_id": subnet["id"], "ip_address": "203.0.113.2"}],
+        "qos_policy_id": None,
     }
     (port,) = cloud.all("port", "?device_owner=network:router_gateway", by=ROOT)
     assert (port["device_id"], port["project_id"]) == (router["id"], "")

@@ -77,6 +77,12 @@ class Things:
             },
         )
 
+        operator = self._maker("/network/v2.0/qos", "admin")
+        self.policy = operator("policies", policy={"name": "policy", "shared": True})
+        below = f"policies/{self.policy}"
+        self.limit_rule = operator(f"{below}/bandwidth_limit_rules", bandwidth_limit_rule={"max_kbps": 9000})
+        self.dscp_rule = operator(f"{below}/dscp_marking_rules", dscp_marking_rule={"dscp_mark": 46})
+
         identity = self._maker("/identity/v3", "admin")
         self.project = lab.projects["demo"]
         self.user = lab.users["demo"]

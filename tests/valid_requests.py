@@ -14,6 +14,7 @@ from valid_identity import identity_requests
 def valid_requests(t: Things) -> Iterator[Valid]:
     """One for every endpoint that takes a JSON body, or more."""
     yield from _network(t)
+    yield from _qos(t)
     yield from identity_requests(t)
     yield from compute_requests(t)
     yield from _image(t)
@@ -252,6 +253,27 @@ def _network(t: Things) -> Iterator[Valid]:
     quotas = "/network/v2.0/quotas/{project}"
     path = f"/network/v2.0/quotas/{t.lab.projects['other']}"
     yield Valid(f"PUT {quotas}", path, {"quota": {"network": 5, "port": -1}}, "admin")
+
+
+def _qos(t: Things) -> Iterator[Valid]:
+    base, template = "/network/v2.0/qos/policies", "/network/v2.0/qos/policies/{id}"
+    one = f"{base}/{t.policy}"
+    policy = {"name": "n", "description": "d", "shared": False, "is_default": False}
+    yield Valid(f"POST {base}", base, {"policy": {**policy, "tags": ["t"]}}, "admin")
+    yield Valid(f"PUT {template}", one, {"policy": {**policy, "shared": True}}, "admin")
+    for where in (base, "/network/v2.0/policies"):
+        yield Valid(f"PUT {where}/{{id}}/tags", f"{where}/{t.policy}/tags", {"tags": ["one"]}, "admin")
+    limit = {"max_kbps": 1000, "max_burst_kbps": 100, "direction": "ingress"}
+    for kind, id, values in (
+        ("bandwidth_limit_rule", t.limit_rule, limit),
+        ("dscp_marking_rule", t.dscp_rule, {"dscp_mark": 26}),
+    ):
+        below, path = f"{base}/{{policy}}/{kind}s", f"{one}/{kind}s"
+        yield Valid(f"POST {below}", path, {kind: values}, "admin")
+        yield Valid(f"PUT {below}/{{id}}", f"{path}/{id}", {kind: values}, "admin")
+        for name in (f"alias_{kind}s", f"alias_{kind}s".replace("_", "-")):
+            where = f"/network/v2.0/qos/{name}"
+            yield Valid(f"PUT {where}/{{id}}", f"{where}/{id}", {f"alias_{kind}": values}, "admin")
 
 
 def _image(t: Things) -> Iterator[Valid]:

@@ -178,6 +178,8 @@ class Endpoint:
     summary: str = ""
     #: The kind it acts on, for tags in the document.
     kind: str = ""
+    #: What stands around one of the kind in a body, where it is not the kind itself.
+    envelope: str = ""
     #: JSON schema of the request body.
     request: Mapping[str, Any] | None = None
     #: The status of success, and others that it can have, without a body.

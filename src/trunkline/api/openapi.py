@@ -167,7 +167,8 @@ def _shown(endpoint: Endpoint, singles: Set[str]) -> Mapping[str, Any]:
     if not endpoint.kind:
         return {"type": "object"}
     spec, reference = spec_of(endpoint.kind), {"$ref": _REF.format(name=endpoint.kind)}
-    one = {"type": "object", "properties": {spec.kind: reference}, "required": [spec.kind]}
+    name = endpoint.envelope or spec.kind
+    one = {"type": "object", "properties": {name: reference}, "required": [name]}
     several = {"type": "array", "items": reference}
     many = {"type": "object", "properties": {spec.plural: several}, "required": [spec.plural]}
     if endpoint.path in singles:

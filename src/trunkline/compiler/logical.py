@@ -164,6 +164,26 @@ class Forwarding(Record, frozen=True, kw_only=True):
     internal_ports: tuple[int, int]
 
 
+class Shaping(Record, frozen=True, kw_only=True):
+    """What is done to the packets of one place, one way, on their way through the switch.
+
+    As who is at the place sees it: egress is what it sends. Of several at one place, those that name an
+    address hold for packets from it (to it, of ingress), and the one that names none for all others.
+    """
+
+    switch: str
+    #: The switch port or the router port.
+    place: str
+    direction: Direction
+    address: str | None = None
+    #: The limit, kilobits a second. What is more is dropped.
+    rate_kbps: int | None = None
+    #: How much may come at once, kilobits.
+    burst_kbit: int | None = None
+    #: The differentiated services code point that IP packets get (RFC 2474).
+    dscp: int | None = None
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """What a rule set lets pass. Rules only allow; their order has no meaning."""
 
@@ -249,6 +269,7 @@ class LogicalNetwork:
     rule_sets: dict[str, RuleSet] = field(default_factory=dict)
     address_groups: dict[str, AddressGroup] = field(default_factory=dict)
     dhcps: dict[str, Dhcp] = field(default_factory=dict)
+    shapings: dict[str, Shaping] = field(default_factory=dict)
     #: The revision of the store that it was compiled from.
     revision: int = 0
     #: Set by the compiler where it knows. No part of what the network is, so that copies do not have it.

@@ -9,6 +9,7 @@
     PortForwarding ──────▶ Forwarding
     SecurityGroup, -Rule ▶ RuleSet
     AddressGroup ────────▶ AddressGroup
+    QosPolicy, -Rule ────▶ Shaping  (at each Port, FloatingIP and Router that has it)
 
 One line a node: what it goes over, and the function of one of these (`compiler.derive`). Pure: no I/O, no
 clock; equal snapshots give equal results.
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from trunkline.compiler import addresses, routing, rules, switching
+from trunkline.compiler import addresses, qos, routing, rules, switching
 from trunkline.compiler.derive import Derivations, Node, Outcome, Sources
 from trunkline.compiler.logical import KINDS, LogicalNetwork, Record
 from trunkline.compiler.settings import REGION, Settings
@@ -46,6 +47,9 @@ NODES = (
     Node(Router, routing.source_nats),
     Node(FloatingIP, routing.floating_nat),
     Node(PortForwarding, routing.forwarding),
+    Node(Port, qos.port_shapings),
+    Node(FloatingIP, qos.floating_shapings),
+    Node(Router, qos.gateway_shapings),
     Node(SecurityGroup, rules.rule_set),
     Node(AddressGroup, rules.address_group),
 )

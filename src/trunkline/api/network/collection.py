@@ -20,12 +20,18 @@ from trunkline.resources.standard import Standard
 #: How many one bulk request may create.
 MOST_AT_ONCE = 1000
 
+#: What stands around a resource in a body, where it is not its kind.
+ENVELOPES = {"qos_policy": "policy"}
+#: What is before the plural in a path, and where else tags are: Neutron has those of policies beside /qos.
+_FOLDERS = {"qos_policy": "qos/"}
+_TAGS_TOO = {"qos_policy": ("/v2.0/policies",)}
+
 Handle = Callable[[Request], Awaitable[Reply]]
 
 
 def path_of(spec: Spec) -> str:
     """Where a kind's collection is: words are joined by hyphens."""
-    return f"/v2.0/{spec.plural.replace('_', '-')}"
+    return f"/v2.0/{_FOLDERS.get(spec.kind, '')}{spec.plural.replace('_', '-')}"
 
 
 class Collection:
@@ -37,6 +43,7 @@ class Collection:
         self.spec = spec_of(cls)
         #: The same, of a kind that has tags: the paths of tags exist for no other.
         self.tagged = cast("type[Standard]", cls)
+        self.one = ENVELOPES.get(self.spec.kind, self.spec.kind)
 
     async def index(self, request: Request) -> Reply:
         """Lists what the caller sees."""
@@ -55,12 +62,12 @@ class Collection:
         self._may_read(request)
         fields = dialect.shown_fields(request.query)
         item = await self.engine.show(request.context, self.cls, request.path["id"], fields=fields)
-        return Reply({self.spec.kind: item})
+        return Reply({self.one: item})
 
     async def create(self, request: Request) -> Reply:
         """Creates one, or several under the plural: all or none."""
         body = await request.json()
-        kind, plural = self.spec.kind, self.spec.plural
+        kind, plural = self.one, self.spec.plural
         if isinstance(body, dict) and plural in body and kind not in body:
             only(body, plural)
             bodies = dialect.several(body[plural], kind, plural, MOST_AT_ONCE)
@@ -74,8 +81,7 @@ class Collection:
 
     async def update(self, request: Request) -> Reply:
         """Changes one."""
-        kind = self.spec.kind
-        fields = dialect.given(await request.envelope(kind), kind)
+        fields = dialect.given(await request.envelope(self.one), self.one)
         item = await self.engine.update(
             request.context,
             self.cls,
@@ -83,7 +89,7 @@ class Collection:
             fields,
             if_revision=dialect.expected_revision(request.headers),
         )
-        return Reply({kind: item})
+        return Reply({self.one: item})
 
     async def delete(self, request: Request) -> Reply:
         """Deletes one."""
@@ -154,7 +160,7 @@ class Collection:
         words = kind.replace("_", " ")
 
         def at(method: str, where: str, handler: Handle, summary: str, **more: Any) -> Endpoint:
-            return Endpoint(method, where, handler, summary=summary, kind=kind, **more)
+            return Endpoint(method, where, handler, summary=summary, kind=kind, envelope=self.one, **more)
 
         found = [
             at("GET", path, self.index, f"List {self.spec.plural}", parameters=LIST_PARAMETERS),
@@ -164,22 +170,23 @@ class Collection:
                 self.create,
                 f"Create a {words}",
                 success=201,
-                request=openapi.input_schema(kind, "create", kind),
+                request=openapi.input_schema(kind, "create", self.one),
             ),
             at("GET", one, self.show, f"Show a {words}", parameters=("fields",)),
             at("DELETE", one, self.delete, f"Delete a {words}", success=204),
         ]
-        if "tags" in self.spec.fields:
+        places = (label, *(f"{more}/{{id}}/tags" for more in _TAGS_TOO.get(kind, ())))
+        for where in places if "tags" in self.spec.fields else ():
             found += [
-                at("GET", label, self.tags, f"List the tags of a {words}"),
-                at("PUT", label, self.replace_tags, f"Replace the tags of a {words}", request=_TAGS),
-                at("DELETE", label, self.remove_tags, f"Remove the tags of a {words}", success=204),
-                at("GET", f"{label}/{{tag}}", self.has_tag, f"Ask for a tag of a {words}", success=204),
-                at("PUT", f"{label}/{{tag}}", self.add_tag, f"Add a tag to a {words}", success=201),
-                at("DELETE", f"{label}/{{tag}}", self.remove_tag, f"Remove a tag of a {words}", success=204),
+                at("GET", where, self.tags, f"List the tags of a {words}"),
+                at("PUT", where, self.replace_tags, f"Replace the tags of a {words}", request=_TAGS),
+                at("DELETE", where, self.remove_tags, f"Remove the tags of a {words}", success=204),
+                at("GET", f"{where}/{{tag}}", self.has_tag, f"Ask for a tag of a {words}", success=204),
+                at("PUT", f"{where}/{{tag}}", self.add_tag, f"Add a tag to a {words}", success=201),
+                at("DELETE", f"{where}/{{tag}}", self.remove_tag, f"Remove a tag of a {words}", success=204),
             ]
         if self.spec.update_input.__struct_fields__:
-            schema = openapi.input_schema(kind, "update", kind)
+            schema = openapi.input_schema(kind, "update", self.one)
             found.append(at("PUT", one, self.update, f"Change a {words}", request=schema))
         return found
 

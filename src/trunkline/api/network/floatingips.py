@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from trunkline.api.context import Context
 from trunkline.api.engine import Call
-from trunkline.api.network import addressing, common
+from trunkline.api.network import addressing, common, qos
 from trunkline.errors import BadRequest, Conflict, InUse, NotFound
 from trunkline.plan import ipam
 from trunkline.resources.network import (
@@ -49,6 +49,7 @@ def create(call: Call, floating: FloatingIP, given: frozenset[str]) -> FloatingI
             field="floating_network_id",
         )
     port = _hold_address(call, network, floating)
+    qos.hold(call, floating, None, floating.qos_policy_id)
     address = _ipv4(port.fixed_ips)
     assert address is not None
     floating = replace(
@@ -61,6 +62,7 @@ def create(call: Call, floating: FloatingIP, given: frozenset[str]) -> FloatingI
 
 def update(call: Call, old: FloatingIP, new: FloatingIP, given: frozenset[str]) -> FloatingIP:
     """Ties it to another port or address, or to none."""
+    qos.hold(call, new, old.qos_policy_id, new.qos_policy_id)
     if given and not given & {"port_id", "fixed_ip_address"}:
         return new
     if not given or new.port_id is None:
@@ -103,6 +105,7 @@ def view(reader: Reader, context: Context, objects: Sequence[FloatingIP]) -> lis
     return [
         {
             "tenant_id": f.project_id,
+            "qos_network_policy_id": policy,
             "port_details": None
             if f.port_id not in ports
             else {name: getattr(ports[f.port_id], name) for name in names},
@@ -110,7 +113,7 @@ def view(reader: Reader, context: Context, objects: Sequence[FloatingIP]) -> lis
                 {name: getattr(each, name) for name in _FORWARDED} for each in forwardings[f.id]
             ],
         }
-        for f in objects
+        for f, policy in zip(objects, qos.of_networks(reader, objects), strict=True)
     ]
 
 

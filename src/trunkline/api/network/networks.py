@@ -9,7 +9,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from trunkline.api.engine import Call
-from trunkline.api.network import common
+from trunkline.api.network import common, qos
 from trunkline.errors import BadRequest, Conflict, Exhausted, InUse
 from trunkline.plan import numbers
 from trunkline.resources.network import (
@@ -66,6 +66,9 @@ class Networks:
             network = _overlay(call, network)
         else:
             network = _physical(call, network)
+        if "qos_policy_id" not in given:
+            network = replace(network, qos_policy_id=qos.default_of(call, network.project_id))
+        qos.hold(call, network, None, network.qos_policy_id)
         return replace(network, mtu=self._mtu(network))
 
     def update(self, call: Call, old: Network, new: Network, given: frozenset[str]) -> Network:
@@ -73,6 +76,7 @@ class Networks:
         if "mtu" in given:
             new = replace(new, mtu=self._mtu(new))
             check_mtu(new, call.tx.find(Subnet, network_id=new.id))
+        qos.hold(call, new, old.qos_policy_id, new.qos_policy_id)
         return new
 
     def delete(self, call: Call, network: Network) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from trunkline.api.engine import Call
-from trunkline.api.network import addressing, common, floatingips, forwarding, security_groups
+from trunkline.api.network import addressing, common, floatingips, forwarding, qos, security_groups
 from trunkline.api.network.addressing import refuse_field
 from trunkline.errors import BadRequest, Conflict, InUse
 from trunkline.resources.network import (
@@ -54,6 +54,7 @@ def create(call: Call, port: Port, given: frozenset[str]) -> Port:
     _check_security(port)
     _check_options(port.extra_dhcp_opts)
     _hold_groups(call, port.id, (), groups)
+    qos.hold(call, port, None, port.qos_policy_id)
     return port
 
 
@@ -86,6 +87,7 @@ def update(call: Call, old: Port, new: Port, given: frozenset[str]) -> Port:
         new = replace(new, extra_dhcp_opts=_merged(old.extra_dhcp_opts, new.extra_dhcp_opts))
         _check_options(new.extra_dhcp_opts)
     _check_security(new)
+    qos.hold(call, new, old.qos_policy_id, new.qos_policy_id)
     if new.host_id != old.host_id:
         new = replace(new, **binding(call, new.host_id))
     return new

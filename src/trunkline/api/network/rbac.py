@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, select
 
 from trunkline.api.context import Context
 from trunkline.api.engine import Call, Stages
-from trunkline.api.network import common, security_groups, sharing
+from trunkline.api.network import common, qos, security_groups, sharing
 from trunkline.api.network.addressing import refuse_field
 from trunkline.errors import Conflict, InUse
 from trunkline.resources.network import (
@@ -32,6 +32,7 @@ from trunkline.resources.network import (
     FloatingIP,
     Network,
     Port,
+    QosPolicy,
     RbacPolicy,
     Router,
     SecurityGroup,
@@ -79,6 +80,13 @@ def _by_ports_in_group(reader: Reader, id: str, projects: Projects) -> bool:
     return any(_is_held(reader, Port, "id", chunk, projects) for chunk in chunks)
 
 
+def _by_holders(reader: Reader, id: str, projects: Projects) -> bool:
+    holders = reader.claimed(qos.users_scope(id))
+    chunks = [holders[start : start + _AT_ONCE] for start in range(0, len(holders), _AT_ONCE)]
+    users = (FloatingIP, Network, Port, Router)
+    return any(_is_held(reader, cls, "id", chunk, projects) for chunk in chunks for cls in users)
+
+
 def _by_ways_out(reader: Reader, id: str, projects: Projects) -> bool:
     ports, routers = table_of(Port).c, table_of(Router).c
     gateways = select(ports.id).where(ports.network_id == id, ports.device_owner == ROUTER_GATEWAY)
@@ -106,6 +114,7 @@ class Shareable:
 #: What can be shared, by kind: each a class with a field `shared`. The rest follows from the line here.
 SHAREABLE: Mapping[str, Shareable] = {
     "address_group": Shareable(AddressGroup, by((SecurityGroupRule, "remote_address_group_id"))),
+    "qos_policy": Shareable(QosPolicy, _by_holders),
     "network": Shareable(Network, by((Port, "network_id")), _by_ways_out),
     "security_group": Shareable(SecurityGroup, _by_ports_in_group),
     "subnetpool": Shareable(SubnetPool, by((Subnet, "subnetpool_id"))),

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from trunkline.api.engine import Call
-from trunkline.api.network import addressing, common, floatingips
+from trunkline.api.network import addressing, common, floatingips, qos
 from trunkline.errors import BadRequest, InUse
 from trunkline.plan import gateways, ipam
 from trunkline.resources.network import (
@@ -19,6 +19,7 @@ from trunkline.resources.network import (
     HostRoute,
     Network,
     Port,
+    QosPolicy,
     Router,
     Subnet,
 )
@@ -28,6 +29,7 @@ from trunkline.resources.region import Host
 def create(call: Call, router: Router, given: frozenset[str]) -> Router:
     """Gives the router its gateway, if it names one."""
     common.owned(router)
+    _hold_policy(call, router, None, router.external_gateway_info)
     if router.external_gateway_info is None:
         return router
     return _connected(call, router, router.external_gateway_info, "create")
@@ -36,6 +38,7 @@ def create(call: Call, router: Router, given: frozenset[str]) -> Router:
 def update(call: Call, old: Router, new: Router, given: frozenset[str]) -> Router:
     """Moves the gateway; checks the routes."""
     if "external_gateway_info" in given and new.external_gateway_info != old.external_gateway_info:
+        _hold_policy(call, new, old.external_gateway_info, new.external_gateway_info)
         new = _with_gateway(call, old, new)
     if new.routes != old.routes:
         check_routes(call, new, new.routes)
@@ -145,7 +148,7 @@ def _changed_gateway(call: Call, old: Router, new: Router, info: Gateway, before
         call.save(replace(port, fixed_ips=addresses))
     # What a request leaves out goes back to its default, as everywhere in this object.
     snat = True if info.enable_snat is None else info.enable_snat
-    filled = Gateway(network_id=info.network_id, enable_snat=snat, external_fixed_ips=addresses)
+    filled = replace(info, enable_snat=snat, external_fixed_ips=addresses)
     return replace(new, external_gateway_info=filled)
 
 
@@ -184,10 +187,18 @@ def _connected(call: Call, router: Router, info: Gateway, verb: str) -> Router:
     snat = True if info.enable_snat is None else info.enable_snat
     return replace(
         router,
-        external_gateway_info=Gateway(network_id=network.id, enable_snat=snat, external_fixed_ips=addresses),
+        external_gateway_info=replace(info, enable_snat=snat, external_fixed_ips=addresses),
         gateway_port_id=port.id,
         gateway_hosts=gateway_hosts(call, router.id, network),
     )
+
+
+def _hold_policy(call: Call, router: Router, old: Gateway | None, new: Gateway | None) -> None:
+    """The QoS policy of a gateway is held by its router."""
+    before, after = (None if info is None else info.qos_policy_id for info in (old, new))
+    if after is not None:
+        call.get(QosPolicy, after)
+    qos.hold(call, router, before, after)
 
 
 def _disconnect(call: Call, router: Router) -> None:

@@ -6,11 +6,13 @@ Subnet ─── pools, modes ─▶ metadata    FloatingIP ─ address port, re
 Port ───── MAC, addresses, groups      SecurityGroup, -Rule ─ defaults, meaning, duplicates
                                        AddressGroup ─ stays while a rule refers to it
 RbacPolicy ─ shared, external: around the stages of whatever can be shared
+QosPolicy ── users, default            QosRules ─── the policy changes with them
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from trunkline.api.engine import Stages
@@ -21,6 +23,7 @@ from trunkline.api.network import (
     floatingips,
     forwarding,
     ports,
+    qos,
     rbac,
     routers,
     security_groups,
@@ -30,15 +33,19 @@ from trunkline.api.network import (
 )
 from trunkline.api.network.networks import Networks, Settings
 from trunkline.resources.network import (
+    QOS_RULES,
     AddressGroup,
     DefaultSecurityGroupRule,
     FloatingIP,
     Network,
+    QosPolicy,
     Router,
     SecurityGroup,
     SecurityGroupRule,
     SubnetPool,
 )
+
+_VERBS = ("create", "get", "update", "delete")
 
 
 def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
@@ -78,7 +85,7 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             update=ports.update,
             delete=ports.delete,
             visible=common.port_visible,
-            view=common.tenants,
+            view=qos.with_network_policy,
             target=common.on_network,
             filters=filters.port_filters(),
             lax=True,
@@ -146,5 +153,27 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             filters=filters.standard(DefaultSecurityGroupRule),
             lax=True,
         ),
+        "qos_policy": Stages(
+            create=qos.create,
+            update=qos.update,
+            delete=qos.delete,
+            visible=qos.visible,
+            view=qos.view,
+            filters=filters.standard(QosPolicy),
+            rules={verb: f"{verb}_policy" for verb in _VERBS},
+            lax=True,
+        ),
+        **{
+            f"qos_{name}_rule": Stages(
+                create=qos.create_rule,
+                update=qos.update_rule,
+                delete=qos.delete_rule,
+                visible=partial(qos.rule_visible, cls),
+                target=qos.rule_target,
+                rules={verb: f"{verb}_policy_{name}_rule" for verb in _VERBS},
+                lax=True,
+            )
+            for name, cls in QOS_RULES.items()
+        },
     }
     return rbac.with_sharing(own)

@@ -17,6 +17,7 @@ from trunkline.resources.network import (
     Network,
     Port,
     PortForwarding,
+    QosPolicy,
     RbacPolicy,
     Router,
     SecurityGroup,
@@ -38,6 +39,7 @@ KINDS: tuple[type[Resource], ...] = (
     SecurityGroup,
     SecurityGroupRule,
     AddressGroup,
+    QosPolicy,
     RbacPolicy,
     DefaultSecurityGroupRule,
 )

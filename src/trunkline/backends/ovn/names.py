@@ -27,7 +27,15 @@ Tables = dict[str, Rows]
 
 #: The tables that hold rows of ours, each with the columns that we write and watch.
 OWNED: dict[str, tuple[str, ...]] = {
-    "Logical_Switch": ("name", "ports", "acls", "load_balancer", "other_config", "external_ids"),
+    "Logical_Switch": (
+        "name",
+        "ports",
+        "acls",
+        "qos_rules",
+        "load_balancer",
+        "other_config",
+        "external_ids",
+    ),
     "Logical_Switch_Port": (
         "name",
         "type",
@@ -74,6 +82,7 @@ OWNED: dict[str, tuple[str, ...]] = {
     "Load_Balancer": ("name", "protocol", "vips", "options", "external_ids"),
     "Port_Group": ("name", "ports", "acls", "external_ids"),
     "ACL": ("direction", "priority", "action", "match", "log", "external_ids"),
+    "QoS": ("direction", "priority", "match", "bandwidth", "action", "external_ids"),
     "Address_Set": ("name", "addresses", "external_ids"),
     "DHCP_Options": ("cidr", "options", "external_ids"),
 }
@@ -91,7 +100,7 @@ NAMED = frozenset(
 )
 #: The columns whose members go when their row goes (strong references to tables without roots).
 CHILDREN: dict[str, tuple[str, ...]] = {
-    "Logical_Switch": ("ports", "acls"),
+    "Logical_Switch": ("ports", "acls", "qos_rules"),
     "Logical_Router": ("ports", "static_routes", "nat"),
     "Logical_Router_Port": ("gateway_chassis",),
     "Port_Group": ("acls",),
@@ -99,7 +108,7 @@ CHILDREN: dict[str, tuple[str, ...]] = {
 
 #: The columns whose members come from many derivations (`Member`), each with the table that they are of.
 GATHERED: dict[str, dict[str, str]] = {
-    "Logical_Switch": {"ports": "Logical_Switch_Port"},
+    "Logical_Switch": {"ports": "Logical_Switch_Port", "qos_rules": "QoS"},
     "Logical_Router": {
         "ports": "Logical_Router_Port",
         "static_routes": "Logical_Router_Static_Route",

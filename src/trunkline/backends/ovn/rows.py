@@ -6,6 +6,7 @@
        └─ member of ▶ Logical_Switch, Port_Group      Route, Nat ─▶ Logical_Router_Static_Route, NAT
     RuleSet ──────▶ Port_Group, ACL                   Dhcp ───────▶ DHCP_Options
     AddressGroup ─▶ Address_Set                       Forwarding ─▶ Load_Balancer
+    Shaping ──────▶ QoS, member of ▶ Logical_Switch
 
 One line a node: what it goes over, and the function of one of these (`compiler.derive`). What many
 derivations add to one row, the ports of a switch, are members that are gathered (`names.GATHERED`).
@@ -17,7 +18,7 @@ from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from trunkline.backends.ovn import balancing, dhcp, filters, routing, switching
+from trunkline.backends.ovn import balancing, dhcp, filters, qos, routing, switching
 from trunkline.backends.ovn.names import GATHERED, OWNED, Entry, Member, Once, Owner, Ref, Row, Tables
 from trunkline.compiler.derive import Derivations, Node, Sources
 from trunkline.compiler.logical import (
@@ -30,6 +31,7 @@ from trunkline.compiler.logical import (
     Router,
     RouterPort,
     RuleSet,
+    Shaping,
     Switch,
     SwitchPort,
 )
@@ -43,6 +45,7 @@ NODES = (
     Node(Route, routing.route),
     Node(Nat, routing.nat),
     Node(Forwarding, balancing.balancer),
+    Node(Shaping, qos.shaping),
     Node(Once, filters.always),
     Node(Once, filters.dhcp_servers),
     Node(RuleSet, filters.group),

@@ -24,6 +24,13 @@ from trunkline.resources.network.parts import (
     HostRoute,
 )
 from trunkline.resources.network.pools import SubnetPool
+from trunkline.resources.network.qos import (
+    QOS_RULES,
+    QosBandwidthLimitRule,
+    QosDscpMarkingRule,
+    QosPolicy,
+    QosRule,
+)
 from trunkline.resources.network.quota import NetworkQuota
 from trunkline.resources.network.security import DefaultSecurityGroupRule, SecurityGroup, SecurityGroupRule
 from trunkline.resources.network.sharing import (
@@ -40,6 +47,7 @@ __all__ = [
     "FLOATING_IP",
     "INTERNAL_OWNERS",
     "METADATA",
+    "QOS_RULES",
     "ROUTER_GATEWAY",
     "ROUTER_INTERFACE",
     "AddressGroup",
@@ -55,6 +63,10 @@ __all__ = [
     "NetworkQuota",
     "Port",
     "PortForwarding",
+    "QosBandwidthLimitRule",
+    "QosDscpMarkingRule",
+    "QosPolicy",
+    "QosRule",
     "RbacPolicy",
     "Router",
     "SecurityGroup",

@@ -68,6 +68,8 @@ class Network(Standard, kw_only=True):
     )
     #: Frames that guests tag by 802.1Q pass.
     vlan_transparent: Annotated[bool | None, fixed(alias="vlan-transparent")] = None
+    #: The QoS policy of ports on it that have none of their own.
+    qos_policy_id: Annotated[Uuid | None, settable(index=True, refers="qos_policy", alias="qos")] = None
 
 
 @resource(kind="subnet", plural="subnets", service="network", quota=100)
@@ -171,3 +173,5 @@ class Port(Standard, kw_only=True):
     vif_details: Annotated[dict[str, Any], computed(guarded_read=True, filter=False, alias="binding")] = (
         msgspec.field(default_factory=dict, name="binding:vif_details")
     )
+    #: The QoS policy that it obeys, instead of its network's.
+    qos_policy_id: Annotated[Uuid | None, settable(index=True, refers="qos_policy", alias="qos")] = None

@@ -62,5 +62,7 @@ class FloatingIP(Standard, kw_only=True):
     router_id: Annotated[str | None, computed(index=True)] = None
     #: ACTIVE where it was seen carried, else DOWN.
     status: Annotated[str, observed()] = "DOWN"
+    #: The QoS policy that it obeys, instead of its network's.
+    qos_policy_id: Annotated[Uuid | None, settable(index=True, refers="qos_policy", alias="qos-fip")] = None
     #: The port that holds the address on the external network.
     floating_port_id: Annotated[str, hidden(index=True)] = ""

@@ -65,6 +65,7 @@ class Gateway(Part, frozen=True, kw_only=True):
     network_id: str | None = None
     enable_snat: bool | None = None
     external_fixed_ips: list[FixedIp] | None = None
+    qos_policy_id: str | None = None
 
 
 def fixed_ips(values: list[FixedIp]) -> list[FixedIp]:
@@ -161,11 +162,12 @@ def dhcp_options(values: list[ExtraDhcpOption]) -> list[ExtraDhcpOption]:
 def gateway(value: Gateway) -> Gateway | None:
     """An empty object takes the gateway away."""
     if value.network_id is None:
-        if value.enable_snat is not None or value.external_fixed_ips is not None:
+        if (value.enable_snat, value.external_fixed_ips, value.qos_policy_id) != (None, None, None):
             raise ValueError("network_id is required.")
         return None
     return Gateway(
         network_id=clean_uuid(value.network_id),
         enable_snat=value.enable_snat,
         external_fixed_ips=None if value.external_fixed_ips is None else fixed_ips(value.external_fixed_ips),
+        qos_policy_id=None if value.qos_policy_id is None else clean_uuid(value.qos_policy_id),
     )

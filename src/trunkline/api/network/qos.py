@@ -1,0 +1,190 @@
+"""Quality of service policies: who has one, who may use it, and what keeps it from going.
+
+Whatever has a policy (a network, a port, a floating IP, a router by its gateway) claims it: so it is known
+at once whether a policy is used, and by what.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from msgspec.structs import asdict
+from sqlalchemy import ColumnElement, select
+
+from trunkline.api.context import Context
+from trunkline.api.engine import Call
+from trunkline.api.network import common, sharing
+from trunkline.errors import Conflict, Forbidden, InUse, NotFound
+from trunkline.resources.network import (
+    QOS_RULES,
+    FloatingIP,
+    Network,
+    Port,
+    QosPolicy,
+    QosRule,
+)
+from trunkline.store import Reader, table_of
+
+
+class User(Protocol):
+    """What can have a policy."""
+
+    id: str
+
+
+#: One's own policies, and those that are shared with one.
+visible = sharing.visible(QosPolicy)
+
+
+def rule_visible(cls: type[QosRule], context: Context) -> list[ColumnElement[bool]]:
+    """The rules of the policies that one sees."""
+    if context.is_admin:
+        return []
+    seen = select(table_of(QosPolicy).c.id).where(*visible(context))
+    return [table_of(cls).c.qos_policy_id.in_(seen)]
+
+
+# Policies.
+
+
+def create(call: Call, policy: QosPolicy, given: frozenset[str]) -> QosPolicy:
+    """A project has one default policy at most."""
+    common.owned(policy)
+    return _checked(call, policy)
+
+
+def update(call: Call, old: QosPolicy, new: QosPolicy, given: frozenset[str]) -> QosPolicy:
+    """... still."""
+    return _checked(call, new)
+
+
+def delete(call: Call, policy: QosPolicy) -> None:
+    """Takes the rules along; refuses while anything has the policy."""
+    users = _users(call.tx, policy.id)
+    if users:
+        raise InUse(
+            f"QoS Policy {policy.id} is used by {users[0]}. Take it away there first.",
+            type="QosPolicyInUse",
+        )
+    for cls in QOS_RULES.values():
+        for rule in call.tx.find(cls, qos_policy_id=policy.id):
+            call.drop(rule)
+
+
+def view(reader: Reader, context: Context, objects: Sequence[QosPolicy]) -> list[Mapping[str, Any]]:
+    """The rules of each."""
+    rules: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    ids = [policy.id for policy in objects]
+    for name, cls in QOS_RULES.items():
+        column = table_of(cls).c.qos_policy_id
+        for start in range(0, len(ids), 500):
+            for rule in reader.select(cls, column.in_(ids[start : start + 500])):
+                rules[rule.qos_policy_id].append({**asdict(rule), "type": name})
+    return [{"tenant_id": policy.project_id, "rules": rules[policy.id]} for policy in objects]
+
+
+def _checked(call: Call, policy: QosPolicy) -> QosPolicy:
+    default = default_of(call, policy.project_id) if policy.is_default else None
+    if default not in (None, policy.id):
+        raise Conflict(
+            f"A default QoS policy exists for project {policy.project_id}: {default}.",
+            type="QoSPolicyDefaultAlreadyExists",
+            field="is_default",
+        )
+    return policy
+
+
+# Rules. The policy changes with its rules.
+
+
+def create_rule(call: Call, rule: QosRule, given: frozenset[str]) -> QosRule:
+    """Of a policy that the caller sees."""
+    call.save(call.get(QosPolicy, rule.qos_policy_id))
+    return rule
+
+
+def update_rule(call: Call, old: QosRule, new: QosRule, given: frozenset[str]) -> QosRule:
+    """... as it does when one changes."""
+    if new != old:
+        _touch(call, new)
+    return new
+
+
+def delete_rule(call: Call, rule: QosRule) -> None:
+    """... and when one goes."""
+    _touch(call, rule)
+
+
+def rule_target(reader: Reader, rule: QosRule) -> Mapping[str, Any]:
+    """Of the policy that a rule is in: who owns it."""
+    policy = reader.get(QosPolicy, rule.qos_policy_id)
+    return {} if policy is None else {"project_id": policy.project_id, "tenant_id": policy.project_id}
+
+
+def _touch(call: Call, rule: QosRule) -> None:
+    policy = call.tx.get(QosPolicy, rule.qos_policy_id)
+    if policy is not None:
+        call.save(policy)
+
+
+# Who has a policy.
+
+
+def default_of(call: Call, project_id: str) -> str | None:
+    """The id of a project's default policy."""
+    found = call.tx.first(QosPolicy, project_id=project_id, is_default=True)
+    return None if found is None else found.id
+
+
+def hold(call: Call, user: User, old: str | None, new: str | None) -> None:
+    """Gives `user` the policy `new`, which the caller was found to see, in place of `old`.
+
+    Raises:
+        Forbidden: the caller does not see `old`, so somebody else put it there.
+    """
+    if old == new:
+        return
+    if old is not None:
+        try:
+            call.get(QosPolicy, old)
+        except NotFound:
+            raise Forbidden(
+                f"Unable to take QoS policy {old} from {user.id}: it was put there by an administrator.",
+                type="PolicyRemoveAuthorizationError",
+                field="qos_policy_id",
+            ) from None
+        call.tx.release(user.id, users_scope(old))
+    if new is not None:
+        call.tx.claim(users_scope(new), user.id, user.id)
+
+
+def of_networks(reader: Reader, objects: Iterable[Port | FloatingIP]) -> list[str | None]:
+    """For each port or floating IP, the policy of its network."""
+    column = table_of(Network).c.qos_policy_id
+    policies = {n.id: n.qos_policy_id for n in reader.select(Network, column.is_not(None))}
+    return [
+        policies.get(each.network_id if isinstance(each, Port) else each.floating_network_id)
+        for each in objects
+    ]
+
+
+def with_network_policy(reader: Reader, context: Context, objects: Sequence[Port]) -> list[Mapping[str, Any]]:
+    """What is shown of ports beside their fields."""
+    return [
+        {**shown, "qos_network_policy_id": policy}
+        for shown, policy in zip(
+            common.tenants(reader, context, objects), of_networks(reader, objects), strict=True
+        )
+    ]
+
+
+def users_scope(policy_id: str) -> str:
+    """The scope of the claims by which a policy is held, each by the id of what has it."""
+    return f"qos-policy:{policy_id}"
+
+
+def _users(reader: Reader, policy_id: str) -> list[str]:
+    """The ids of what has the policy."""
+    return reader.claimed(users_scope(policy_id))

@@ -1,0 +1,119 @@
+"""QoS policies to limits and marks, at each place that obeys one.
+
+Port ── its own policy, or its network's ──────────────▶ Shaping, by direction
+FloatingIP ── its own, or its external network's ──────▶ ... of its address, at the gateway
+Router ── its gateway's, or the external network's ────▶ ... of all else, at the gateway
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from trunkline.compiler.derive import View
+from trunkline.compiler.logical import Direction, Shaping
+from trunkline.resources.network import (
+    INTERNAL_OWNERS,
+    FloatingIP,
+    Network,
+    Port,
+    QosBandwidthLimitRule,
+    QosDscpMarkingRule,
+    Router,
+)
+
+_DIRECTIONS: tuple[Direction, ...] = ("egress", "ingress")
+#: Of what a limit lets pass in a second, how much may come at once where the rule does not say.
+_BURST = 0.8
+#: The Ethernet header, bytes.
+_HEADER = 14
+
+
+class Treatment(NamedTuple):
+    """What a policy asks for in one direction."""
+
+    direction: Direction
+    rate_kbps: int | None
+    burst_kbit: int | None
+    dscp: int | None
+
+
+def treatments(view: View, policy: str) -> tuple[Treatment, ...]:
+    """What a policy asks for, by its rules."""
+    limits = {rule.direction: rule for rule in view.where(QosBandwidthLimitRule, "qos_policy_id", policy)}
+    marks = [rule.dscp_mark for rule in view.where(QosDscpMarkingRule, "qos_policy_id", policy)]
+    found = []
+    for direction in _DIRECTIONS:
+        limit, mark = limits.get(direction), marks[0] if marks and direction == "egress" else None
+        rate = burst = None
+        if limit is not None:
+            rate, burst = limit.max_kbps, limit.max_burst_kbps or int(limit.max_kbps * _BURST)
+        if limit is not None or mark is not None:
+            found.append(Treatment(direction, rate, burst, mark))
+    return tuple(found)
+
+
+def of_network(view: View, network: str) -> tuple[str | None, int]:
+    """The policy that a network gives its ports, and how many kilobits its largest frame has."""
+    found = view.get(Network, network)
+    if found is None:
+        return None, 0
+    return found.qos_policy_id, -(-(found.mtu + _HEADER) * 8 // 1000)
+
+
+def port_shapings(view: View, key: str) -> Iterator[Shaping]:
+    """Of a port that a workload is plugged into: the services of networks obey no policy."""
+    port = view.need(Port, key)
+    if port.device_owner not in INTERNAL_OWNERS:
+        inherits = not port.device_owner.startswith("network:")
+        yield from _at(view, key, port.qos_policy_id, port.network_id, key, inherits=inherits)
+
+
+def floating_shapings(view: View, key: str) -> Iterator[Shaping]:
+    """Of a floating IP that stands for a port."""
+    floating = view.need(FloatingIP, key)
+    leg = view.ask(gateway_leg, floating.router_id) if floating.router_id else ""
+    if leg:
+        network, address = floating.floating_network_id, floating.floating_ip_address
+        yield from _at(view, key, floating.qos_policy_id, network, leg, address)
+
+
+def gateway_leg(view: View, router: str) -> str:
+    """The id of the port by which a router is connected to an external network, or ""."""
+    found = view.get(Router, router)
+    return "" if found is None else found.gateway_port_id
+
+
+def gateway_shapings(view: View, key: str) -> Iterator[Shaping]:
+    """Of a router's gateway."""
+    router = view.need(Router, key)
+    info = router.external_gateway_info
+    if info is not None and info.network_id and router.gateway_port_id:
+        yield from _at(view, key, info.qos_policy_id, info.network_id, router.gateway_port_id)
+
+
+def _at(
+    view: View,
+    key: str,
+    own: str | None,
+    network: str,
+    place: str,
+    address: str | None = None,
+    *,
+    inherits: bool = True,
+) -> Iterator[Shaping]:
+    """The records by which one place obeys its own policy or that of its network."""
+    default, frame = view.ask(of_network, network)
+    policy = own or (default if inherits else None)
+    for each in view.ask(treatments, policy) if policy else ():
+        yield Shaping(
+            key=f"{key}/{each.direction}",
+            switch=network,
+            place=place,
+            direction=each.direction,
+            address=address,
+            rate_kbps=each.rate_kbps,
+            # A burst that has not room for one frame would let none pass, ever.
+            burst_kbit=None if each.burst_kbit is None else max(each.burst_kbit, frame),
+            dscp=each.dscp,
+        )
