@@ -125,6 +125,26 @@ def test_only_who_sees_a_policy_gives_it_or_takes_it_away(cloud: Cloud) -> None:
     assert cloud.change("network", network["id"], qos_policy_id=None)["qos_policy_id"] is None
 
 
+def test_a_policy_is_shared_with_single_projects(cloud: Cloud) -> None:
+    made, network = policy(cloud), cloud.make("network")
+    grant = cloud.make(
+        "rbac_policy",
+        by=ROOT,
+        object_type="qos_policy",
+        object_id=made["id"],
+        action="access_as_shared",
+        target_tenant="p1",
+    )
+    assert shown(cloud, made, by=ANN)["shared"] is True
+    assert cloud.refused("GET", f"{POLICIES}/{made['id']}", by=BOB)[0] == 404
+    cloud.change("network", network["id"], qos_policy_id=made["id"])
+    gone = f"/rbac-policies/{grant['id']}"
+    assert cloud.refused("DELETE", gone, by=ROOT) == (409, "RbacPolicyInUse")
+    cloud.change("network", network["id"], qos_policy_id=None)
+    cloud.remove("rbac_policy", grant["id"], by=ROOT)
+    assert cloud.refused("GET", f"{POLICIES}/{made['id']}")[0] == 404
+
+
 @pytest.mark.parametrize("kind", ["network", "port", "floatingip", "router"])
 def test_a_policy_stays_while_something_has_it(cloud: Cloud, kind: str) -> None:
     cloud.hosts("h1")
