@@ -16,6 +16,7 @@ from trunkline.api.app import application
 from trunkline.api.context import Context
 from trunkline.api.engine import Engine
 from trunkline.api.network import security_rules
+from trunkline.api.network.collection import path_of
 from trunkline.api.policy import Rules
 from trunkline.resources.region import Host
 from trunkline.resources.schema import spec_of
@@ -145,7 +146,7 @@ class Cloud:
 
 def path(kind: str) -> str:
     """Where a kind's collection is."""
-    return f"/{spec_of(kind).plural.replace('_', '-')}"
+    return path_of(spec_of(kind)).removeprefix("/v2.0")
 
 
 def addresses(port: dict[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ from trunkline.compiler.logical import (
     Shaping,
     Switch,
     SwitchPort,
+    TrafficLog,
     Uplink,
 )
 
@@ -280,6 +281,14 @@ def small_networks(draw: st.DrawFn) -> LogicalNetwork:
     if draw(flag):
         prefixes = tuple(draw(st.sets(st.sampled_from(["10.0.0.0/8", "10.1.0.0/16", "fd00::/8"]))))
         network.address_groups["ag"] = AddressGroup(key="ag", name="", prefixes=prefixes)
+    for key in some("l", "m"):
+        network.logs[key] = TrafficLog(
+            key=key,
+            rule_sets=tuple(sets) if draw(flag) else ("nobody",),
+            port=draw(st.sampled_from([None, "nobody", *network.ports])),
+            accepted=draw(flag),
+            dropped=draw(flag),
+        )
     for key in dhcps:
         network.dhcps[key] = Dhcp(
             key=key,

@@ -132,7 +132,13 @@ async def test_a_backend_that_was_killed_finds_its_rows_again(ovn: Central) -> N
         done = await made.apply(LogicalNetwork())
         assert done.removed > 30
     left = await contents(ovn)
-    assert {table for table, rows in left.items() if rows} == {"Port_Group", "ACL", "Address_Set"}
+    assert {table for table, rows in left.items() if rows} == {
+        "Port_Group",
+        "ACL",
+        "Address_Set",
+        "Meter",
+        "Meter_Band",
+    }
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

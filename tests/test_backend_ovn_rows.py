@@ -187,11 +187,11 @@ def test_every_filtered_port_drops_what_no_rule_allows() -> None:
         ("from-lport", 2000, "drop", f"in{at}ip6 && udp.src == 547 && udp.dst == 546"),
         (
             "from-lport",
-            1004,
+            1008,
             "allow",
             f"in{at}ip4.dst == {{255.255.255.255, $trunkline_dhcp4}} && udp.src == 68 && udp.dst == 67",
         ),
-        ("from-lport", 1004, "allow", f"in{at}ip6.dst == ff02::1:2 && udp.src == 546 && udp.dst == 547"),
+        ("from-lport", 1008, "allow", f"in{at}ip6.dst == ff02::1:2 && udp.src == 546 && udp.dst == 547"),
     }
 
 
@@ -200,7 +200,7 @@ def test_rules_become_matches() -> None:
         side, way = (
             ("in", "from-lport") if ".dst == $" in text or text in ("ip4", "ip6") else ("out", "to-lport")
         )
-        return way, 1002, "allow-related", f"{side}port == @rs_sg_1 && {text}"
+        return way, 1004, "allow-related", f"{side}port == @rs_sg_1 && {text}"
 
     assert matches("rs_sg_1") == {
         stated("ip4"),
@@ -221,7 +221,7 @@ def test_rules_become_matches() -> None:
         stated("ip4 && ip.proto == 132 && ip.later_frag"),
     }
     assert matches("rs_stateless") == {
-        ("to-lport", 1003, "allow-stateless", f"outport == @rs_stateless && ip4 && {text}")
+        ("to-lport", 1006, "allow-stateless", f"outport == @rs_stateless && ip4 && {text}")
         for text in ("udp.dst == 53", "ip.proto == 17 && ip.later_frag")
     }
 

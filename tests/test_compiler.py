@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from trunkline.compiler.logical import Allowed, LogicalNetwork, Nat, Route, Rule, Uplink
+from typing import Any
+
+from msgspec.structs import replace
+
+from trunkline.compiler.logical import Allowed, LogicalNetwork, Nat, Route, Rule, TrafficLog, Uplink
 from trunkline.compiler.network import logical_network
 from trunkline.compiler.settings import Settings
 from trunkline.compiler.snapshot import Snapshot
@@ -16,6 +20,7 @@ from trunkline.resources.network import (
     FloatingIP,
     Gateway,
     HostRoute,
+    Log,
     Network,
     Port,
     Router,
@@ -107,6 +112,31 @@ WORK = Port(
     allowed_address_pairs=[AddressPair(ip_address="10.7.0.0/16")],
 )
 GROUP = SecurityGroup(id="g", name="default")
+
+
+def test_a_log_is_of_its_group_of_its_port_or_of_the_project() -> None:
+    port = Port(
+        id="p", network_id="n", project_id="own", mac_address=MAC.format(5), security_groups=["h", "g"]
+    )
+    others = [SecurityGroup(id=key, project_id="own") for key in "gh"]
+
+    def logged(*more: Resource, **fields: Any) -> LogicalNetwork:
+        log = Log(id="l", project_id="own", **fields)
+        return compiled(INNER, *others, SecurityGroup(id="x", project_id="other"), *(more or [port]), log)
+
+    for fields, groups in (
+        ({}, ("g", "h")),
+        ({"resource_id": "h"}, ("h",)),
+        ({"target_id": "p"}, ("g", "h")),
+        ({"target_id": "p", "resource_id": "g"}, ("g",)),
+    ):
+        (record,) = logged(event="DROP", **fields).logs.values()
+        expected = TrafficLog(key="l", rule_sets=groups, port=fields.get("target_id"), dropped=True)
+        assert record == expected
+    (accepted,) = logged(event="ACCEPT").logs.values()
+    assert (accepted.accepted, accepted.dropped) == (True, False)
+    assert logged(enabled=False).logs == {}
+    assert logged(replace(port, port_security_enabled=False), target_id="p").logs == {}
 
 
 def test_an_overlay_network_becomes_a_switch_without_an_uplink() -> None:

@@ -26,8 +26,8 @@ KINDS = [
 #: Those with description, tags and revision.
 STANDARD = [spec.kind for spec in KINDS if issubclass(spec.cls, Standard)]
 
-#: What is the operator's, and of no project.
-BY_OPERATOR = {"default_security_group_rule"}
+#: What operators alone make.
+BY_OPERATOR = {"default_security_group_rule", "log"}
 
 
 def example(cloud: Cloud, kind: str) -> dict[str, Any]:

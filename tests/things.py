@@ -60,6 +60,7 @@ class Things:
             },
         )
         self.addresses = network("address-groups", address_group={"name": "addresses"})
+        self.log = self._maker("/network/v2.0", "admin")("log/logs", log={"resource_type": "security_group"})
         self.template = self._maker("/network/v2.0", "admin")(
             "default-security-group-rules", default_security_group_rule={"direction": "ingress"}
         )

@@ -229,6 +229,10 @@ def _network(t: Things) -> Iterator[Valid]:
         {"description": "d"},
     ):
         yield replace(request, by="admin")
+    log = {"name": "n", "description": "d", "enabled": True, "event": "DROP"}
+    sort = {"resource_type": "security_group", "resource_id": t.group, "target_id": None}
+    for request in collection("log/logs", "log", t.log, {**log, **sort}, {"name": "m", "enabled": False}):
+        yield replace(request, by="admin")
     base = "/network/v2.0/address-groups"
     yield from collection(
         "address-groups",

@@ -221,6 +221,16 @@ class AddressGroup(Record, frozen=True, kw_only=True):
     prefixes: tuple[str, ...] = ()
 
 
+class TrafficLog(Record, frozen=True, kw_only=True):
+    """Has lines written of what rule sets let pass, and of what no rule of their ports does."""
+
+    rule_sets: tuple[str, ...] = ()
+    #: The only port that is looked at, which is filtered; or None for every one.
+    port: str | None = None
+    accepted: bool = False
+    dropped: bool = False
+
+
 class Dhcp(Record, frozen=True, kw_only=True):
     """What DHCP tells the clients of a subnet (with the extra options of one port, if its own).
 
@@ -268,6 +278,7 @@ class LogicalNetwork:
     forwardings: dict[str, Forwarding] = field(default_factory=dict)
     rule_sets: dict[str, RuleSet] = field(default_factory=dict)
     address_groups: dict[str, AddressGroup] = field(default_factory=dict)
+    logs: dict[str, TrafficLog] = field(default_factory=dict)
     dhcps: dict[str, Dhcp] = field(default_factory=dict)
     shapings: dict[str, Shaping] = field(default_factory=dict)
     #: The revision of the store that it was compiled from.

@@ -10,6 +10,7 @@
     SecurityGroup, -Rule ▶ RuleSet
     AddressGroup ────────▶ AddressGroup
     QosPolicy, -Rule ────▶ Shaping  (at each Port, FloatingIP and Router that has it)
+    Log ─────────────────▶ TrafficLog
 
 One line a node: what it goes over, and the function of one of these (`compiler.derive`). Pure: no I/O, no
 clock; equal snapshots give equal results.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from trunkline.compiler import addresses, qos, routing, rules, switching
+from trunkline.compiler import addresses, logs, qos, routing, rules, switching
 from trunkline.compiler.derive import Derivations, Node, Outcome, Sources
 from trunkline.compiler.logical import KINDS, LogicalNetwork, Record
 from trunkline.compiler.settings import REGION, Settings
@@ -27,6 +28,7 @@ from trunkline.compiler.snapshot import Snapshot
 from trunkline.resources.network import (
     AddressGroup,
     FloatingIP,
+    Log,
     Network,
     Port,
     PortForwarding,
@@ -52,6 +54,7 @@ NODES = (
     Node(Router, qos.gateway_shapings),
     Node(SecurityGroup, rules.rule_set),
     Node(AddressGroup, rules.address_group),
+    Node(Log, logs.traffic_log),
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from trunkline.api.engine import Call
-from trunkline.api.network import addressing, common, floatingips, forwarding, qos, security_groups
+from trunkline.api.network import addressing, common, floatingips, forwarding, logs, qos, security_groups
 from trunkline.api.network.addressing import refuse_field
 from trunkline.errors import BadRequest, Conflict, InUse
 from trunkline.resources.network import (
@@ -103,6 +103,7 @@ def delete(call: Call, port: Port) -> None:
         )
     floatingips.disassociate(call, port)
     forwarding.drop_of(call, port)
+    logs.drop_of(call, port)
 
 
 def binding(call: Call, host_id: str) -> dict[str, Any]:

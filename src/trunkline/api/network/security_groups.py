@@ -8,7 +8,7 @@ from typing import Any
 
 from trunkline.api.context import Context
 from trunkline.api.engine import Call, Engine
-from trunkline.api.network import common, security_rules
+from trunkline.api.network import common, logs, security_rules
 from trunkline.errors import Conflict, InUse
 from trunkline.resources.identity import Project
 from trunkline.resources.network import DefaultSecurityGroupRule, SecurityGroup, SecurityGroupRule
@@ -107,6 +107,7 @@ def delete(call: Call, group: SecurityGroup) -> None:
         )
     if in_use(call.tx, group.id):
         raise InUse(f"Security Group {group.id} in use.", type="SecurityGroupInUse")
+    logs.drop_of(call, group)
     for rule in call.tx.find(SecurityGroupRule, security_group_id=group.id):
         call.drop(rule)
     for rule in call.tx.find(SecurityGroupRule, remote_group_id=group.id):

@@ -22,6 +22,7 @@ from trunkline.api.network import (
     filters,
     floatingips,
     forwarding,
+    logs,
     ports,
     qos,
     rbac,
@@ -37,6 +38,7 @@ from trunkline.resources.network import (
     AddressGroup,
     DefaultSecurityGroupRule,
     FloatingIP,
+    Log,
     Network,
     QosPolicy,
     Router,
@@ -144,6 +146,12 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             update=rbac.update,
             delete=rbac.delete,
             view=common.tenants,
+            lax=True,
+        ),
+        "log": Stages(
+            create=logs.create,
+            view=common.tenants,
+            filters=filters.standard(Log),
             lax=True,
         ),
         "default_security_group_rule": Stages(

@@ -8,12 +8,13 @@ from typing import Any
 from trunkline.api import openapi
 from trunkline.api.engine import Call, Engine
 from trunkline.api.http import Endpoint, Reply, Request
-from trunkline.api.network import address_groups, dialect, extensions, interfaces, quotas, subnetpools
+from trunkline.api.network import address_groups, dialect, extensions, interfaces, logs, quotas, subnetpools
 from trunkline.api.network.collection import Handle, path_of
 from trunkline.resources.network import (
     AddressGroup,
     DefaultSecurityGroupRule,
     FloatingIP,
+    Log,
     Network,
     Port,
     PortForwarding,
@@ -42,6 +43,7 @@ KINDS: tuple[type[Resource], ...] = (
     QosPolicy,
     RbacPolicy,
     DefaultSecurityGroupRule,
+    Log,
 )
 #: Kinds whose collections are inside of another kind: (kind, parent, the field that holds the parent's id).
 NESTED: tuple[tuple[type[Resource], type[Resource], str], ...] = (
@@ -136,6 +138,11 @@ class Verbs:
             ]
 
         return Reply({"floatingip_pools": await self.engine.read(run)})
+
+    async def loggable(self, request: Request) -> Reply:
+        """List the types of resources that can be logged"""
+        self.engine.require("get_loggable_resource", request.context, {})
+        return Reply({"loggable_resources": [{"type": name} for name in logs.LOGGABLE]})
 
     async def zones(self, request: Request) -> Reply:
         """List the availability zones"""
@@ -257,6 +264,7 @@ class Verbs:
             at("GET", "/v2.0/floatingip_pools", self.pools),
             at("GET", "/v2.0/floatingip-pools", self.pools),
             at("GET", "/v2.0/availability_zones", self.zones),
+            at("GET", "/v2.0/log/loggable-resources", self.loggable),
             at("GET", "/v2.0/quotas", self.all_quotas),
             at("GET", quota, self.show_quota),
             at("PUT", quota, self.change_quota, request=quotas.SCHEMA),

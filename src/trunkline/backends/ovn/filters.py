@@ -4,10 +4,12 @@ A port that is filtered is in one group that drops every IP packet of it, and in
 each of its rule sets, which let packets through. Priorities, the highest wins:
 
     2000  what a filtered port never sends: a DHCP server's messages
-    1004  what it may always send: a DHCP client's messages
-    1003  rules of stateless sets
-    1002  rules of stateful sets
+    1008  what it may always send: a DHCP client's messages
+    1006  rules of stateless sets
+    1004  rules of stateful sets
     1001  every other IP packet is dropped
+
+A list that writes to the log in place of another one is of the next higher priority (`logging`).
 
 Rules only allow, so that it makes no difference which of two with the same priority OVN takes.
 Fragments are matched one by one where the datapath does not put them together (Open vSwitch's in user
@@ -21,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 
-from trunkline.backends.ovn import names
+from trunkline.backends.ovn import logging, names
 from trunkline.backends.ovn.names import (
     DHCP_SERVERS,
     FILTERED,
@@ -37,7 +39,8 @@ from trunkline.backends.ovn.names import (
 from trunkline.compiler.derive import View
 from trunkline.compiler.logical import AddressGroup, Dhcp, Direction, Rule, RuleSet, Switch, SwitchPort
 
-_NEVER, _ALWAYS, _STATELESS, _STATEFUL, _REST = 2000, 1004, 1003, 1002, 1001
+_NEVER, _ALWAYS, _STATELESS, _STATEFUL, _REST = 2000, 1008, 1006, 1004, 1001
+_FILTERED = f"@{FILTERED}"
 #: IANA numbers of the protocols that OVN's matches have names for, with ports (ovn-sb(5)).
 _WITH_PORTS = {6: "tcp", 17: "udp", 132: "sctp"}
 #: Those that have ports, which OVN cannot match.
@@ -47,7 +50,7 @@ _ICMP = {4: (1, "icmp4"), 6: (58, "icmp6")}
 
 def always(view: View, key: str) -> Emitted:
     """The group of all ports that are filtered, with what holds for each of them."""
-    yield from _group(FILTERED, "", _always())
+    yield from _group(FILTERED, "", _always() | _port_drops(view))
 
 
 def dhcp_servers(view: View, key: str) -> Emitted:
@@ -90,14 +93,17 @@ def _group(name: str, label: str, acls: Rows) -> Emitted:
     yield entry("Port_Group", {**row, "external_ids": ids(name, name=label)})
 
 
-def _acl(key: str, direction: Direction, priority: int, action: str, group: str, match: str) -> Row:
+def _acl(
+    key: str, direction: Direction, priority: int, action: str, ports: str, match: str, log: str = ""
+) -> Row:
+    """A list of a group's ports (``@group``) or of one (``"port"``); with `log`, its name in the log."""
     side, lport = ("outport", "to-lport") if direction == "ingress" else ("inport", "from-lport")
     return {
         "direction": lport,
         "priority": priority,
         "action": action,
-        "match": f"{side} == @{group} && {match}",
-        "log": False,
+        "match": f"{side} == {ports} && {match}",
+        **(logging.written_as(log) if log else logging.SILENT),
         "external_ids": ids(key),
     }
 
@@ -105,10 +111,6 @@ def _acl(key: str, direction: Direction, priority: int, action: str, group: str,
 def _always() -> Rows:
     """What holds for every port that is filtered."""
     lists: tuple[tuple[str, Direction, int, str, str], ...] = (
-        ("drop-in", "ingress", _REST, "drop", "ip"),
-        ("drop-out", "egress", _REST, "drop", "ip"),
-        ("dhcp4-server", "egress", _NEVER, "drop", "ip4 && udp.src == 67 && udp.dst == 68"),
-        ("dhcp6-server", "egress", _NEVER, "drop", "ip6 && udp.src == 547 && udp.dst == 546"),
         (
             "dhcp4-client",
             "egress",
@@ -124,13 +126,37 @@ def _always() -> Rows:
             "ip6.dst == ff02::1:2 && udp.src == 546 && udp.dst == 547",
         ),
     )
-    return {key: _acl(key, way, rank, action, FILTERED, match) for key, way, rank, action, match in lists}
+    allowed = {key: _acl(key, way, rank, action, _FILTERED, match) for key, way, rank, action, match in lists}
+    return allowed | _drops(_FILTERED)
+
+
+def _drops(ports: str, prefix: str = "", log: str = "", more: int = 0) -> Rows:
+    """What drops the packets of ports; as much higher as is said, where it writes them to the log."""
+    lists: tuple[tuple[str, Direction, int, str], ...] = (
+        ("drop-in", "ingress", _REST, "ip"),
+        ("drop-out", "egress", _REST, "ip"),
+        ("dhcp4-server", "egress", _NEVER, "ip4 && udp.src == 67 && udp.dst == 68"),
+        ("dhcp6-server", "egress", _NEVER, "ip6 && udp.src == 547 && udp.dst == 546"),
+    )
+    return {
+        prefix + key: _acl(prefix + key, way, rank + more, "drop", ports, match, log)
+        for key, way, rank, match in lists
+    }
+
+
+def _port_drops(view: View) -> Rows:
+    """What drops in the place of the group's lists, and writes it to the log."""
+    rows: Rows = {}
+    for port in logging.dropped_ports(view):
+        rows |= _drops(f'"{port}"', f"log/{port}/", f"port/{port}", 2)
+    return rows
 
 
 def _rules(view: View, rule_set: RuleSet) -> Rows:
-    group = names.port_group(rule_set.key)
+    logged = logging.of_rule_set(view, rule_set.key)
+    group = f"@{names.port_group(rule_set.key)}"
     action, priority = ("allow-related", _STATEFUL) if rule_set.stateful else ("allow-stateless", _STATELESS)
-    rows: Rows = {}
+    rows = _drops(group, f"log/{rule_set.key}/", f"group/{rule_set.key}", 1) if logged.dropped else {}
     seen: set[tuple[Direction, str]] = set()
     for rule in sorted(rule_set.rules, key=lambda rule: rule.key):
         key = f"{rule_set.key}/{rule.key}"
@@ -138,7 +164,13 @@ def _rules(view: View, rule_set: RuleSet) -> Rows:
             # The same match twice in one group is an error to OVN.
             if text is not None and (rule.direction, text) not in seen:
                 seen.add((rule.direction, text))
-                rows[name] = _acl(name, rule.direction, priority, action, group, text)
+                log = f"rule/{rule.key}"
+                rows[name] = _acl(
+                    name, rule.direction, priority, action, group, text, log if logged.accepted else ""
+                )
+                for port in logged.accepted_ports:
+                    own = f"log/{port}/{name}"
+                    rows[own] = _acl(own, rule.direction, priority + 1, action, f'"{port}"', text, log)
     return rows
 
 

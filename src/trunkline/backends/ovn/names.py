@@ -81,7 +81,19 @@ OWNED: dict[str, tuple[str, ...]] = {
     ),
     "Load_Balancer": ("name", "protocol", "vips", "options", "external_ids"),
     "Port_Group": ("name", "ports", "acls", "external_ids"),
-    "ACL": ("direction", "priority", "action", "match", "log", "external_ids"),
+    "ACL": (
+        "direction",
+        "priority",
+        "action",
+        "match",
+        "log",
+        "name",
+        "severity",
+        "meter",
+        "external_ids",
+    ),
+    "Meter": ("name", "unit", "bands", "fair", "external_ids"),
+    "Meter_Band": ("action", "rate", "burst_size", "external_ids"),
     "QoS": ("direction", "priority", "match", "bandwidth", "action", "external_ids"),
     "Address_Set": ("name", "addresses", "external_ids"),
     "DHCP_Options": ("cidr", "options", "external_ids"),
@@ -96,6 +108,7 @@ NAMED = frozenset(
         "Gateway_Chassis",
         "Port_Group",
         "Address_Set",
+        "Meter",
     }
 )
 #: The columns whose members go when their row goes (strong references to tables without roots).
@@ -104,6 +117,7 @@ CHILDREN: dict[str, tuple[str, ...]] = {
     "Logical_Router": ("ports", "static_routes", "nat"),
     "Logical_Router_Port": ("gateway_chassis",),
     "Port_Group": ("acls",),
+    "Meter": ("bands",),
 }
 
 #: The columns whose members come from many derivations (`Member`), each with the table that they are of.

@@ -7,6 +7,7 @@
     RuleSet ──────▶ Port_Group, ACL                   Dhcp ───────▶ DHCP_Options
     AddressGroup ─▶ Address_Set                       Forwarding ─▶ Load_Balancer
     Shaping ──────▶ QoS, member of ▶ Logical_Switch
+    TrafficLog ───▶ ACL, as part of the groups        always ─────▶ Meter
 
 One line a node: what it goes over, and the function of one of these (`compiler.derive`). What many
 derivations add to one row, the ports of a switch, are members that are gathered (`names.GATHERED`).
@@ -18,7 +19,7 @@ from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from trunkline.backends.ovn import balancing, dhcp, filters, qos, routing, switching
+from trunkline.backends.ovn import balancing, dhcp, filters, logging, qos, routing, switching
 from trunkline.backends.ovn.names import GATHERED, OWNED, Entry, Member, Once, Owner, Ref, Row, Tables
 from trunkline.compiler.derive import Derivations, Node, Sources
 from trunkline.compiler.logical import (
@@ -48,6 +49,7 @@ NODES = (
     Node(Shaping, qos.shaping),
     Node(Once, filters.always),
     Node(Once, filters.dhcp_servers),
+    Node(Once, logging.meter),
     Node(RuleSet, filters.group),
     Node(SwitchPort, filters.memberships),
     Node(AddressGroup, filters.address_sets),

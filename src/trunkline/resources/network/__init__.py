@@ -15,6 +15,7 @@ from trunkline.resources.network.layer2 import (
     Subnet,
 )
 from trunkline.resources.network.layer3 import FloatingIP, Router
+from trunkline.resources.network.logs import Log
 from trunkline.resources.network.parts import (
     AddressPair,
     AllocationPool,
@@ -59,6 +60,7 @@ __all__ = [
     "FloatingIP",
     "Gateway",
     "HostRoute",
+    "Log",
     "Network",
     "NetworkQuota",
     "Port",
