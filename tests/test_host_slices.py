@@ -9,17 +9,19 @@ from msgspec.structs import replace
 
 from trunkline.compiler.hosts import host_slices
 from trunkline.compiler.settings import Settings
-from trunkline.compiler.slices import HostSlice
+from trunkline.compiler.slices import GatewaySlice, HostSlice
 from trunkline.compiler.snapshot import Snapshot
 from trunkline.resources.compute import FlavorFacts, ImageFacts, Server
 from trunkline.resources.network import (
     METADATA,
+    ROUTER_GATEWAY,
     AddressPair,
     FixedIp,
     FloatingIP,
     HostRoute,
     Network,
     Port,
+    Router,
     Subnet,
 )
 from trunkline.resources.region import Host
@@ -206,3 +208,24 @@ def test_ipv6_addresses_are_told_by_their_mode() -> None:
         subnet = Subnet(id="s1", network_id="n1", ip_version=6, cidr="fd00::/64", ipv6_address_mode=mode)
         (machine,) = compiled(server(), port("p1"), subnet)["h1"].servers
         assert [n["type"] for n in machine.network_data["networks"]] == [told]
+
+
+def test_a_gateway_is_told_to_the_hosts_that_may_carry_it() -> None:
+    outer = Network(id="x1", network_type="vlan", physical_network="physnet1", segmentation_id=30)
+    leg = Port(id="g1", network_id="x1", mac_address="fa:16:3e:00:00:77", device_owner=ROUTER_GATEWAY)
+    router = Router(id="r1", gateway_port_id="g1", gateway_hosts=["h2", "h3"])
+    slices = compiled(outer, replace(leg, device_id="r1"), router)
+    assert slices["h1"].gateways == ()
+    assert slices["h2"].gateways == (
+        GatewaySlice(
+            id="g1",
+            mac="fa:16:3e:00:00:77",
+            network="x1",
+            physical_network="physnet1",
+            vlan=30,
+            hosts=("h2", "h3"),
+        ),
+    )
+    # Through tunnels, nobody has to learn where it is.
+    inner = replace(outer, network_type="geneve", physical_network=None)
+    assert compiled(inner, replace(leg, device_id="r1"), router)["h2"].gateways == ()

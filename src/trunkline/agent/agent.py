@@ -5,6 +5,8 @@
     database of Open vSwitch ----+--> apply(), -----> Metadata      namespaces, sockets
     ovs-vswitchd restarted ------+    in this order   Images        the cache
     every two seconds -----------'                    Servers       QEMU
+
+    slice, and BFD on the tunnels --> Announcer       whose gateways are here now
                                                          |
                                       HostReport <-------' on every change, and every two seconds
 
@@ -24,6 +26,7 @@ from pathlib import Path
 import msgspec
 
 from trunkline.agent import join
+from trunkline.agent.announcer import Announcer
 from trunkline.agent.channel import Channel, Refused
 from trunkline.agent.config import AgentConfig, save, write_durably
 from trunkline.agent.daemons import Daemons
@@ -86,6 +89,7 @@ class Agent:
         self._daemons = Daemons(config, self._db)
         self._ports = Ports(config, self._db, self._probe)
         self._metadata = Metadata(config, self._db)
+        self._announcer = Announcer(config, self._db)
         self._images = Images(config.folder / "i", self._channel)
         self._servers = Servers(
             config.folder / "s",
@@ -111,6 +115,7 @@ class Agent:
                 "switch": self._follow_switch,
                 "openflow": self._probe.run,
                 "integration bridge": integration.run,
+                "announcements": self._announcer.run,
                 "reports": self._send_reports,
                 "loop": self._loop,
             }.items()
@@ -179,7 +184,13 @@ class Agent:
         if slice_ is None:
             return
         self._slice = slice_
-        for manager in (self._ports, self._metadata, self._images, self._servers):
+        for manager in (
+            self._ports,
+            self._metadata,
+            self._images,
+            self._servers,
+            self._announcer,
+        ):
             manager.want(slice_)
         self._wake.set()
 

@@ -1,7 +1,7 @@
 """What is seen of a cloud: by its keeper, by the pid files, and by control where it answers.
 
 {"well": bool, "cloud": {...}, "daemons": [...], "control": {...} or null, "backend": ..., "hosts": [...],
- "servers": [...], "problems": [{"what", "cause", "remedy"}, ...]}
+ "gateways": [...], "servers": [...], "problems": [{"what", "cause", "remedy"}, ...]}
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def observe(state: StateFolder) -> dict[str, Any]:
         "control": control.get("control"),
         "backend": control.get("backend"),
         "hosts": control.get("hosts", []),
+        "gateways": control.get("gateways", []),
         "servers": control.get("servers", []),
         "problems": problems,
     }

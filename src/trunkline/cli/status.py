@@ -80,6 +80,21 @@ def _show(seen: dict[str, Any]) -> None:
     )
     _table(
         console,
+        "Gateways",
+        ("router", "name", "host", "next", ""),
+        [
+            (
+                gateway["router"],
+                escape(gateway["name"]),
+                gateway["host"] or "[red]none[/]",
+                " ".join(host for host in gateway["hosts"] if host != gateway["host"]),
+                gateway["note"],
+            )
+            for gateway in seen["gateways"]
+        ],
+    )
+    _table(
+        console,
         "Servers",
         ("id", "name", "host", "status", "observed"),
         [

@@ -3,6 +3,7 @@
     Server ── host ──▶ ServerSlice ── image ──▶ ImageSlice
        │ ports
        ▼
+    Router ── gateway hosts ──▶ GatewaySlice
     Port ── binding:host_id ──▶ PortSlice ── network ──▶ MetadataSlice, where the network has the service
 
 Only what is the host's own is in its slice: a port that is bound to it and plugged into one of its
@@ -20,8 +21,10 @@ from trunkline.compiler.addresses import metadata_port
 from trunkline.compiler.derive import Derivations, Node, View
 from trunkline.compiler.metadata import meta_data, network_data, vendor_data
 from trunkline.compiler.network import sources
+from trunkline.compiler.routing import leg_of
 from trunkline.compiler.settings import REGION, Settings
 from trunkline.compiler.slices import (
+    GatewaySlice,
     Guard,
     HostSlice,
     ImageSlice,
@@ -30,9 +33,9 @@ from trunkline.compiler.slices import (
     ServerSlice,
 )
 from trunkline.compiler.snapshot import Snapshot
-from trunkline.compiler.switching import allowed
+from trunkline.compiler.switching import allowed, uplink
 from trunkline.resources.compute import FlavorFacts, ImageFacts, Server
-from trunkline.resources.network import FloatingIP, Network, Port, Subnet
+from trunkline.resources.network import ROUTER_GATEWAY, FloatingIP, Network, Port, Router, Subnet
 from trunkline.resources.region import Host
 from trunkline.resources.schema import Resource
 
@@ -67,6 +70,7 @@ def host_slice(view: View, host: str) -> Iterator[HostSlice]:
     servers = view.where(Server, placed_on, host)
     own = [port for server in servers for port in _ports(view, server)]
     plugged = {port.id: port for port in _by_id([*own, *view.where(Port, probe_on, host)])}
+    gateways = (view.ask(gateway_slices, r.id) for r in view.where(Router, "gateway_hosts", host))
     services = (view.ask(metadata_port, id) for id in sorted({port.network_id for port in plugged.values()}))
     images = {server.image_id: server.image for server in servers if server.image is not None}
     yield HostSlice(
@@ -76,6 +80,7 @@ def host_slice(view: View, host: str) -> Iterator[HostSlice]:
         ports=tuple(view.ask(port_slice, id) for id in plugged),
         images=tuple(_image(id, facts) for id, facts in sorted(images.items())),
         metadata=tuple(view.ask(metadata_slice, port.id) for port in services if port is not None),
+        gateways=tuple(gateway for each in gateways for gateway in each),
     )
 
 
@@ -181,3 +186,23 @@ def metadata_slice(view: View, key: str) -> MetadataSlice:
         ),
         mtu=view.need(Network, port.network_id).mtu,
     )
+
+
+def gateway_slices(view: View, key: str) -> tuple[GatewaySlice, ...]:
+    """The gateways of a router on physical networks: elsewhere, nobody learns where a MAC address is."""
+    found = []
+    for port in view.where(Port, leg_of, key):
+        network = view.get(Network, port.network_id)
+        wire = None if network is None else uplink(network)
+        if port.device_owner == ROUTER_GATEWAY and wire is not None:
+            found.append(
+                GatewaySlice(
+                    id=port.id,
+                    mac=port.mac_address,
+                    network=port.network_id,
+                    physical_network=wire.physical_network,
+                    vlan=wire.vlan,
+                    hosts=tuple(view.need(Router, key).gateway_hosts),
+                )
+            )
+    return tuple(found)

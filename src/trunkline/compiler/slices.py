@@ -102,6 +102,20 @@ class MetadataSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     mtu: int
 
 
+class GatewaySlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A router's gateway that the host carries, or would where others are away."""
+
+    #: The gateway port's id, and its MAC address.
+    id: str
+    mac: str
+    #: The external network, and where it is on the wire.
+    network: str
+    physical_network: str
+    vlan: int | None = None
+    #: The hosts that may carry it, the most wanted first.
+    hosts: tuple[str, ...]
+
+
 class HostSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything for one host, at one revision of the store."""
 
@@ -111,6 +125,7 @@ class HostSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ports: tuple[PortSlice, ...] = ()
     images: tuple[ImageSlice, ...] = ()
     metadata: tuple[MetadataSlice, ...] = ()
+    gateways: tuple[GatewaySlice, ...] = ()
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -18,18 +18,23 @@ _PHYSICAL = frozenset({"flat", "vlan"})
 def switch(view: View, key: str) -> Iterator[Switch]:
     """The switch of a network."""
     network = view.need(Network, key)
-    uplink = None
-    if network.network_type in _PHYSICAL and network.physical_network:
-        vlan = network.segmentation_id if network.network_type == "vlan" else None
-        uplink = Uplink(physical_network=network.physical_network, vlan=vlan)
+    wire = uplink(network)
     yield Switch(
         key=key,
         name=network.name,
         mtu=network.mtu,
-        encapsulation=None if uplink else _OVERLAYS.get(network.network_type or "", "geneve"),
-        uplink=uplink,
+        encapsulation=None if wire else _OVERLAYS.get(network.network_type or "", "geneve"),
+        uplink=wire,
         vlan_transparent=bool(network.vlan_transparent),
     )
+
+
+def uplink(network: Network) -> Uplink | None:
+    """Where a network meets the physical world, if it does."""
+    if network.network_type not in _PHYSICAL or not network.physical_network:
+        return None
+    vlan = network.segmentation_id if network.network_type == "vlan" else None
+    return Uplink(physical_network=network.physical_network, vlan=vlan)
 
 
 def switch_port(view: View, key: str) -> Iterator[SwitchPort]:

@@ -3,7 +3,7 @@
 GET /status    with the key of STATE/run/status.key in X-Trunkline-Key
 
 {"well": bool, "cloud": {...}, "control": {...}, "backend": {...},
- "hosts": [...], "servers": [...], "problems": [{"what", "cause", "remedy"}, ...]}
+ "hosts": [...], "gateways": [...], "servers": [...], "problems": [{"what", "cause", "remedy"}, ...]}
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from trunkline.backends.contract import Observation, Problem
 from trunkline.compiler.slices import HostReport
 from trunkline.control.directory import RegionDirectory
 from trunkline.control.loop import LoopState
+from trunkline.plan import gateways
 from trunkline.resources.compute import Server
+from trunkline.resources.network import Router
 from trunkline.resources.region import Host
 from trunkline.store import Reader
 
@@ -80,8 +82,20 @@ def document(reader: Reader, sources: Sources) -> dict[str, Any]:
             "gateways": dict(sources.observation.gateways),
         },
         "hosts": hosts,
+        "gateways": [_gateway(r, sources) for r in reader.select(Router) if r.gateway_port_id],
         "servers": servers,
         "problems": [asdict(p) for p in problems],
+    }
+
+
+def _gateway(router: Router, sources: Sources) -> dict[str, Any]:
+    few = len(router.gateway_hosts) < gateways.FEWEST
+    return {
+        "router": router.id,
+        "name": router.name,
+        "host": sources.observation.gateways.get(router.gateway_port_id),
+        "hosts": list(router.gateway_hosts),
+        "note": f"does not move when its host dies: that takes {gateways.FEWEST} hosts" if few else "",
     }
 
 

@@ -28,7 +28,16 @@ TABLES: dict[str, list[str]] = {
     "Open_vSwitch": ["bridges", "external_ids", "ssl"],
     "Bridge": ["name", "ports", "datapath_type", "fail_mode", "other_config", "external_ids"],
     "Port": ["name", "interfaces", "external_ids"],
-    "Interface": ["name", "type", "options", "external_ids", "ofport", "error", "mtu_request"],
+    "Interface": [
+        "name",
+        "type",
+        "options",
+        "external_ids",
+        "ofport",
+        "error",
+        "mtu_request",
+        "bfd_status",
+    ],
     "SSL": ["private_key", "certificate", "ca_cert", "bootstrap_ca_cert", "external_ids"],
 }
 _names = itertools.count(1)
@@ -226,6 +235,19 @@ async def replace_flows(management: Path, flows: Iterable[str]) -> None:
         ["ovs-ofctl", "--timeout=10", "-OOpenFlow14", "--bundle", "replace-flows", f"unix:{management}", "-"],
         stdin=text.encode(),
     )
+
+
+async def inject(management: Path, ports: Iterable[int], frame: bytes) -> None:
+    """Has a bridge treat a frame as if it had come in by these ports, as an ordinary switch would.
+
+    Args:
+        management: the bridge's socket, RUN/BRIDGE.mgmt.
+    Raises:
+        trunkline.devices.tools.ToolFailed: the switch refused it, or does not answer.
+    """
+    for port in ports:
+        packet = f"in_port={port},packet={frame.hex()},actions=NORMAL"
+        await run(["ovs-ofctl", "--timeout=2", "packet-out", f"unix:{management}", packet])
 
 
 async def unixctl(socket: Path, method: str, *params: str, timeout: float = 2.0) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-#: A gateway needs three hosts that watch each other, or it does not move when one dies; more than
-#: five only add watching.
-MOST = 5
+#: A gateway needs three hosts that watch each other, or it does not move when one dies: a host that nobody
+#: answers takes itself to be cut off. More than five only add watching.
+FEWEST, MOST = 3, 5
 
 
 def order(router: str, hosts: Iterable[str], most: int = MOST) -> list[str]:

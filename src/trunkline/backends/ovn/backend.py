@@ -19,8 +19,8 @@ from trunkline.compiler.logical import LogicalNetwork
 from trunkline.devices.ovsdb import Database, Operation, Row, TransactError
 from trunkline.errors import Unavailable
 
-#: How quickly a gateway whose host died is found out (BFD on the tunnels): 200 ms three times.
-BFD = {"bfd-min-rx": "200", "bfd-min-tx": "200", "bfd-mult": "3"}
+#: How quickly a gateway whose host died is found out (BFD on the tunnels): 100 ms three times.
+BFD = {"bfd-min-rx": "100", "bfd-min-tx": "100", "bfd-mult": "3"}
 #: After so many transactions somebody else must be writing the same rows all the time.
 _TRIES = 5
 _GLOBAL = ("nb_cfg", "sb_cfg", "options")

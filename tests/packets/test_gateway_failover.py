@@ -1,0 +1,76 @@
+"""A router's gateway moves to another host when its host dies; whoever talks through it hardly notices.
+
+The host is frozen: its switch and its ovn-controller stand still, and its cables stay up, so that no
+switch outside is told of it by a link that goes down.
+
+| claim | and in reverse |
+| --- | --- |
+| the outage that is seen from outside is at most half a second (median) | gateways come back |
+| the status tells which host carries a gateway | ... and then another one |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import statistics
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from cloud import Cloud
+from fault_lab import is_well, pid_of, soon
+from flows import Ping, must_pass
+from outage import Stream
+from probes import Space
+from tenants import Tenant
+
+pytestmark = pytest.mark.machine
+
+MOST = 0.5
+
+
+@contextlib.contextmanager
+def frozen(cloud: Cloud, host: str) -> Iterator[None]:
+    """A host forwards nothing, and its ovn-controller does nothing, in the block."""
+    pids = [pid_of(cloud, f"{host}-{daemon}") for daemon in ("ovn-controller", "ovs-vswitchd")]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def gateway(cloud: Cloud, router: Any) -> dict[str, Any]:
+    """What the status tells of a router's gateway."""
+    found: dict[str, Any] = next(g for g in cloud.status()["gateways"] if g["router"] == router.id)
+    return found
+
+
+def test_a_gateway_outlives_its_host(cloud: Cloud, tenant: Tenant, internet: Space) -> None:
+    net = tenant.network("10.0.0.0/24")
+    router = tenant.router(net, outside=True)
+    first, second, *_, last = gateway(cloud, router)["hosts"]
+    probe = tenant.probe(net, last)
+    tenant.ready(probe)
+    address = tenant.floating(probe).floating_ip_address
+    must_pass(Ping(internet, address))
+    outages = []
+    with Stream(internet, address) as stream:
+        for _ in range(3):
+            soon(lambda: gateway(cloud, router)["host"] == first, f"{first} carries the gateway")
+            is_well(cloud)
+            began = time.monotonic()
+            soon(partial(stream.flows, began), "answers come")
+            died = time.monotonic()
+            with frozen(cloud, first):
+                soon(partial(stream.flows, died + 0.1), "answers come again")
+                outages.append(stream.outage(died))
+                assert gateway(cloud, router)["host"] == second
+    print("outages, seconds:", *(f"{outage:.2f}" for outage in sorted(outages)))
+    assert statistics.median(outages) <= MOST, outages
