@@ -19,9 +19,10 @@ class Snapshot:
     #: The newest revision that changed what is wanted, not only what was seen.
     intent: int = 0
     objects: Mapping[type[Resource], Mapping[str, Resource]] = field(default_factory=dict)
-    #: The ids of what changed since the snapshot of another revision, by class, what was only seen left out.
-    #: None: not known.
+    #: The ids of what changed since the snapshot of this revision, by class: everything, and what is not only
+    #: seen. None: not known.
     since: int = 0
+    touched: Mapping[type[Resource], Collection[str]] | None = None
     changed: Mapping[type[Resource], Collection[str]] | None = None
 
     def all(self, cls: type[R]) -> Mapping[str, R]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import msgspec
@@ -131,8 +131,8 @@ def floating_changes(observation: Observation, snapshot: Snapshot) -> dict[str, 
 class Statuses:
     """Writes the status of ports and floating IPs that the backend sees otherwise than the store has it.
 
-    Owns what it compared last: where the backend sees the same as then, only ports that are not the same
-    as then are compared again.
+    Owns what it compared last: only what is seen otherwise than then, and what is not the same as then, is
+    compared again.
     """
 
     def __init__(self, store: Store) -> None:
@@ -142,21 +142,40 @@ class Statuses:
     async def write(self, observation: Observation, snapshot: Snapshot) -> None:
         """Takes what is seen of what was applied."""
         wired = port_changes(observation, snapshot, self._others(observation, snapshot))
-        carried = floating_changes(observation, snapshot)
+        carried = floating_changes(observation, snapshot) if self._carriage(observation, snapshot) else {}
+        self._last = None
         if wired or carried:
-            self._last = None
             await self._store.write(partial(_write, wired, carried))
         self._last = observation, snapshot
 
     def _others(self, observation: Observation, snapshot: Snapshot) -> Mapping[str, Port] | None:
-        """The ports that are not as they were when the same was seen; None for all."""
+        """The ports that are seen otherwise than last, or are not as they were then; None for all."""
         if self._last is None:
             return None
         seen, before = self._last
-        if seen.ports_up != observation.ports_up or seen.gateways != observation.gateways:
-            return None
-        known = before.all(Port)
-        return {key: port for key, port in snapshot.all(Port).items() if known.get(key) is not port}
+        keys = set(_differing(seen.ports_up, observation.ports_up))
+        keys.update(_differing(seen.gateways, observation.gateways))
+        ports, known = snapshot.all(Port), before.all(Port)
+        if snapshot.since == before.revision and snapshot.touched is not None:
+            keys.update(snapshot.touched.get(Port, ()))
+        elif ports is not known:
+            keys.update(key for key, port in ports.items() if known.get(key) is not port)
+        return {key: ports[key] for key in keys if key in ports}
+
+    def _carriage(self, observation: Observation, snapshot: Snapshot) -> bool:
+        """Whether the status of a floating IP may be another."""
+        if self._last is None:
+            return True
+        seen, before = self._last
+        same = all(before.objects.get(cls) is snapshot.objects.get(cls) for cls in (FloatingIP, Router))
+        return not same or seen.gateways != observation.gateways
+
+
+def _differing(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+    """The keys whose values are not the same."""
+    if old is not new:
+        yield from (key for key, value in new.items() if old.get(key) != value)
+        yield from old.keys() - new.keys()
 
 
 def _write(wired: Mapping[str, str], carried: Mapping[str, str], tx: Tx) -> None:

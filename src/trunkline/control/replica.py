@@ -67,4 +67,6 @@ def _advanced(reader: Reader, old: Snapshot, revision: int) -> Snapshot:
         for id in ids - found.keys():
             kept.pop(id, None)
         objects[cls] = kept
-    return Snapshot(revision=revision, intent=intent, objects=objects, since=old.revision, changed=wanted)
+    return Snapshot(
+        revision=revision, intent=intent, objects=objects, since=old.revision, touched=touched, changed=wanted
+    )

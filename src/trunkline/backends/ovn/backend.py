@@ -73,8 +73,7 @@ class OvnBackend:
         self._writing = False
         #: Who was late when it was last told.
         self._told: set[str] = set()
-        #: What the southbound database says, until a row changes that matters.
-        self._seen: Observation | None = None
+        self._eyes = observed.Eyes()
         self._news = False
         self._stirred = asyncio.Event()
         self._watchers: list[asyncio.Task[None]] = []
@@ -182,10 +181,9 @@ class OvnBackend:
         # While a database is away, nobody can be seen to follow.
         if not (self._north.connected and self._south.connected):
             late = {}
-        if self._seen is None:
-            self._seen = observed.observation(self._south.tables)
-        hosts, problems = self._seen.hosts - late.keys(), list(observed.lagging(late))
-        seen = replace(self._seen, hosts=hosts, problems=problems)
+        seen = self._eyes.look(self._south.tables)
+        hosts, problems = seen.hosts - late.keys(), list(observed.lagging(late))
+        seen = replace(seen, hosts=hosts, problems=problems)
         for database in (self._north, self._south):
             if not database.connected:
                 what = "northbound" if database is self._north else "southbound"
@@ -266,7 +264,7 @@ class OvnBackend:
         if table in ("Chassis", "Chassis_Private"):
             self._note_lag()
         if observed.matters(table, old, new):
-            self._seen = None
+            self._eyes.note(table, uuid, old)
             self._stir(news=True)
 
     def _note_lag(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
+from dataclasses import replace
 
 from trunkline.backends.contract import Observation, Problem
 from trunkline.backends.ovn.names import MARK, redirect
@@ -64,19 +65,55 @@ def behind(northbound: Database, southbound: Database) -> set[str]:
     return late
 
 
-def observation(southbound: Database) -> Observation:
-    """Ports, gateways and hosts as the southbound database has them."""
-    hosts = {uuid: row["name"] for uuid, row in southbound["Chassis"].items()}
-    seen = Observation(hosts=set(hosts.values()))
-    for row in southbound["Port_Binding"].values():
-        host = hosts.get(row["chassis"])
-        if host is None:
-            continue
-        if row["type"] == "" and row["up"] and MARK in row["external_ids"]:
-            seen.ports_up[row["logical_port"]] = host
-        elif row["type"] == "chassisredirect" and row["logical_port"].startswith(_REDIRECT):
-            seen.gateways[row["logical_port"].removeprefix(_REDIRECT)] = host
-    return seen
+class Eyes:
+    """Owns what was seen last, and looks again only where rows have changed.
+
+    While nothing is another, an observation is of the same dictionaries. Nobody changes one.
+    """
+
+    def __init__(self) -> None:
+        self._seen: Observation | None = None
+        #: The bindings that changed, by UUID, each with the names that it had.
+        self._changed: dict[str, set[str]] = {}
+
+    def note(self, table: str, uuid: str, old: Row | None) -> None:
+        """A row changed in a way that matters."""
+        if table == "Port_Binding":
+            self._changed.setdefault(uuid, set()).update([old["logical_port"]] if old is not None else [])
+        else:
+            self._seen = None
+
+    def look(self, southbound: Database) -> Observation:
+        """Ports, gateways and hosts as the southbound database has them."""
+        bindings = southbound["Port_Binding"]
+        hosts = {uuid: row["name"] for uuid, row in southbound["Chassis"].items()}
+        if self._seen is None:
+            self._seen = Observation(hosts=set(hosts.values()))
+            rows = list(bindings.values())
+        elif self._changed:
+            last = self._seen
+            self._seen = replace(last, ports_up=dict(last.ports_up), gateways=dict(last.gateways))
+            for name in (name for names in self._changed.values() for name in names):
+                self._seen.ports_up.pop(name, None)
+                self._seen.gateways.pop(name.removeprefix(_REDIRECT), None)
+            rows = [bindings[uuid] for uuid in self._changed if uuid in bindings]
+        else:
+            return self._seen
+        self._changed.clear()
+        for row in rows:
+            _see(row, hosts, self._seen)
+        return self._seen
+
+
+def _see(row: Row, hosts: Mapping[str, str], seen: Observation) -> None:
+    """Notes what a binding tells."""
+    host = hosts.get(row["chassis"])
+    if host is None:
+        return
+    if row["type"] == "" and row["up"] and MARK in row["external_ids"]:
+        seen.ports_up[row["logical_port"]] = host
+    elif row["type"] == "chassisredirect" and row["logical_port"].startswith(_REDIRECT):
+        seen.gateways[row["logical_port"].removeprefix(_REDIRECT)] = host
 
 
 def lagging(late: Mapping[str, float]) -> Iterator[Problem]:
