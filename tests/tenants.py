@@ -180,6 +180,21 @@ class Tenant:
         subnets = {subnet.id: subnet for subnet in net.subnets}
         return Probe(self._netns(host, port), port, subnets, self._folder)
 
+    def trunk(self, parent: Any, sub_ports: dict[int, Any]) -> Any:
+        """A trunk: of a parent port, and sub-ports by VLAN."""
+        subs = [_sub_port(port, vlan) for vlan, port in sub_ports.items()]
+        made = self.api.create_trunk(port_id=parent.id, sub_ports=subs)
+        self._undo.callback(self._delete, self.api.delete_trunk, made, ignore_missing=False)
+        return made
+
+    def add_subport(self, trunk: Any, port: Any, vlan: int) -> None:
+        """One sub-port more."""
+        self.api.add_trunk_subports(trunk, [_sub_port(port, vlan)])
+
+    def remove_subport(self, trunk: Any, port: Any) -> None:
+        """One less; the port stays."""
+        self.api.delete_trunk_subports(trunk, [{"port_id": port.id}])
+
     def _netns(self, host: str, port: Any) -> str:
         return self.cloud.namespace(f"{host}-p-{port.id[:8]}")
 
@@ -238,6 +253,10 @@ class Tenant:
         made = self.api.create_ip(floating_network_id=self.public.id, **fields)
         self._undo.callback(self._delete, self.api.delete_ip, made, ignore_missing=False)
         return made
+
+
+def _sub_port(port: Any, vlan: int) -> dict[str, Any]:
+    return {"port_id": port.id, "segmentation_type": "vlan", "segmentation_id": vlan}
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from ovn_networks import by_key, everything, port, rule, small_networks
 from trunkline.backends.ovn import names, unsupported_dhcp_options, unsupported_rule
 from trunkline.backends.ovn.names import OWNED, Ref
 from trunkline.backends.ovn.rows import Translation, desired
-from trunkline.backends.ovn.switching import port_security
+from trunkline.backends.ovn.switching import port_row, port_security
 from trunkline.compiler.logical import AddressGroup, Dhcp, LogicalNetwork, RuleSet
 
 NETWORK = everything()
@@ -85,6 +85,7 @@ def test_a_workload_is_named_as_its_host_knows_it() -> None:
         "addresses": {"fa:16:3e:00:00:0b 10.0.0.11 fd00:a::b"},
         "port_security": {"fa:16:3e:00:00:0b 10.0.0.11 fd00:a::b fe80::f816:3eff:fe00:b"},
         "enabled": None,
+        "parent_name": None,
         "tag": None,
         "options": {"requested-chassis": "h1"},
         "dhcpv4_options": Ref("DHCP_Options", "web4"),
@@ -101,6 +102,11 @@ def test_a_port_can_be_switched_off_unfiltered_or_local_to_each_host() -> None:
         {},
     )
     assert row("Logical_Switch_Port", "md")["type"] == "localport"
+
+
+def test_a_sub_port_is_a_child_of_its_parents_with_the_tag() -> None:
+    child = port_row(msgspec.structs.replace(NETWORK.ports["p1"], parent="p2", vlan=30), NETWORK)
+    assert (child["parent_name"], child["tag"], child["type"]) == ("p2", 30, "")
 
 
 def test_an_uplink_is_a_localnet_port_with_the_vlan() -> None:

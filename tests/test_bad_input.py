@@ -371,9 +371,15 @@ def others(things: Things) -> dict[str, str]:
         things.network: network,
         things.subnet: make(f"{base}/subnets", {"subnet": subnet}),
         things.port: make(f"{base}/ports", {"port": {"network_id": network}}),
+        things.parent: make(f"{base}/ports", {"port": {"network_id": network}}),
+        things.sub_port: make(f"{base}/ports", {"port": {"network_id": network}}),
         things.router: make(f"{base}/routers", {"router": {}}),
         things.group: group,
         things.rule: make(f"{base}/security-group-rules", {"security_group_rule": rule}),
+        things.trunk: make(
+            f"{base}/trunks",
+            {"trunk": {"port_id": make(f"{base}/ports", {"port": {"network_id": network}})}},
+        ),
         things.pool: make(
             f"{base}/subnetpools", {"subnetpool": {"name": "p", "prefixes": ["172.16.0.0/16"]}}
         ),

@@ -178,6 +178,10 @@ class World:
         (public,) = lab.ok("GET", "/network/v2.0/networks?name=public")["networks"]
         self.public: str = public["id"]
         self.floatingip, self.inner = forwarder(lab)
+        # Each trunk that is asked for has a port of its own.
+        ports = {"ports": [{"network_id": self.network}] * 300}
+        made = lab.ok("POST", "/network/v2.0/ports", ports, by="demo")["ports"]
+        self.ports: Iterator[str] = iter([port["id"] for port in made])
         service = lab.ok("POST", "/identity/v3/services", {"service": {"type": "needed"}})
         self.service: str = service["service"]["id"]
 
@@ -219,6 +223,7 @@ LEAST: Mapping[str, Callable[[World, int], dict[str, Any]]] = {
         "external_port": n,
     },
     "security_group": lambda w, n: {},
+    "trunk": lambda w, n: {"port_id": next(w.ports)},
     "security_group_rule": lambda w, n: {
         "security_group_id": w.group,
         "direction": "ingress",

@@ -23,6 +23,8 @@ from trunkline.resources.network import (
     Port,
     Router,
     Subnet,
+    SubPort,
+    Trunk,
 )
 from trunkline.resources.region import Host
 from trunkline.resources.schema import Resource
@@ -146,6 +148,34 @@ def test_serials_and_what_is_wanted_reach_the_host() -> None:
         3,
         4,
     )
+
+
+def test_a_sub_port_is_told_with_its_parent() -> None:
+    inner = port(
+        "p2", device_id="", device_owner="trunk:subport", trunk_id="t1", parent_id="p1", trunk_vlan=30
+    )
+    inner = replace(inner, network_id="n2", fixed_ips=[FixedIp(subnet_id="s2", ip_address="10.9.0.5")])
+    subnet = Subnet(id="s2", network_id="n2", cidr="10.9.0.0/24")
+    network, service = Network(id="n2", mtu=1400), replace(SERVICE, id="m2", network_id="n2", fixed_ips=[])
+    sub = SubPort(port_id="p2", segmentation_type="vlan", segmentation_id=30)
+    trunk = Trunk(id="t1", port_id="p1", sub_ports=[sub])
+    here = compiled(server(), port("p1", trunk_id="t1"), inner, network, subnet, service, trunk)["h1"]
+    told = [(p.id, p.parent, p.vlan, p.server, p.attach, p.mtu) for p in here.ports]
+    assert told == [("p1", "", 0, "v1", "tap", 1442), ("p2", "p1", 30, "v1", "tap", 1400)]
+    (machine,) = here.servers
+    assert (machine.ports, [m.network for m in here.metadata]) == (("p1",), ["n2"])
+    outer, vlan = machine.network_data["links"]
+    assert vlan == {
+        "id": "tapp2",
+        "vif_id": "p2",
+        "type": "vlan",
+        "mtu": 1400,
+        "vlan_link": outer["id"],
+        "vlan_id": 30,
+        "vlan_mac_address": inner.mac_address,
+    }
+    links = [each["link"] for each in machine.network_data["networks"]]
+    assert links == [outer["id"], vlan["id"]]
 
 
 def test_what_was_seen_changes_no_slice() -> None:

@@ -106,6 +106,7 @@ def ids(things: Things) -> Mapping[str, str]:
         "dscp_marking_rules": things.dscp_rule,
         "security-groups": things.group,
         "security-group-rules": things.rule,
+        "trunks": things.trunk,
         "servers": things.server,
         "flavors": things.flavor,
         "os-server-groups": things.server_group,

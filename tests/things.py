@@ -64,6 +64,8 @@ class Things:
         self.template = self._maker("/network/v2.0", "admin")(
             "default-security-group-rules", default_security_group_rule={"direction": "ingress"}
         )
+        self.trunk = network("trunks", trunk={"port_id": network("ports", port={"network_id": self.network})})
+        self.parent, self.sub_port = (network("ports", port={"network_id": self.network}) for _ in range(2))
         (public,) = lab.ok("GET", "/network/v2.0/networks?name=public")["networks"]
         self.public = str(public["id"])
         self.floatingip = network("floatingips", floatingip={"floating_network_id": self.public})

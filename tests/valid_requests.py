@@ -254,6 +254,20 @@ def _network(t: Things) -> Iterator[Valid]:
     )
     target = {"target_tenant": "somebody"}
     yield Valid(f"PUT {policies}/{{id}}", f"{policies}/{t.policy}", {"rbac_policy": target})
+    sub = {"port_id": t.sub_port, "segmentation_type": "vlan", "segmentation_id": 30}
+    yield from collection(
+        "trunks",
+        "trunk",
+        t.trunk,
+        {**owner, "port_id": t.parent, "admin_state_up": True, "sub_ports": [sub]},
+        {"name": "m", "description": "e", "admin_state_up": True},
+    )
+    for verb, taken in (("add", sub), ("remove", {"port_id": t.sub_port})):
+        yield Valid(
+            f"PUT /network/v2.0/trunks/{{id}}/{verb}_subports",
+            f"/network/v2.0/trunks/{t.trunk}/{verb}_subports",
+            {"sub_ports": [taken]},
+        )
     quotas = "/network/v2.0/quotas/{project}"
     path = f"/network/v2.0/quotas/{t.lab.projects['other']}"
     yield Valid(f"PUT {quotas}", path, {"quota": {"network": 5, "port": -1}}, "admin")

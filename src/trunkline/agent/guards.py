@@ -6,15 +6,16 @@ OVN 23.03 lets router advertisements, DHCP servers' messages and neighbour solic
 source pass port security, and its own flows cannot be told otherwise (ND and RA are exempt from ACLs).
 So each workload passes here first. Both bridges are in one datapath: the patch costs nothing a packet.
 
-    table 0  PORTS          from P: to T. From T: to P where there is no guard, else to LINK
+    table 0  PORTS          from P: to T. From T: to LINK; the tag of a sub-port is taken off and noted, and
+                            from there on the frame is the sub-port's, not the parent's
     table 1  LINK           no tag of 802.1Q (or the network lets them through, unlooked at);
-                            the source MAC is the port's own, else drop
+                            with a guard, the source MAC is the port's own, else drop
     table 2  KIND           RA, redirect, anything to a DHCP client: drop; NS -> 3, NA -> 5; others -> 9
     table 3  DUPLICATE      NS from :: (RFC 4862, 5.4.2) asks for an own address only
     table 4  SOLICITATION   NS: the source link-layer address, if any, is the port's own
     table 5  ADVERTISEMENT  NA: the target is the port's own
     table 6  TARGET         NA: the target link-layer address, if any, is the port's own
-    table 9  PASS           to P
+    table 9  PASS           to P, with the tag that was taken off
 
 The bridge is in fail mode "secure": with its flows gone, nothing passes. Fragments are matched by
 their IPv6 hop limit: neighbour discovery is sent with 255 (RFC 4861) and nothing that needs fragments
@@ -31,17 +32,35 @@ from dataclasses import dataclass
 from trunkline.compiler.slices import Guard
 
 _NO_MAC = "00:00:00:00:00:00"
+#: Types of frames that have a tag: of a customer, of a service (IEEE Std 802.1Q, table 9-1).
+_TAGS = ("0x8100", "0x88a8")
+#: The outer tag goes to a register, its priority too, and back.
+_TAKE_OFF = "move:NXM_OF_VLAN_TCI[]->NXM_NX_REG0[0..15],strip_vlan"
+_PUT_ON = "push_vlan:0x8100,move:NXM_NX_REG0[0..15]->NXM_OF_VLAN_TCI[]"
 #: Headers that may stand before ICMPv6, and ICMPv6 itself (IANA protocol numbers).
 _ICMP6_OR_HIDING = (0, 43, 44, 51, 58, 60)
 
 
 @dataclass(frozen=True)
+class GuardedTag:
+    """A sub-port of a trunk: the frames that the workload sends with the tag of a VLAN."""
+
+    vlan: int
+    guard: Guard | None
+    #: Whether tags inside that tag pass.
+    transparent: bool = False
+
+
+@dataclass(frozen=True)
 class GuardedPort:
-    """The two OpenFlow ports of one workload on the guard bridge."""
+    """The two OpenFlow ports of one workload on the guard bridge, and the sub-ports that are there too."""
 
     workload: int
     patch: int
     guard: Guard | None
+    #: Whether frames with tags pass.
+    transparent: bool = False
+    tags: tuple[GuardedTag, ...] = ()
 
 
 #: What is the same for every port.
@@ -80,25 +99,38 @@ def link_local(mac: str) -> str:
 def _port(port: GuardedPort) -> Iterator[str]:
     t, p = port.workload, port.patch
     yield f"table=0,priority=100,in_port={p},actions=output:{t}"
-    if port.guard is None:
-        yield f"table=0,priority=100,in_port={t},actions=output:{p}"
-        return
-    macs = sorted({m.lower() for m in port.guard.macs})
-    targets = sorted(_own_prefixes(port.guard))
     yield f"table=0,priority=100,in_port={t},actions=resubmit(,1)"
-    yield f"table=9,priority=100,in_port={t},actions=output:{p}"
-    if port.guard.vlan_transparent:
-        tagged = f"in_port={t},vlan_tci=0x1000/0x1000"
-        yield from (f"table=1,priority=100,{tagged},dl_src={m},actions=output:{p}" for m in macs)
-    # "No tag" is written as an exact match of the whole field.
-    yield from (f"table=1,priority=100,in_port={t},vlan_tci=0,dl_src={m},actions=resubmit(,2)" for m in macs)
-    for target in targets:
-        nd = f"in_port={t},icmp6,icmp_type={{}},nd_target={target}"
+    yield from _workload(port.guard, port.transparent, f"in_port={t},reg0=0", f"output:{p}")
+    for tag in port.tags:
+        arriving = f"in_port={t},dl_vlan={tag.vlan}"
+        yield f"table=0,priority=110,{arriving},actions={_TAKE_OFF},resubmit(,1)"
+        if not tag.transparent:
+            # Where Open vSwitch looks at one tag alone (vlan-limit), the second is a type of frame to it.
+            yield from (f"table=0,priority=120,{arriving},dl_type={kind},actions=drop" for kind in _TAGS)
+        noted = f"in_port={t},reg0={0x1000 | tag.vlan:#x}/0x1fff"
+        yield from _workload(tag.guard, tag.transparent, noted, f"{_PUT_ON},output:{p}")
+
+
+def _workload(guard: Guard | None, transparent: bool, frames: str, passing: str) -> Iterator[str]:
+    """The checks of a port's or a sub-port's frames, by the match that tells them from others'."""
+    yield f"table=9,priority=100,{frames},actions={passing}"
+    macs = [] if guard is None else sorted({m.lower() for m in guard.macs})
+    sources = [""] if guard is None else [f",dl_src={mac}" for mac in macs]
+    for source in sources:
+        if transparent:
+            yield f"table=1,priority=100,{frames},vlan_tci=0x1000/0x1000{source},actions=resubmit(,9)"
+        # "No tag" is written as an exact match of the whole field.
+        known = 9 if guard is None else 2
+        yield f"table=1,priority=100,{frames},vlan_tci=0{source},actions=resubmit(,{known})"
+    if guard is None:
+        return
+    for target in sorted(_own_prefixes(guard)):
+        nd = f"{frames},icmp6,icmp_type={{}},nd_target={target}"
         yield f"table=3,priority=100,{nd.format(135)},actions=resubmit(,4)"
         yield f"table=5,priority=100,{nd.format(136)},actions=resubmit(,6)"
     for mac in (_NO_MAC, *macs):
-        yield f"table=4,priority=100,in_port={t},icmp6,icmp_type=135,nd_sll={mac},actions=resubmit(,9)"
-        yield f"table=6,priority=100,in_port={t},icmp6,icmp_type=136,nd_tll={mac},actions=resubmit(,9)"
+        yield f"table=4,priority=100,{frames},icmp6,icmp_type=135,nd_sll={mac},actions=resubmit(,9)"
+        yield f"table=6,priority=100,{frames},icmp6,icmp_type=136,nd_tll={mac},actions=resubmit(,9)"
 
 
 def _own_prefixes(guard: Guard) -> set[str]:

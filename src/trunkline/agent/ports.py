@@ -56,6 +56,8 @@ class Ports:
         self._probe = probe
         self._namespaces = OwnNamespaces(config.folder / "n", f"{config.namespace_prefix}p-")
         self._wanted: dict[str, PortSlice] = {}
+        #: By the port that is plugged in for them.
+        self._sub_ports: dict[str, list[PortSlice]] = {}
         self._flows: tuple[int, list[str]] | None = None
         self._asserted = 0.0
         self._sweeper: asyncio.Task[None] | None = None
@@ -68,7 +70,11 @@ class Ports:
 
     def want(self, slice_: HostSlice) -> None:
         """The ports of this slice, and no others."""
-        self._wanted = {port.id: port for port in slice_.ports}
+        self._wanted = {port.id: port for port in slice_.ports if not port.parent}
+        self._sub_ports = {}
+        for port in slice_.ports:
+            if port.parent:
+                self._sub_ports.setdefault(port.parent, []).append(port)
 
     async def apply(self) -> None:
         """Drives the host there.
@@ -164,16 +170,23 @@ class Ports:
             workload = numbers.get(self._device(port), 0)
             patch = numbers.get(_GUARD_END + port.id[:11], 0)
             if workload > 0 and patch > 0:
-                guarded[port.id] = guards.GuardedPort(workload, patch, port.guard)
+                tags = tuple(
+                    guards.GuardedTag(sub.vlan, sub.guard, sub.vlan_transparent)
+                    for sub in self._sub_ports.get(port.id, ())
+                )
+                guarded[port.id] = guards.GuardedPort(
+                    workload, patch, port.guard, port.vlan_transparent, tags
+                )
+        there = frozenset(guarded).union(sub.id for id in guarded for sub in self._sub_ports.get(id, ()))
         flows = (self._probe.generation, guards.flows(list(guarded.values())))
         now = time.monotonic()
         if flows != self._flows or now > self._asserted + _REASSERT_SECONDS:
             self._flows = None
-            self.plugged = frozenset(self.plugged & guarded.keys())
+            self.plugged &= there
             bridge = f"{self._config.guard_bridge}.mgmt"
             await openvswitch.replace_flows(self._config.ovs_run_folder / bridge, flows[1])
             self._flows, self._asserted = flows, now
-        self.plugged = frozenset(guarded)
+        self.plugged = there
 
     async def _sweep(self) -> None:
         """Removes devices that are not wanted, beside the loop: the kernel takes 30 ms for each."""

@@ -35,7 +35,7 @@ from trunkline.compiler.slices import (
 from trunkline.compiler.snapshot import Snapshot
 from trunkline.compiler.switching import allowed, uplink
 from trunkline.resources.compute import FlavorFacts, ImageFacts, Server
-from trunkline.resources.network import ROUTER_GATEWAY, FloatingIP, Network, Port, Router, Subnet
+from trunkline.resources.network import ROUTER_GATEWAY, FloatingIP, Network, Port, Router, Subnet, Trunk
 from trunkline.resources.region import Host
 from trunkline.resources.schema import Resource
 
@@ -72,12 +72,15 @@ def host_slice(view: View, host: str) -> Iterator[HostSlice]:
     plugged = {port.id: port for port in _by_id([*own, *view.where(Port, probe_on, host)])}
     gateways = (view.ask(gateway_slices, r.id) for r in view.where(Router, "gateway_hosts", host))
     services = (view.ask(metadata_port, id) for id in sorted({port.network_id for port in plugged.values()}))
+    inner = [sub for port in plugged.values() for sub in sub_ports(view, port)]
+    there = {port.network_id for port in (*plugged.values(), *inner)}
+    services = (view.ask(metadata_port, id) for id in sorted(there))
     images = {server.image_id: server.image for server in servers if server.image is not None}
     yield HostSlice(
         host=host,
         revision=0,
         servers=tuple(view.ask(server_slice, server.id) for server in servers),
-        ports=tuple(view.ask(port_slice, id) for id in plugged),
+        ports=tuple(view.ask(port_slice, id) for id in (*plugged, *(sub.id for sub in inner))),
         images=tuple(_image(id, facts) for id, facts in sorted(images.items())),
         metadata=tuple(view.ask(metadata_slice, port.id) for port in services if port is not None),
         gateways=tuple(gateway for each in gateways for gateway in each),
@@ -93,6 +96,13 @@ def _ports(view: View, server: Server) -> list[Port]:
     return [p for p in found if p is not None and (p.device_id, p.host_id) == (server.id, server.host)]
 
 
+def sub_ports(view: View, port: Port) -> list[Port]:
+    """The sub-ports of a port that is the parent of a trunk, by VLAN."""
+    trunk = None if port.parent_id else view.get(Trunk, port.trunk_id)
+    found = (view.get(Port, sub.port_id) for sub in trunk.sub_ports) if trunk is not None else ()
+    return sorted((sub for sub in found if sub is not None), key=lambda sub: sub.trunk_vlan or 0)
+
+
 def _by_id(objects: Iterable[R]) -> list[R]:
     return sorted(objects, key=lambda each: each.id)
 
@@ -102,10 +112,12 @@ def server_slice(view: View, key: str) -> ServerSlice:
     server = view.need(Server, key)
     flavor = server.flavor or FlavorFacts(name="", vcpus=1, ram=128)
     ports = _ports(view, server)
-    networks = {port.network_id: view.need(Network, port.network_id) for port in ports}
+    inner = [(port, sub_ports(view, port)) for port in ports]
+    everything = [each for port, subs in inner for each in (port, *subs)]
+    networks = {port.network_id: view.need(Network, port.network_id) for port in everything}
     subnets = {
         subnet.id: subnet
-        for port in ports
+        for port in everything
         for fixed in port.fixed_ips
         if (subnet := view.get(Subnet, fixed.subnet_id)) is not None
     }
@@ -125,7 +137,7 @@ def server_slice(view: View, key: str) -> ServerSlice:
         flavor=flavor.name,
         public_addresses=tuple(address for port in ports for address in _floating(view, port)),
         meta_data=meta_data(server, ports),
-        network_data=network_data(ports, networks, subnets),
+        network_data=network_data(inner, networks, subnets),
         vendor_data=vendor_data(view.need(Settings, REGION)),
         user_data=server.user_data,
     )
@@ -140,25 +152,28 @@ def port_slice(view: View, key: str) -> PortSlice:
     """A port, as its host is told."""
     port = view.need(Port, key)
     network = view.need(Network, port.network_id)
-    probe = port.device_owner == PROBE
+    plugged = view.need(Port, port.parent_id) if port.parent_id else port
+    probe = plugged.device_owner == PROBE
     return PortSlice(
         id=port.id,
         network=port.network_id,
         mac=port.mac_address,
         mtu=network.mtu,
         addresses=tuple(f.ip_address for f in port.fixed_ips if f.ip_address),
-        server="" if probe else port.device_id,
-        guard=_guard(port, network) if port.port_security_enabled else None,
+        server="" if probe else plugged.device_id,
+        guard=_guard(port) if port.port_security_enabled else None,
         attach="namespace" if probe else "tap",
+        parent=port.parent_id,
+        vlan=port.trunk_vlan or 0,
+        vlan_transparent=bool(network.vlan_transparent),
     )
 
 
-def _guard(port: Port, network: Network) -> Guard:
+def _guard(port: Port) -> Guard:
     pairs = allowed(port)
     return Guard(
         macs=tuple(dict.fromkeys([port.mac_address, *(pair.mac for pair in pairs)])),
         prefixes=tuple(dict.fromkeys(pair.prefix for pair in pairs)),
-        vlan_transparent=bool(network.vlan_transparent),
     )
 
 

@@ -87,6 +87,10 @@ class SwitchPort(Record, frozen=True, kw_only=True):
     role: Literal["workload", "metadata"] = "workload"
     #: Whether frames to addresses that no port owns are sent to it.
     unknown: bool = False
+    #: A sub-port of a trunk: it is plugged in where `parent` is, and its frames are those that have the
+    #: tag of `vlan` there (IEEE Std 802.1Q).
+    parent: str | None = None
+    vlan: int | None = None
 
 
 class Router(Record, frozen=True, kw_only=True):

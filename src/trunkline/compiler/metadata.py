@@ -63,23 +63,22 @@ def vendor_data(settings: Settings) -> dict[str, Any]:
 
 
 def network_data(
-    ports: Sequence[Port], networks: Mapping[str, Network], subnets: Mapping[str, Subnet]
+    ports: Sequence[tuple[Port, Sequence[Port]]],
+    networks: Mapping[str, Network],
+    subnets: Mapping[str, Subnet],
 ) -> dict[str, Any]:
-    """The interfaces of a server and how each gets its addresses, in the order of the interfaces."""
+    """The interfaces of a server and how each gets its addresses.
+
+    Args:
+        ports: in the order of the interfaces, each with its sub-ports, whose links are VLANs on its own.
+    """
     links: list[dict[str, Any]] = []
     addresses: list[dict[str, Any]] = []
     servers: dict[str, None] = {}
-    for port in ports:
+
+    def add(port: Port, kind: dict[str, Any]) -> None:
         link = f"tap{port.id[:11]}"
-        links.append(
-            {
-                "id": link,
-                "vif_id": port.id,
-                "type": "ovs",
-                "mtu": networks[port.network_id].mtu,
-                "ethernet_mac_address": port.mac_address,
-            }
-        )
+        links.append({"id": link, "vif_id": port.id, "mtu": networks[port.network_id].mtu, **kind})
         for fixed in port.fixed_ips:
             subnet = subnets.get(fixed.subnet_id or "")
             if subnet is None or not fixed.ip_address:
@@ -87,6 +86,12 @@ def network_data(
             id = f"network{len(addresses)}"
             addresses.append(_address(id, link, port.network_id, fixed.ip_address, subnet))
             servers.update(dict.fromkeys(subnet.dns_nameservers))
+
+    for port, inner in ports:
+        add(port, {"type": "ovs", "ethernet_mac_address": port.mac_address})
+        for sub in inner:
+            outer, mac = f"tap{port.id[:11]}", sub.mac_address
+            add(sub, {"type": "vlan", "vlan_link": outer, "vlan_id": sub.trunk_vlan, "vlan_mac_address": mac})
     services = [{"type": "dns", "address": address} for address in servers]
     return {"links": links, "networks": addresses, "services": services}
 

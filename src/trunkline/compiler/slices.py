@@ -26,8 +26,6 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     macs: tuple[str, ...]
     #: Addresses and prefixes.
     prefixes: tuple[str, ...]
-    #: Whether frames with 802.1Q tags pass (what is inside them is the guests' own affair).
-    vlan_transparent: bool = False
 
 
 class PortSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -46,6 +44,11 @@ class PortSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: "tap": a server's interface. "namespace": a network namespace of its own, with this port
     #: as eth0 (probes of the lab, and namespace workloads).
     attach: Literal["tap", "namespace"] = "tap"
+    #: Of a sub-port of a trunk: the port that is plugged in for it, and the VLAN that it has there.
+    parent: str = ""
+    vlan: int = 0
+    #: Whether frames with tags (IEEE Std 802.1Q) of the guests' own pass, unlooked at.
+    vlan_transparent: bool = False
 
 
 class ImageSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

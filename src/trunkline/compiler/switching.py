@@ -83,6 +83,8 @@ def _workload(view: View, key: str, port: Port) -> SwitchPort:
         dhcp6=answered.get(6),
         host=port.host_id or None,
         unknown=not port.port_security_enabled,
+        parent=port.parent_id or None,
+        vlan=port.trunk_vlan,
     )
 
 

@@ -15,7 +15,7 @@ import msgspec
 from trunkline.api.compute.observation import ServerObservation, observe
 from trunkline.api.context import CLOUD
 from trunkline.api.engine import Call, Engine
-from trunkline.api.network import reschedule
+from trunkline.api.network import reschedule, trunks
 from trunkline.backends.contract import Observation
 from trunkline.compiler.slices import HostReport
 from trunkline.compiler.snapshot import Snapshot
@@ -183,6 +183,7 @@ def _write(wired: Mapping[str, str], carried: Mapping[str, str], tx: Tx) -> None
         port = tx.get(Port, key)
         if port is not None and port.status != status:
             tx.observe(msgspec.structs.replace(port, status=status))
+    trunks.observe(tx, wired)
     for key, status in carried.items():
         floating = tx.get(FloatingIP, key)
         if floating is not None and floating.status != status:

@@ -275,7 +275,8 @@ def release(call: Call, server: Server, ports: Sequence[str]) -> None:
         port = call.tx.get(Port, id)
         if port is None or port.device_id != server.id:
             continue
-        if id in server.own_ports:
+        # One that its user put in a trunk stays with it: nobody else may delete it.
+        if id in server.own_ports and not port.trunk_id:
             cloud.delete(port)
         else:
             cloud.update(port, {"device_id": "", "device_owner": "", "host_id": ""})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, or_, select
@@ -42,6 +42,19 @@ def tenants(
 ) -> list[Mapping[str, Any]]:
     """The older name of the project's id, for every object."""
     return [{"tenant_id": obj.project_id} for obj in objects]
+
+
+View = Callable[[Reader, Context, Sequence[Any]], Sequence[Mapping[str, Any]]]
+
+
+def views(*several: View) -> View:
+    """What each of several views shows, together."""
+
+    def view(reader: Reader, context: Context, objects: Sequence[Any]) -> list[Mapping[str, Any]]:
+        shown = [each(reader, context, objects) for each in several]
+        return [{k: v for part in parts for k, v in part.items()} for parts in zip(*shown, strict=True)]
+
+    return view
 
 
 # Who sees what.

@@ -44,6 +44,7 @@ _EMPTY: Mapping[str, Mapping[str, Any]] = defaultdict(
             "binding:profile": {},
         },
         "router": {"routes": []},
+        "trunk": {"sub_ports": []},
     },
 )
 _REVISION = re.compile(r'\s*"?revision_number=(-?\d{1,18})"?\s*')

@@ -147,11 +147,10 @@ def _free_gateway(call: Call, subnet: Subnet) -> None:
 
 
 def _add_port(call: Call, router: Router, port: Port) -> tuple[Port, list[str]]:
-    if port.device_id or port.device_owner:
+    if used_by := port.device_id or port.device_owner or port.trunk_id:
         raise InUse(
             f"Unable to complete operation on port {port.id} for network {port.network_id}. Port "
-            "already has an "
-            f"attached device {port.device_id or port.device_owner}.",
+            f"already has an attached device {used_by}.",
             type="PortInUse",
         )
     if not port.fixed_ips:

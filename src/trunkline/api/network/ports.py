@@ -18,6 +18,7 @@ from trunkline.resources.network import (
     Network,
     Port,
     SecurityGroup,
+    Trunk,
 )
 from trunkline.resources.region import Host
 
@@ -66,6 +67,8 @@ def update(call: Call, old: Port, new: Port, given: frozenset[str]) -> Port:
     network = call.tx.get(Network, old.network_id)
     assert network is not None
     target = call.engine.target(call.tx, new)
+    if old.parent_id:
+        _refuse_on_subport(old, new)
     if new.device_owner != old.device_owner:
         _refuse_internal_owner(new)
         call.require("create_port:device_owner", target)
@@ -90,6 +93,7 @@ def update(call: Call, old: Port, new: Port, given: frozenset[str]) -> Port:
     qos.hold(call, new, old.qos_policy_id, new.qos_policy_id)
     if new.host_id != old.host_id:
         new = replace(new, **binding(call, new.host_id))
+        _move_subports(call, new)
     return new
 
 
@@ -100,6 +104,12 @@ def delete(call: Call, port: Port) -> None:
             f"Port {port.id} cannot be deleted directly via the port API: has device owner "
             f"{port.device_owner}.",
             type="ServicePortInUse",
+        )
+    if port.trunk_id:
+        role = "subport" if port.parent_id else "parent port"
+        raise InUse(
+            f"Port {port.id} is currently a {role} for trunk {port.trunk_id}.",
+            type="PortInUseAsSubPort" if port.parent_id else "PortInUseAsTrunkParent",
         )
     floatingips.disassociate(call, port)
     forwarding.drop_of(call, port)
@@ -113,6 +123,27 @@ def binding(call: Call, host_id: str) -> dict[str, Any]:
     if call.tx.get(Host, host_id) is None:
         return {"vif_type": "binding_failed", "vif_details": {}}
     return {"vif_type": "ovs", "vif_details": {"port_filter": True, "connectivity": "l2"}}
+
+
+def _refuse_on_subport(old: Port, new: Port) -> None:
+    """A sub-port is where its parent is, and cannot be plugged in by itself."""
+    for name, wire in (("host_id", "binding:host_id"), ("device_id", ""), ("device_owner", "")):
+        if getattr(new, name) != getattr(old, name):
+            raise InUse(
+                f"Port {old.id} is currently a subport for trunk {old.trunk_id}: it is plugged in with its "
+                "parent. Remove it from the trunk first.",
+                type="PortInUseAsSubPort",
+                field=wire or name,
+            )
+
+
+def _move_subports(call: Call, parent: Port) -> None:
+    """The sub-ports of a parent that is bound to another host go with it."""
+    trunk = call.tx.get(Trunk, parent.trunk_id) if parent.trunk_id else None
+    for sub in trunk.sub_ports if trunk is not None else ():
+        port = call.tx.get(Port, sub.port_id)
+        if port is not None:
+            call.save(replace(port, host_id=parent.host_id, **binding(call, parent.host_id)))
 
 
 def _require_addresses(call: Call, verb: str, addresses: list[FixedIp], target: dict[str, Any]) -> None:

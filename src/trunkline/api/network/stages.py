@@ -7,6 +7,7 @@ Port ───── MAC, addresses, groups      SecurityGroup, -Rule ─ defaul
                                        AddressGroup ─ stays while a rule refers to it
 RbacPolicy ─ shared, external: around the stages of whatever can be shared
 QosPolicy ── users, default            QosRules ─── the policy changes with them
+Trunk ──── parent, sub-ports, VLANs
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from trunkline.api.network import (
     security_rules,
     subnetpools,
     subnets,
+    trunks,
 )
 from trunkline.api.network.networks import Networks, Settings
 from trunkline.resources.network import (
@@ -45,6 +47,7 @@ from trunkline.resources.network import (
     SecurityGroup,
     SecurityGroupRule,
     SubnetPool,
+    Trunk,
 )
 
 _VERBS = ("create", "get", "update", "delete")
@@ -87,7 +90,7 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             update=ports.update,
             delete=ports.delete,
             visible=common.port_visible,
-            view=qos.with_network_policy,
+            view=common.views(qos.with_network_policy, trunks.details),
             target=common.on_network,
             filters=filters.port_filters(),
             lax=True,
@@ -183,5 +186,12 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             )
             for name, cls in QOS_RULES.items()
         },
+        "trunk": Stages(
+            create=trunks.create,
+            delete=trunks.delete,
+            view=common.tenants,
+            filters=filters.standard(Trunk),
+            lax=True,
+        ),
     }
     return rbac.with_sharing(own)

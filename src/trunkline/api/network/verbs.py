@@ -8,7 +8,16 @@ from typing import Any
 from trunkline.api import openapi
 from trunkline.api.engine import Call, Engine
 from trunkline.api.http import Endpoint, Reply, Request
-from trunkline.api.network import address_groups, dialect, extensions, interfaces, logs, quotas, subnetpools
+from trunkline.api.network import (
+    address_groups,
+    dialect,
+    extensions,
+    interfaces,
+    logs,
+    quotas,
+    subnetpools,
+    trunks,
+)
 from trunkline.api.network.collection import Handle, path_of
 from trunkline.resources.network import (
     AddressGroup,
@@ -25,6 +34,7 @@ from trunkline.resources.network import (
     SecurityGroupRule,
     Subnet,
     SubnetPool,
+    Trunk,
 )
 from trunkline.resources.region import Host
 from trunkline.resources.schema import Resource, spec_of
@@ -44,6 +54,7 @@ KINDS: tuple[type[Resource], ...] = (
     RbacPolicy,
     DefaultSecurityGroupRule,
     Log,
+    Trunk,
 )
 #: Kinds whose collections are inside of another kind: (kind, parent, the field that holds the parent's id).
 NESTED: tuple[tuple[type[Resource], type[Resource], str], ...] = (
@@ -114,6 +125,29 @@ class Verbs:
             return self.engine.render(call.tx, call.context, [change(call, id, body)])[0]
 
         return Reply({"address_group": await self.engine.write(request.context, run)})
+
+    async def add_subports(self, request: Request) -> Reply:
+        """Add sub-ports to a trunk"""
+        return await self._subports(request, trunks.add_subports)
+
+    async def remove_subports(self, request: Request) -> Reply:
+        """Remove sub-ports of a trunk"""
+        return await self._subports(request, trunks.remove_subports)
+
+    async def _subports(self, request: Request, change: Callable[[Call, str, Any], Trunk]) -> Reply:
+        body, id = await request.json(), request.path["id"]
+
+        def run(call: Call) -> dict[str, Any]:
+            return self.engine.render(call.tx, call.context, [change(call, id, body)])[0]
+
+        return Reply(await self.engine.write(request.context, run))
+
+    async def subports(self, request: Request) -> Reply:
+        """List the sub-ports of a trunk"""
+        with self.engine.store.read() as reader:
+            trunk = self.engine.get(reader, request.context, Trunk, request.path["id"])
+            self.engine.require("get_subports", request.context, self.engine.target(reader, trunk))
+        return Reply({"sub_ports": trunk.sub_ports})
 
     async def pools(self, request: Request) -> Reply:
         """List what floating IPs are taken from"""
@@ -239,6 +273,7 @@ class Verbs:
         router, quota = "/v2.0/routers/{id}", "/v2.0/quotas/{project}"
         pool, prefixes = "/v2.0/subnetpools/{id}", openapi.shape_schema(subnetpools.Prefixes)
         group, members = "/v2.0/address-groups/{id}", openapi.shape_schema(address_groups.Addresses)
+        trunk = "/v2.0/trunks/{id}"
         leg = openapi.shape_schema(interfaces.Interface)
         routes = openapi.shape_schema(interfaces.RouteChange, "router")
         return [
@@ -261,6 +296,9 @@ class Verbs:
                 kind="address_group",
                 request=members,
             ),
+            at("GET", f"{trunk}/get_subports", self.subports, kind="trunk"),
+            at("PUT", f"{trunk}/add_subports", self.add_subports, kind="trunk", request=_SUBPORTS),
+            at("PUT", f"{trunk}/remove_subports", self.remove_subports, kind="trunk", request=_REMOVED),
             at("GET", "/v2.0/floatingip_pools", self.pools),
             at("GET", "/v2.0/floatingip-pools", self.pools),
             at("GET", "/v2.0/availability_zones", self.zones),
@@ -272,3 +310,7 @@ class Verbs:
             at("GET", f"{quota}/default", self.default_quota),
             at("GET", f"{quota}/details", self.quota_details),
         ]
+
+
+_SUBPORTS = openapi.shape_schema(trunks.Added)
+_REMOVED = openapi.shape_schema(trunks.Removed)

@@ -42,6 +42,7 @@ OWNED: dict[str, tuple[str, ...]] = {
         "addresses",
         "port_security",
         "enabled",
+        "parent_name",
         "tag",
         "options",
         "dhcpv4_options",

@@ -40,6 +40,7 @@ from trunkline.resources.network.sharing import (
     ANYONE,
     RbacPolicy,
 )
+from trunkline.resources.network.trunks import SUBPORT, SubPort, Trunk
 
 __all__ = [
     "ACCESS_AS_EXTERNAL",
@@ -51,6 +52,7 @@ __all__ = [
     "QOS_RULES",
     "ROUTER_GATEWAY",
     "ROUTER_INTERFACE",
+    "SUBPORT",
     "AddressGroup",
     "AddressPair",
     "AllocationPool",
@@ -73,6 +75,8 @@ __all__ = [
     "Router",
     "SecurityGroup",
     "SecurityGroupRule",
+    "SubPort",
     "Subnet",
     "SubnetPool",
+    "Trunk",
 ]

@@ -13,6 +13,7 @@ from trunkline.resources.schema import (
     Check,
     computed,
     fixed,
+    hidden,
     observed,
     resource,
     settable,
@@ -175,3 +176,8 @@ class Port(Standard, kw_only=True):
     )
     #: The QoS policy that it obeys, instead of its network's.
     qos_policy_id: Annotated[Uuid | None, settable(index=True, refers="qos_policy", alias="qos")] = None
+    #: The trunk that it is the parent or a sub-port of.
+    trunk_id: Annotated[str, hidden()] = ""
+    #: Of a sub-port: the parent port, and the VLAN in which the parent's workload reaches it.
+    parent_id: Annotated[str, hidden()] = ""
+    trunk_vlan: Annotated[int | None, hidden()] = None
