@@ -14,7 +14,7 @@ from ovn_networks import by_key, everything, port, rule, small_networks
 from trunkline.backends.ovn import names, unsupported_dhcp_options, unsupported_rule
 from trunkline.backends.ovn.names import OWNED, Ref
 from trunkline.backends.ovn.rows import Translation, desired
-from trunkline.backends.ovn.switching import port_row, port_security
+from trunkline.backends.ovn.switching import port_security
 from trunkline.compiler.logical import AddressGroup, Dhcp, LogicalNetwork, RuleSet
 
 NETWORK = everything()
@@ -105,7 +105,8 @@ def test_a_port_can_be_switched_off_unfiltered_or_local_to_each_host() -> None:
 
 
 def test_a_sub_port_is_a_child_of_its_parents_with_the_tag() -> None:
-    child = port_row(msgspec.structs.replace(NETWORK.ports["p1"], parent="p2", vlan=30), NETWORK)
+    sub = msgspec.structs.replace(NETWORK.ports["p1"], parent="p2", vlan=30)
+    child = desired(replace(NETWORK, ports={**NETWORK.ports, "p1": sub}))["Logical_Switch_Port"]["p1"]
     assert (child["parent_name"], child["tag"], child["type"]) == ("p2", 30, "")
 
 
