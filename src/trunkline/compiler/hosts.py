@@ -71,7 +71,6 @@ def host_slice(view: View, host: str) -> Iterator[HostSlice]:
     own = [port for server in servers for port in _ports(view, server)]
     plugged = {port.id: port for port in _by_id([*own, *view.where(Port, probe_on, host)])}
     gateways = (view.ask(gateway_slices, r.id) for r in view.where(Router, "gateway_hosts", host))
-    services = (view.ask(metadata_port, id) for id in sorted({port.network_id for port in plugged.values()}))
     inner = [sub for port in plugged.values() for sub in sub_ports(view, port)]
     there = {port.network_id for port in (*plugged.values(), *inner)}
     services = (view.ask(metadata_port, id) for id in sorted(there))
