@@ -12,6 +12,7 @@ taken away: what passed stops. A packet that another rule of the same port lets 
 | remote prefixes, in and out | rule removed |
 | remote groups: who joins gets through | who leaves does not |
 | replies pass without a rule | ... not in a stateless group |
+| rules overlap, or mean nothing: the others hold | one is removed |
 | the groups of a port add up | one is taken from the port |
 | a connection that a rule let in ends when the rule is removed | |
 | what is too large for one packet passes in fragments | rule removed |
@@ -25,6 +26,7 @@ from typing import Any
 
 import pytest
 from flows import Flow, Packet, Ping, Tcp, Udp, icmp, must_pass, must_stop
+from openstack.exceptions import BadRequestException
 from probes import Probe
 from tenants import Tenant
 
@@ -293,6 +295,27 @@ def test_the_groups_of_a_port_add_up(scene: Scene) -> None:
     must_pass(Tcp(a, c, c.v4, 80), Tcp(a, c, c.v4, 53))
     scene.give(c, scene.always, names)
     must_stop(Tcp(a, c, c.v4, 80), control=Tcp(a, c, c.v4, 53))
+
+
+def test_rules_that_overlap_or_mean_nothing_leave_later_ones_in_force(scene: Scene) -> None:
+    a, b, c, tenant = scene.a, scene.b, scene.c, scene.tenant
+    group = tenant.group(egress=False)
+    scene.give(c, scene.always, group)
+    # OVN has no ports of these: a rule for them lets nothing pass.
+    tenant.rule(group, **ports("udplite", 80, 90))
+    first = tenant.rule(group, **ports("tcp", 80, 90))
+    tenant.rule(group, **ports("tcp", 85, 95))
+    tenant.rule(group, **ports("udp", 5000, remote_ip_prefix="10.0.0.0/8"))
+    wide = tenant.rule(group, **ports("udp", 5000, remote_ip_prefix="10.0.0.10/32"))
+    with pytest.raises(BadRequestException):
+        tenant.rule(group, **ports("tcp", 99, 98))
+    tenant.rule(group, **ports("tcp", 443))
+    must_pass(*(Tcp(a, c, c.v4, port) for port in (80, 87, 95, 443)), Udp(b, c, c.v4, 5000))
+    must_stop(Tcp(a, c, c.v4, 79), Tcp(a, c, c.v4, 96), Udp(a, c, c.v4, 80), control=scene.control)
+    tenant.api.delete_security_group_rule(first)
+    tenant.api.delete_security_group_rule(wide)
+    must_stop(Tcp(a, c, c.v4, 80), Tcp(a, c, c.v4, 84), control=scene.control)
+    must_pass(*(Tcp(a, c, c.v4, port) for port in (85, 95, 443)), Udp(a, c, c.v4, 5000))
 
 
 def test_replies_pass_without_a_rule_but_not_in_a_stateless_group(scene: Scene) -> None:

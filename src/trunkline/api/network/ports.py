@@ -10,6 +10,7 @@ from trunkline.api.engine import Call
 from trunkline.api.network import addressing, common, floatingips, forwarding, logs, qos, security_groups
 from trunkline.api.network.addressing import refuse_field
 from trunkline.errors import BadRequest, Conflict, InUse
+from trunkline.resources.compute import Server
 from trunkline.resources.network import (
     INTERNAL_OWNERS,
     AddressPair,
@@ -17,6 +18,7 @@ from trunkline.resources.network import (
     FixedIp,
     Network,
     Port,
+    Router,
     SecurityGroup,
     Trunk,
 )
@@ -35,6 +37,7 @@ def create(call: Call, port: Port, given: frozenset[str]) -> Port:
     if "fixed_ips" in given:
         _require_addresses(call, "create", port.fixed_ips, target)
     _refuse_internal_owner(port)
+    _refuse_others_device(call, port)
     if "port_security_enabled" not in given:
         trusted = port.device_owner.startswith("network:")
         port = replace(port, port_security_enabled=network.port_security_enabled and not trusted)
@@ -72,6 +75,8 @@ def update(call: Call, old: Port, new: Port, given: frozenset[str]) -> Port:
     if new.device_owner != old.device_owner:
         _refuse_internal_owner(new)
         call.require("create_port:device_owner", target)
+    if new.device_id != old.device_id:
+        _refuse_others_device(call, new)
     if "mac_address" in given and new.mac_address != old.mac_address:
         new = _with_mac(call, old, new)
     if "fixed_ips" in given:
@@ -144,6 +149,19 @@ def _move_subports(call: Call, parent: Port) -> None:
         port = call.tx.get(Port, sub.port_id)
         if port is not None:
             call.save(replace(port, host_id=parent.host_id, **binding(call, parent.host_id)))
+
+
+def _refuse_others_device(call: Call, port: Port) -> None:
+    """A port says that it is of a router or a server only where that is of the same project."""
+    if not port.device_id or call.context.is_admin:
+        return
+    device = call.tx.get(Router, port.device_id) or call.tx.get(Server, port.device_id)
+    if device is not None and device.project_id != port.project_id:
+        raise Conflict(
+            f"The following device_id {port.device_id} is not owned by your project.",
+            type="DeviceIDNotOwnedByTenant",
+            field="device_id",
+        )
 
 
 def _require_addresses(call: Call, verb: str, addresses: list[FixedIp], target: dict[str, Any]) -> None:
