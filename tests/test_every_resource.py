@@ -200,6 +200,7 @@ LEAST: Mapping[str, Callable[[World, int], dict[str, Any]]] = {
         "port_range_max": n,
     },
     "log": lambda w, n: {"resource_type": "security_group"},
+    "address_scope": lambda w, n: {"ip_version": 4},
     "network": lambda w, n: {},
     "subnet": lambda w, n: {
         "network_id": w.network,

@@ -37,6 +37,8 @@ def example(cloud: Cloud, kind: str) -> dict[str, Any]:
     if kind == "security_group_rule":
         group = cloud.make("security_group", name="x")
         return cloud.make(kind, security_group_id=group["id"], direction="ingress")
+    if kind == "address_scope":
+        return cloud.make(kind, ip_version=4)
     if kind == "subnetpool":
         return cloud.make(kind, name="x", prefixes=["10.0.0.0/16"])
     if kind == "floatingip":

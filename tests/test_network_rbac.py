@@ -33,6 +33,7 @@ MAKE: dict[str, Callable[[Cloud], dict[str, Any]]] = {
     "network": lambda c: c.net("10.0.0.0/24")[0],
     "security_group": lambda c: c.make("security_group", name="g"),
     "subnetpool": lambda c: c.make("subnetpool", name="p", prefixes=["10.0.0.0/8"], default_prefixlen=24),
+    "address_scope": lambda c: c.make("address_scope", name="s", ip_version=4),
     "address_group": lambda c: c.make("address_group", name="a", addresses=["10.0.0.0/8"]),
 }
 
@@ -41,6 +42,9 @@ def use(cloud: Cloud, kind: str, id: str, by: str) -> Any:
     """What a project does with what is shared with it: the answer of a request that needs it."""
     if kind == "network":
         return cloud.ask("POST", "/ports", {"port": {"network_id": id}}, by=by)
+    if kind == "address_scope":
+        pool = {"name": "own", "prefixes": ["10.0.0.0/8"], "address_scope_id": id}
+        return cloud.ask("POST", "/subnetpools", {"subnetpool": pool}, by=by)
     own = cloud.make("network", by=by)
     if kind == "security_group":
         return cloud.ask(

@@ -50,6 +50,7 @@ class Things:
             "security-group-rules",
             security_group_rule={"security_group_id": self.group, "direction": "ingress"},
         )
+        self.scope = network("address-scopes", address_scope={"ip_version": 4})
         self.policy = network(
             "rbac-policies",
             rbac_policy={

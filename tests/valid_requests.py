@@ -45,6 +45,7 @@ def _network(t: Things) -> Iterator[Valid]:
             "network": {
                 "shared": False,
                 "router:external": False,
+                "is_default": False,
                 "provider:network_type": "vlan",
                 "provider:physical_network": "physnet1",
                 "provider:segmentation_id": 101,
@@ -67,6 +68,7 @@ def _network(t: Things) -> Iterator[Valid]:
             "enable_dhcp": True,
             "dns_nameservers": ["9.9.9.9"],
             "host_routes": [{"destination": "10.2.0.0/24", "nexthop": "10.1.0.2"}],
+            "service_types": ["compute:nova"],
         },
         {
             "gateway_ip": "10.0.0.1",
@@ -89,7 +91,14 @@ def _network(t: Things) -> Iterator[Valid]:
         },
     )
     pool = {"prefixes": ["172.20.0.0/16"], "min_prefixlen": 20, "default_prefixlen": 24, "max_prefixlen": 28}
-    limits = {"shared": False, "is_default": False, "default_quota": 3}
+    yield from collection(
+        "address-scopes",
+        "address_scope",
+        t.scope,
+        {**owner, "ip_version": 4},
+        {"name": "m", "description": "e"},
+    )
+    limits = {"address_scope_id": None, "shared": False, "is_default": False, "default_quota": 3}
     yield from collection(
         "subnetpools",
         "subnetpool",

@@ -14,6 +14,14 @@ def within(prefixes: Iterable[str], cidr: str) -> bool:
     return any(low <= wanted[0] and wanted[1] <= high for low, high in map(_span, _parsed(prefixes)))
 
 
+def overlapping(some: Iterable[str], others: Iterable[str]) -> bool:
+    """Whether two lists of prefixes have addresses in common."""
+    spans = [_span(network) for network in _parsed(others)]
+    return any(
+        low <= last and first <= high for low, high in map(_span, _parsed(some)) for first, last in spans
+    )
+
+
 def choose(prefixes: Iterable[str], taken: Iterable[str], length: int) -> str | None:
     """The first free range of a length, or None if there is none.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -142,6 +143,12 @@ class Reader:
         """The values that are claimed in a scope, sorted as text, from `at_least` on."""
         given = {"of_scope": scope, "at_least": at_least, "at_most": limit}
         return [row[0] for row in self._rows(_ALL_CLAIMED if limit is None else _SOME_CLAIMED, given)]
+
+    def count_claims(self, prefix: str) -> dict[str, int]:
+        """How many values are claimed in each scope whose name begins so; a scope without is left out."""
+        end = prefix + chr(sys.maxunicode)
+        statement = sa.select(CLAIM.c.scope, sa.func.count()).where(CLAIM.c.scope.between(prefix, end))
+        return {row[0]: row[1] for row in self._execute(statement.group_by(CLAIM.c.scope))}
 
     def claim_owner(self, scope: str, value: str) -> str | None:
         """Who claimed it."""

@@ -28,9 +28,13 @@ _last_given: dict[str, str] = {}
 _MOST_REMEMBERED = 100_000
 
 
+#: What the names of the scopes of addresses begin with.
+SCOPE = "ip:"
+
+
 def scope(subnet_id: str) -> str:
     """The scope of the claims on a subnet's addresses."""
-    return f"ip:{subnet_id}"
+    return f"{SCOPE}{subnet_id}"
 
 
 def mac_scope(network_id: str) -> str:
@@ -156,13 +160,26 @@ def _choose_all(
     router = owner in _FIXED
     result = []
     for version in (4, 6):
-        managed = [s for s in subnets if s.ip_version == version and (router or not is_automatic(s))]
+        family = [s for s in subnets if s.ip_version == version and (router or not is_automatic(s))]
+        managed = for_owner(family, owner)
         if managed:
             subnet, address = _choose(call, network, managed, port_id, mac, router)
             result.append(FixedIp(subnet_id=subnet.id, ip_address=address))
     if not router:
         result += [claim_automatic(call, network, s, port_id, mac) for s in subnets if is_automatic(s)]
+    if subnets and not result:
+        raise Exhausted(
+            f"No more IP addresses available on network {network.id}: none of its subnets is for the service "
+            f"type '{owner}'.",
+            type="IpAddressGenerationFailureNoMatchingSubnet",
+        )
     return result
+
+
+def for_owner(subnets: Sequence[Subnet], owner: str) -> list[Subnet]:
+    """The subnets that a port's addresses are chosen from: those of its device owner, else of all others."""
+    own = [s for s in subnets if owner and owner in s.service_types]
+    return own or [s for s in subnets if not s.service_types]
 
 
 def _choose(

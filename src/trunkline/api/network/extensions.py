@@ -8,6 +8,7 @@ from typing import Any
 _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "address-group": ("Address group", "Prefixes that rules refer to by one name", "2020-07-15"),
     "allowed-address-pairs": ("Allowed Address Pairs", "Addresses that a port may send from", "2012-07-23"),
+    "auto-allocated-topology": ("Auto Allocated Topology Services", "A network by asking", "2016-01-01"),
     "availability_zone": ("Availability Zone", "The zones of the region", "2015-01-01"),
     "binding": ("Port Binding", "The host that a port is plugged in on", "2014-02-03"),
     "default-subnetpools": ("Default Subnetpools", "The pool that subnets are cut from", "2016-02-18"),
@@ -53,6 +54,11 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "logging": ("Logging API Extension", "Logs of what passes and what is dropped", "2017-01-01"),
     "net-mtu": ("Network MTU", "The largest packet of a network", "2015-03-25"),
     "net-mtu-writable": ("Network MTU (writable)", "The largest packet of a network, set", "2017-07-12"),
+    "network-ip-availability": (
+        "Network IP Availability",
+        "How many addresses networks have, and how many are in use",
+        "2015-09-24",
+    ),
     "pagination": ("Pagination support", "Lists come in pages", "2016-06-12"),
     "port-mac-address-regenerate": ("Neutron Port MAC address regenerate", "A new MAC address", "2018-05-03"),
     "port-security": ("Port Security", "Anti-spoofing, on and off", "2012-07-23"),
@@ -110,6 +116,7 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "standard-attr-timestamp": ("Resource timestamps", "Times of creation and change", "2016-09-12"),
     "stateful-security-group": ("Stateful security group", "Replies pass, or need a rule", "2019-11-26"),
     "subnet-external-network": ("Subnet of an external network", "Everybody sees them", "2023-03-28"),
+    "subnet-service-types": ("Subnet service types", "Subnets for kinds of ports", "2016-03-15"),
     "subnet_allocation": ("Subnet Allocation", "Subnets are cut from pools", "2015-03-30"),
     "subnetpool-prefix-ops": ("Subnet Pool Prefix Operations", "Prefixes one by one", "2019-02-08"),
     "tag": ("Tag support", "Tags of networks", "2016-01-01"),

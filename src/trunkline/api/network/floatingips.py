@@ -210,10 +210,11 @@ def _wanted_address(call: Call, network: Network, floating: FloatingIP) -> Fixed
         return FixedIp(subnet_id=floating.subnet_id, ip_address=address)
     if address is not None:
         return FixedIp(ip_address=address)
-    for subnet in subnets:
+    meant = addressing.for_owner(subnets, FLOATING_IP) or subnets
+    for subnet in meant:
         if _has_room(call, subnet):
             return FixedIp(subnet_id=subnet.id)
-    return FixedIp(subnet_id=subnets[0].id)
+    return FixedIp(subnet_id=meant[0].id)
 
 
 def _has_room(call: Call, subnet: Subnet) -> bool:

@@ -69,6 +69,7 @@ class Networks:
         if "qos_policy_id" not in given:
             network = replace(network, qos_policy_id=qos.default_of(call, network.project_id))
         qos.hold(call, network, None, network.qos_policy_id)
+        _check_default(call, network)
         return replace(network, mtu=self._mtu(network))
 
     def update(self, call: Call, old: Network, new: Network, given: frozenset[str]) -> Network:
@@ -77,6 +78,8 @@ class Networks:
             new = replace(new, mtu=self._mtu(new))
             check_mtu(new, call.tx.find(Subnet, network_id=new.id))
         qos.hold(call, new, old.qos_policy_id, new.qos_policy_id)
+        if given & {"is_default", "external"}:
+            _check_default(call, new)
         return new
 
     def delete(self, call: Call, network: Network) -> None:
@@ -107,6 +110,26 @@ class Networks:
                 field="mtu",
             )
         return network.mtu or largest
+
+
+def _check_default(call: Call, network: Network) -> None:
+    """That there is one default network at most, and it leads outside."""
+    if not network.is_default:
+        return
+    if not network.external:
+        raise BadRequest(
+            "Invalid input for is_default: only an external network can be the default. Set router:external, "
+            "or clear is_default.",
+            type="InvalidInput",
+            field="is_default",
+        )
+    for other in call.tx.find(Network, is_default=True):
+        if other.id != network.id:
+            raise Conflict(
+                f"A default external network already exists: {other.id}.",
+                type="DefaultExternalNetworkExists",
+                field="is_default",
+            )
 
 
 def check_mtu(network: Network, subnets: Sequence[Subnet]) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, select
 
 from trunkline.api.context import Context
 from trunkline.api.engine import Call, Stages
-from trunkline.api.network import common, qos, security_groups, sharing
+from trunkline.api.network import address_scopes, common, qos, security_groups, sharing
 from trunkline.api.network.addressing import refuse_field
 from trunkline.errors import Conflict, InUse
 from trunkline.resources.network import (
@@ -29,6 +29,7 @@ from trunkline.resources.network import (
     FLOATING_IP,
     ROUTER_GATEWAY,
     AddressGroup,
+    AddressScope,
     FloatingIP,
     Network,
     Port,
@@ -105,6 +106,8 @@ class Shareable:
     used: Used
     #: By what a project uses a network that is external to it.
     used_as_external: Used | None = None
+    #: Refuses to share an object with a project.
+    check: Callable[[Call, Any, str], None] | None = None
 
     def used_by(self, action: str) -> Used | None:
         """By what a project uses an object that it may use by an action; None for no such action."""
@@ -113,11 +116,12 @@ class Shareable:
 
 #: What can be shared, by kind: each a class with a field `shared`. The rest follows from the line here.
 SHAREABLE: Mapping[str, Shareable] = {
+    "address_scope": Shareable(AddressScope, by((SubnetPool, "address_scope_id"))),
     "address_group": Shareable(AddressGroup, by((SecurityGroupRule, "remote_address_group_id"))),
     "qos_policy": Shareable(QosPolicy, _by_holders),
     "network": Shareable(Network, by((Port, "network_id")), _by_ways_out),
     "security_group": Shareable(SecurityGroup, _by_ports_in_group),
-    "subnetpool": Shareable(SubnetPool, by((Subnet, "subnetpool_id"))),
+    "subnetpool": Shareable(SubnetPool, by((Subnet, "subnetpool_id")), check=address_scopes.check_target),
 }
 
 
@@ -138,6 +142,8 @@ def create(call: Call, policy: RbacPolicy, given: frozenset[str]) -> RbacPolicy:
         raise refuse_field("object_id", "only its owner, or an administrator, shares it.")
     call.require("create_rbac_policy:target_tenant", call.engine.target(call.tx, policy))
     _refuse_twice(call, policy)
+    if kind.check is not None:
+        kind.check(call, obj, policy.target_tenant)
     return policy
 
 
@@ -151,6 +157,9 @@ def update(call: Call, old: RbacPolicy, new: RbacPolicy, given: frozenset[str]) 
     call.require("update_rbac_policy:target_tenant", call.engine.target(call.tx, new))
     if new != old:
         _refuse_twice(call, new)
+        kind = SHAREABLE[new.object_type]
+        if kind.check is not None:
+            kind.check(call, call.tx.get(kind.cls, new.object_id), new.target_tenant)
         _refuse_while_needed(call, old, new.target_tenant)
         call.tx.replace(new)  # What follows is told by what is stored.
         _follow(call, new)
@@ -184,6 +193,11 @@ def _refuse_while_needed(call: Call, policy: RbacPolicy, instead: str = "") -> N
     if used is None or obj is None:
         return
     policies = table_of(RbacPolicy).c
+    if policy.action == ACCESS_AS_EXTERNAL and policy.target_tenant == ANYONE and obj.is_default:
+        raise Conflict(
+            f"Network {obj.id} is the default external network, which is everyone's. Clear is_default first.",
+            type="DefaultExternalNetworkExists",
+        )
     left = (
         policies.object_id == policy.object_id,
         policies.action == policy.action,

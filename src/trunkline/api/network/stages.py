@@ -19,6 +19,7 @@ from typing import Any
 from trunkline.api.engine import Stages
 from trunkline.api.network import (
     address_groups,
+    address_scopes,
     common,
     filters,
     floatingips,
@@ -38,6 +39,7 @@ from trunkline.api.network.networks import Networks, Settings
 from trunkline.resources.network import (
     QOS_RULES,
     AddressGroup,
+    AddressScope,
     DefaultSecurityGroupRule,
     FloatingIP,
     Log,
@@ -61,7 +63,7 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             create=networks.create,
             update=networks.update,
             delete=networks.delete,
-            view=common.tenants,
+            view=address_scopes.network_view,
             filters=filters.standard(Network),
             lax=True,
         ),
@@ -109,6 +111,14 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             delete=floatingips.delete,
             view=floatingips.view,
             filters=filters.standard(FloatingIP),
+            lax=True,
+        ),
+        "address_scope": Stages(
+            create=address_scopes.create,
+            update=address_scopes.update,
+            delete=address_scopes.delete,
+            view=common.tenants,
+            filters=filters.standard(AddressScope),
             lax=True,
         ),
         "address_group": Stages(

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from trunkline.api.context import Context
 from trunkline.api.engine import Call
-from trunkline.api.network import common
+from trunkline.api.network import address_scopes, common
 from trunkline.api.network.addressing import refuse_field
 from trunkline.errors import BadField, BadRequest, Conflict, InUse, NotFound
 from trunkline.plan import prefixes
@@ -46,7 +46,9 @@ def view(reader: Reader, context: Context, pools: Sequence[SubnetPool]) -> list[
 def create(call: Call, pool: SubnetPool, given: frozenset[str]) -> SubnetPool:
     """Fills in the lengths."""
     common.owned(pool)
-    return _checked(call, _filled(pool))
+    pool = _checked(call, _filled(pool))
+    address_scopes.check_pool(call, pool)
+    return pool
 
 
 def update(call: Call, old: SubnetPool, new: SubnetPool, given: frozenset[str]) -> SubnetPool:
@@ -61,7 +63,25 @@ def update(call: Call, old: SubnetPool, new: SubnetPool, given: frozenset[str]) 
                 type="IllegalSubnetPoolPrefixUpdate",
                 field="prefixes",
             )
-    return _checked(call, new)
+    new = _checked(call, new)
+    if new.prefixes != old.prefixes or new.address_scope_id != old.address_scope_id:
+        address_scopes.check_pool(call, new)
+    if new.address_scope_id != old.address_scope_id:
+        _check_neighbours(call, new)
+    return new
+
+
+def _check_neighbours(call: Call, pool: SubnetPool) -> None:
+    """That no network has subnets of one family in two scopes, now that a pool is in another."""
+    for network_id in {subnet.network_id for subnet in call.tx.find(Subnet, subnetpool_id=pool.id)}:
+        for other in call.tx.find(Subnet, network_id=network_id, ip_version=pool.ip_version):
+            if other.subnetpool_id != pool.id:
+                raise BadRequest(
+                    f"Subnetpool {pool.id} cannot be associated with address scope {pool.address_scope_id} "
+                    f"because subnet {other.id}, on a network of the pool's, is not of it.",
+                    type="NetworkAddressScopeAffinityError",
+                    field="address_scope_id",
+                )
 
 
 def delete(call: Call, pool: SubnetPool) -> None:
@@ -75,7 +95,9 @@ def delete(call: Call, pool: SubnetPool) -> None:
 def add_prefixes(call: Call, id: str, body: Any) -> list[str]:
     """Adds prefixes; returns those that the pool has then."""
     pool, wanted = _change(call, id, body)
-    return _store(call, pool, pool_prefixes([*pool.prefixes, *wanted]))
+    more = pool_prefixes([*pool.prefixes, *wanted])
+    address_scopes.check_pool(call, replace(pool, prefixes=more))
+    return _store(call, pool, more)
 
 
 def remove_prefixes(call: Call, id: str, body: Any) -> list[str]:
@@ -108,6 +130,7 @@ def cut(call: Call, subnet: Subnet, given: frozenset[str]) -> Subnet:
         BadRequest, NotFound, Conflict.
     """
     pool = _pool_for(call, subnet)
+    _check_affinity(call, subnet, pool)
     if pool is None:
         if "cidr" not in given:
             raise refuse_field("cidr", "it is required without a subnet pool.")
@@ -137,6 +160,20 @@ def _pool_for(call: Call, subnet: Subnet) -> SubnetPool | None:
             f"No default subnet pool for IPv{subnet.ip_version} was found.", type="SubnetPoolNotFound"
         )
     return found
+
+
+def _check_affinity(call: Call, subnet: Subnet, pool: SubnetPool | None) -> None:
+    """That all subnets of one family on a network are of one pool, of one address scope, or of none."""
+    place = None if pool is None else pool.address_scope_id or pool.id
+    for other in call.tx.find(Subnet, network_id=subnet.network_id, ip_version=subnet.ip_version):
+        theirs = call.tx.get(SubnetPool, other.subnetpool_id) if other.subnetpool_id else None
+        if place != (None if theirs is None else theirs.address_scope_id or theirs.id):
+            raise BadRequest(
+                "Subnets hosted on the same network must be allocated from the same subnet pool, or from "
+                f"pools of one address scope, and subnet {other.id} is not.",
+                type="NetworkSubnetPoolAffinityError",
+                field="subnetpool_id",
+            )
 
 
 def _choose(pool: SubnetPool, subnet: Subnet, taken: Sequence[str]) -> str:

@@ -10,17 +10,20 @@ from trunkline.api.engine import Call, Engine
 from trunkline.api.http import Endpoint, Reply, Request
 from trunkline.api.network import (
     address_groups,
+    availability,
     dialect,
     extensions,
     interfaces,
     logs,
     quotas,
     subnetpools,
+    topology,
     trunks,
 )
 from trunkline.api.network.collection import Handle, path_of
 from trunkline.resources.network import (
     AddressGroup,
+    AddressScope,
     DefaultSecurityGroupRule,
     FloatingIP,
     Log,
@@ -51,6 +54,7 @@ KINDS: tuple[type[Resource], ...] = (
     SecurityGroupRule,
     AddressGroup,
     QosPolicy,
+    AddressScope,
     RbacPolicy,
     DefaultSecurityGroupRule,
     Log,
@@ -178,6 +182,40 @@ class Verbs:
         self.engine.require("get_loggable_resource", request.context, {})
         return Reply({"loggable_resources": [{"type": name} for name in logs.LOGGABLE]})
 
+    async def availabilities(self, request: Request) -> Reply:
+        """List how many addresses networks have, and how many are in use"""
+        self.engine.require("get_network_ip_availability", request.context, {})
+        found = await self.engine.read(lambda reader: availability.every(reader, request.query))
+        return Reply({"network_ip_availabilities": found})
+
+    async def availability(self, request: Request) -> Reply:
+        """Show how many addresses a network has, and how many are in use"""
+        self.engine.require("get_network_ip_availability", request.context, {})
+        found = await self.engine.read(lambda reader: availability.one(reader, request.path["network"]))
+        return Reply({"network_ip_availability": found})
+
+    async def topology(self, request: Request) -> Reply:
+        """Show the network that a project gets by asking; make it at the first time"""
+        project = self._project(request)
+        dry = "dry-run" in dialect.shown_fields(request.query)
+        act = topology.check if dry else topology.get
+        found = await self.engine.write(request.context, lambda call: act(call, project))
+        return Reply({"auto_allocated_topology": found})
+
+    async def delete_topology(self, request: Request) -> Reply:
+        """Delete the network that a project got by asking, with its router"""
+        project = self._project(request)
+        await self.engine.write(request.context, lambda call: topology.delete(call, project))
+        return Reply(status=204)
+
+    def _project(self, request: Request) -> str:
+        """The project that the path names; null and None are the caller's."""
+        named = request.path["project"]
+        project = request.context.project_id if named in ("null", "None") else named
+        if not project:
+            raise dialect.no_such("A project")
+        return project
+
     async def zones(self, request: Request) -> Reply:
         """List the availability zones"""
         self.engine.require("get_availability_zone", request.context, {})
@@ -301,6 +339,10 @@ class Verbs:
             at("PUT", f"{trunk}/remove_subports", self.remove_subports, kind="trunk", request=_REMOVED),
             at("GET", "/v2.0/floatingip_pools", self.pools),
             at("GET", "/v2.0/floatingip-pools", self.pools),
+            at("GET", "/v2.0/network-ip-availabilities", self.availabilities),
+            at("GET", "/v2.0/network-ip-availabilities/{network}", self.availability),
+            at("GET", "/v2.0/auto-allocated-topology/{project}", self.topology),
+            at("DELETE", "/v2.0/auto-allocated-topology/{project}", self.delete_topology, success=204),
             at("GET", "/v2.0/availability_zones", self.zones),
             at("GET", "/v2.0/log/loggable-resources", self.loggable),
             at("GET", "/v2.0/quotas", self.all_quotas),

@@ -24,7 +24,7 @@ from trunkline.resources.network.parts import (
     Gateway,
     HostRoute,
 )
-from trunkline.resources.network.pools import SubnetPool
+from trunkline.resources.network.pools import AddressScope, SubnetPool
 from trunkline.resources.network.qos import (
     QOS_RULES,
     QosBandwidthLimitRule,
@@ -55,6 +55,7 @@ __all__ = [
     "SUBPORT",
     "AddressGroup",
     "AddressPair",
+    "AddressScope",
     "AllocationPool",
     "DefaultSecurityGroupRule",
     "ExtraDhcpOption",

@@ -149,6 +149,15 @@ def dns_servers(values: list[str]) -> list[str]:
     return normal
 
 
+def service_types(values: list[str]) -> list[str]:
+    """Up to 30 device owners, none twice."""
+    if len(values) > 30:
+        raise ValueError("at most 30 service types.")
+    if len(set(values)) < len(values):
+        raise ValueError("a service type is given twice.")
+    return [no_control(value, "a service type") for value in values]
+
+
 def no_control(value: str, what: str) -> str:
     """Text that a line of configuration can hold."""
     if _CONTROL.search(value):

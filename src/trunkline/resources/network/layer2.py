@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from trunkline.resources.network import parts
-from trunkline.resources.network.checks import MacOrNew, Uuid, dns_servers, subnet_cidr
+from trunkline.resources.network.checks import MacOrNew, Uuid, dns_servers, service_types, subnet_cidr
 from trunkline.resources.schema import (
     Check,
     computed,
@@ -47,6 +47,10 @@ class Network(Standard, kw_only=True):
     #: Routers may have their gateway on it.
     external: Annotated[bool, settable(guarded_write=True, index=True, alias="external-net")] = msgspec.field(
         default=False, name="router:external"
+    )
+    #: Of the external networks, the one that a router leads to where nobody chooses.
+    is_default: Annotated[bool, settable(guarded_write=True, index=True, alias="auto-allocated-topology")] = (
+        False
     )
     #: The ids of its subnets.
     subnets: Annotated[list[str], computed(filter=False)] = []
@@ -107,6 +111,12 @@ class Subnet(Standard, kw_only=True):
     dns_nameservers: Annotated[list[str], settable(filter=False), Check(dns_servers)] = []
     #: The routes that hosts are told.
     host_routes: Annotated[list[parts.HostRoute], settable(filter=False), Check(parts.routes)] = []
+    #: The device owners of the ports whose addresses are of this subnet; empty for all others.
+    service_types: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=255)]],
+        settable(filter=False, alias="subnet-service-types"),
+        Check(service_types),
+    ] = []
     #: Who advertises the router: the cloud's router in this mode, or None for nobody.
     ipv6_ra_mode: Annotated[Ipv6Mode | None, fixed()] = None
     #: How hosts get their addresses.

@@ -1,13 +1,13 @@
-"""Subnet pools: prefixes that subnets are cut from."""
+"""Subnet pools: prefixes that subnets are cut from; and the scopes in which addresses are unique."""
 
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from trunkline.resources.network.checks import subnet_cidr
+from trunkline.resources.network.checks import Uuid, subnet_cidr
 from trunkline.resources.schema import Check, computed, fixed, resource, settable
 from trunkline.resources.standard import Standard
 from trunkline.resources.types import Name
@@ -31,6 +31,18 @@ def pool_prefixes(values: list[str]) -> list[str]:
 _Length = Annotated[int, Meta(ge=0, le=128)]
 
 
+@resource(kind="address_scope", plural="address_scopes", service="network")
+class AddressScope(Standard, kw_only=True):
+    """Where addresses are unique: within it they are routed as they are, out of it only translated."""
+
+    #: A name for people.
+    name: Annotated[Name, settable()] = ""
+    #: 4 or 6.
+    ip_version: Annotated[Literal[4, 6], fixed(required=True)] = 4
+    #: Other projects may have subnet pools in it: every one, or at least the caller's.
+    shared: Annotated[bool, settable(guarded_write=True, index=True)] = False
+
+
 @resource(kind="subnetpool", plural="subnetpools", service="network")
 class SubnetPool(Standard, kw_only=True):
     """Prefixes that the ranges of subnets are cut from, so that they do not overlap."""
@@ -51,6 +63,10 @@ class SubnetPool(Standard, kw_only=True):
     default_prefixlen: Annotated[_Length | None, settable(as_text=True)] = None
     #: How much of it one project may have: addresses, or in IPv6 /64 ranges. None for no limit.
     default_quota: Annotated[Annotated[int, Meta(ge=0)] | None, settable()] = None
+    #: The address scope that it is in.
+    address_scope_id: Annotated[
+        Uuid | None, settable(index=True, refers="address_scope", alias="address-scope")
+    ] = None
     #: Other projects may use it: every one, or at least the caller's.
     shared: Annotated[bool, fixed(guarded_write=True, index=True)] = False
     #: Subnets that ask for the default pool of their family get it.
