@@ -195,6 +195,12 @@ class Tenant:
         """One less; the port stays."""
         self.api.delete_trunk_subports(trunk, [{"port_id": port.id}])
 
+    def adopt(self, net: Net, port: Any, host: str) -> Probe:
+        """A probe, not ready yet, at a port that is there: its host's agent attaches it."""
+        port = self.admin.update_port(port, device_owner=OWNER, binding_host_id=host)
+        subnets = {subnet.id: subnet for subnet in net.subnets}
+        return Probe(self._netns(host, port), port, subnets, self._folder)
+
     def _netns(self, host: str, port: Any) -> str:
         return self.cloud.namespace(f"{host}-p-{port.id[:8]}")
 

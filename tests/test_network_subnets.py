@@ -60,7 +60,8 @@ def test_ranges_of_one_network_are_disjoint_and_those_of_two_need_not_be(cloud: 
         {"allocation_pools": [{"start": "10.0.0.9", "end": "10.0.0.8"}]},
         {"allocation_pools": [{"start": "10.0.0.9", "end": "10.0.1.8"}]},
         {"ipv6_ra_mode": "slaac"},
-        {"service_types": []},
+        {"service_types": [""]},
+        {"service_types": ["compute:a", "compute:a"]},
         {"network_id": "not-a-uuid"},
     ],
 )

@@ -154,6 +154,20 @@ class Nat(Record, frozen=True, kw_only=True):
     gateway_port: str | None = None
 
 
+class Barrier(Record, frozen=True, kw_only=True):
+    """What does not leave a router by one leg, because it came in by others."""
+
+    router: str
+    family: Family
+    #: Keys of router ports.
+    leaving: str
+    entered: tuple[str, ...]
+    #: Addresses whose packets pass all the same: those that floating addresses stand for.
+    except_from: tuple[str, ...] = ()
+    #: What an address translation brought here passes all the same.
+    except_translated: bool = False
+
+
 class Forwarding(Record, frozen=True, kw_only=True):
     """Ports of an external address of a router that lead to ports inside, for whoever asks, from
     outside or from a network of the router. Replies come from the external address."""
@@ -279,6 +293,7 @@ class LogicalNetwork:
     router_ports: dict[str, RouterPort] = field(default_factory=dict)
     routes: dict[str, Route] = field(default_factory=dict)
     nats: dict[str, Nat] = field(default_factory=dict)
+    barriers: dict[str, Barrier] = field(default_factory=dict)
     forwardings: dict[str, Forwarding] = field(default_factory=dict)
     rule_sets: dict[str, RuleSet] = field(default_factory=dict)
     address_groups: dict[str, AddressGroup] = field(default_factory=dict)

@@ -5,6 +5,7 @@
     Port ────────────────▶ SwitchPort        a workload, or the network's metadata service
       of a router ───────▶ RouterPort        with Router, for Advertisement and Route
     Router ──────────────▶ Router, Route, Nat (snat)
+    SubnetPool ─ scopes ─▶ Barrier           between legs of a router
     FloatingIP ──────────▶ Nat (floating)
     PortForwarding ──────▶ Forwarding
     SecurityGroup, -Rule ▶ RuleSet
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from trunkline.compiler import addresses, logs, qos, routing, rules, switching
+from trunkline.compiler import addresses, logs, qos, routing, rules, scopes, switching
 from trunkline.compiler.derive import Derivations, Node, Outcome, Sources
 from trunkline.compiler.logical import KINDS, LogicalNetwork, Record
 from trunkline.compiler.settings import REGION, Settings
@@ -47,6 +48,7 @@ NODES = (
     Node(Port, routing.default_routes),
     Node(Router, routing.extra_routes),
     Node(Router, routing.source_nats),
+    Node(Router, scopes.barriers),
     Node(FloatingIP, routing.floating_nat),
     Node(PortForwarding, routing.forwarding),
     Node(Port, qos.port_shapings),

@@ -17,7 +17,15 @@ from trunkline.resources.network import (
     PortForwarding,
     Router,
     Subnet,
+    SubnetPool,
 )
+
+
+def scope_of(view: View, subnet_id: str) -> str:
+    """The id of the address scope of a subnet, "" for none."""
+    subnet = view.get(Subnet, subnet_id)
+    pool = None if subnet is None else view.get(SubnetPool, subnet.subnetpool_id)
+    return (pool.address_scope_id if pool is not None else None) or ""
 
 
 def router(view: View, key: str) -> Iterator[LogicalRouter]:
@@ -110,15 +118,18 @@ def source_nats(view: View, key: str) -> Iterator[Nat]:
     gateway = next((port for port in legs if port.device_owner == ROUTER_GATEWAY), None)
     if gateway is None:
         return
-    own = [f.ip_address for f in gateway.fixed_ips if f.ip_address and ":" not in f.ip_address]
+    own = [f for f in gateway.fixed_ips if f.ip_address and ":" not in f.ip_address]
+    # Within one address scope, addresses are routed as they are.
+    scope = view.ask(scope_of, own[0].subnet_id or "") if own else ""
     for port in legs:
         for subnet in _subnets(view, port):
-            if own and port is not gateway and subnet.ip_version == 4:
+            inner = port is not gateway and subnet.ip_version == 4
+            if own and inner and not (scope and view.ask(scope_of, subnet.id) == scope):
                 yield Nat(
                     key=f"{gateway.id}.{subnet.id}",
                     router=key,
                     type="snat",
-                    external=own[0],
+                    external=own[0].ip_address or "",
                     internal=subnet.cidr,
                 )
 

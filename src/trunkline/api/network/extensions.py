@@ -7,6 +7,7 @@ from typing import Any
 #: alias -> (name, description, the day it was defined upstream)
 _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "address-group": ("Address group", "Prefixes that rules refer to by one name", "2020-07-15"),
+    "address-scope": ("Address scope", "Where addresses are unique, and routed as they are", "2015-07-26"),
     "allowed-address-pairs": ("Allowed Address Pairs", "Addresses that a port may send from", "2012-07-23"),
     "auto-allocated-topology": ("Auto Allocated Topology Services", "A network by asking", "2016-01-01"),
     "availability_zone": ("Availability Zone", "The zones of the region", "2015-01-01"),
@@ -78,6 +79,7 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "quota-check-limit-default": ("Quota engine limit check by default", "... unless forced", "2021-08-23"),
     "quota_details": ("Quota details management support", "Use beside limit", "2017-02-10"),
     "quotas": ("Quota management support", "Limits of projects", "2012-07-29"),
+    "rbac-address-scope": ("Add address_scope type to RBAC", "Shared address scopes", "2019-12-17"),
     "rbac-address-group": ("Add address_group type to RBAC", "Shared address groups", "2021-03-01"),
     "rbac-policies": ("RBAC Policies", "Networks and more, shared with single projects", "2015-06-17"),
     "rbac-security-groups": ("Add security_group type to network RBAC", "Shared groups", "2019-04-01"),

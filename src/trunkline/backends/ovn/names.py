@@ -55,6 +55,7 @@ OWNED: dict[str, tuple[str, ...]] = {
         "options",
         "ports",
         "static_routes",
+        "policies",
         "nat",
         "load_balancer",
         "external_ids",
@@ -69,6 +70,7 @@ OWNED: dict[str, tuple[str, ...]] = {
         "ipv6_ra_configs",
         "external_ids",
     ),
+    "Logical_Router_Policy": ("priority", "match", "action", "external_ids"),
     "Gateway_Chassis": ("name", "chassis_name", "priority", "external_ids"),
     "Logical_Router_Static_Route": ("ip_prefix", "nexthop", "output_port", "external_ids"),
     "NAT": (
@@ -115,7 +117,7 @@ NAMED = frozenset(
 #: The columns whose members go when their row goes (strong references to tables without roots).
 CHILDREN: dict[str, tuple[str, ...]] = {
     "Logical_Switch": ("ports", "acls", "qos_rules"),
-    "Logical_Router": ("ports", "static_routes", "nat"),
+    "Logical_Router": ("ports", "static_routes", "policies", "nat"),
     "Logical_Router_Port": ("gateway_chassis",),
     "Port_Group": ("acls",),
     "Meter": ("bands",),
@@ -127,6 +129,7 @@ GATHERED: dict[str, dict[str, str]] = {
     "Logical_Router": {
         "ports": "Logical_Router_Port",
         "static_routes": "Logical_Router_Static_Route",
+        "policies": "Logical_Router_Policy",
         "nat": "NAT",
     },
     "Port_Group": {"ports": "Logical_Switch_Port"},

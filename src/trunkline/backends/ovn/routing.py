@@ -8,11 +8,13 @@ from collections.abc import Set as AbstractSet
 from trunkline.backends.ovn import balancing, names
 from trunkline.backends.ovn.names import Emitted, Entry, Member, Owner, Ref, Row, entry, ids
 from trunkline.compiler.derive import View
-from trunkline.compiler.logical import Advertisement, Nat, Route, Router, RouterPort, Switch
+from trunkline.compiler.logical import Advertisement, Barrier, Nat, Route, Router, RouterPort, Switch
 
 _MODES = {"slaac": "slaac", "dhcpv6-stateful": "dhcpv6_stateful", "dhcpv6-stateless": "dhcpv6_stateless"}
 #: The most wanted gateway host has this priority, the next ones less.
 _FIRST_PRIORITY = 1000
+#: Of what a router keeps apart, among its policies.
+_BARRIER_PRIORITY = 30000
 
 
 def router(view: View, key: str) -> Emitted:
@@ -55,6 +57,32 @@ def nat(view: View, key: str) -> Emitted:
     found = view.need(Nat, key)
     if view.has(Router, found.router):
         yield from _of_router(found.router, "nat", entry("NAT", _nat(view, found)))
+
+
+def barrier(view: View, key: str) -> Emitted:
+    """What does not leave by a leg, as a policy: these are applied when the way out is known."""
+    found = view.need(Barrier, key)
+    if view.has(Router, found.router):
+        row = entry("Logical_Router_Policy", _barrier(found))
+        yield from _of_router(found.router, "policies", row)
+
+
+def _barrier(barrier: Barrier) -> Row:
+    entered = ", ".join(f'"{names.router_port(port)}"' for port in barrier.entered)
+    parts = [
+        f'inport == {{{entered}}} && outport == "{names.router_port(barrier.leaving)}" && ip{barrier.family}'
+    ]
+    if barrier.except_from:
+        parts.append(f"!(ip{barrier.family}.src == {{{', '.join(barrier.except_from)}}})")
+    if barrier.except_translated:
+        # Nothing but a translation sends a packet through connection tracking before this.
+        parts.append("!ct.trk")
+    return {
+        "priority": _BARRIER_PRIORITY,
+        "match": " && ".join(parts),
+        "action": "drop",
+        "external_ids": ids(barrier.key),
+    }
 
 
 def _of_router(router: str, column: str, made: Entry) -> Emitted:

@@ -6,7 +6,7 @@
        └─ member of ▶ Logical_Switch, Port_Group      Route, Nat ─▶ Logical_Router_Static_Route, NAT
     RuleSet ──────▶ Port_Group, ACL                   Dhcp ───────▶ DHCP_Options
     AddressGroup ─▶ Address_Set                       Forwarding ─▶ Load_Balancer
-    Shaping ──────▶ QoS, member of ▶ Logical_Switch
+    Shaping ──────▶ QoS, member of ▶ Logical_Switch   Barrier ────▶ Logical_Router_Policy
     TrafficLog ───▶ ACL, as part of the groups        always ─────▶ Meter
 
 One line a node: what it goes over, and the function of one of these (`compiler.derive`). What many
@@ -24,6 +24,7 @@ from trunkline.backends.ovn.names import GATHERED, OWNED, Entry, Member, Once, O
 from trunkline.compiler.derive import Derivations, Node, Sources
 from trunkline.compiler.logical import (
     AddressGroup,
+    Barrier,
     Dhcp,
     Forwarding,
     LogicalNetwork,
@@ -45,6 +46,7 @@ NODES = (
     Node(RouterPort, routing.port),
     Node(Route, routing.route),
     Node(Nat, routing.nat),
+    Node(Barrier, routing.barrier),
     Node(Forwarding, balancing.balancer),
     Node(Shaping, qos.shaping),
     Node(Once, filters.always),

@@ -1,0 +1,69 @@
+"""Address scopes to what a router keeps apart: between two scopes nothing passes without translation.
+
+The scope of a leg is that of its subnets' pools. Legs whose subnets are of no scope are of one scope
+together. Routers without any scope keep nothing apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from trunkline.compiler.derive import View
+from trunkline.compiler.logical import Barrier, Family
+from trunkline.compiler.routing import leg_of, scope_of
+from trunkline.resources.network import (
+    ROUTER_GATEWAY,
+    FloatingIP,
+    Port,
+    Router,
+)
+
+
+def leg_scopes(view: View, port_id: str) -> dict[Family, str]:
+    """The address scope of a router's leg in each family that it has addresses of."""
+    port = view.need(Port, port_id)
+    return {
+        6 if ":" in (fixed.ip_address or "") else 4: view.ask(scope_of, fixed.subnet_id or "")
+        for fixed in port.fixed_ips
+    }
+
+
+def barriers(view: View, key: str) -> Iterator[Barrier]:
+    """What may not leave by each leg of a router."""
+    info = view.need(Router, key).external_gateway_info
+    legs = view.where(Port, leg_of, key)
+    scopes = {leg.id: view.ask(leg_scopes, leg.id) for leg in legs}
+    if not any(scope for found in scopes.values() for scope in found.values()):
+        return
+    gateways = {leg.id for leg in legs if leg.device_owner == ROUTER_GATEWAY}
+    translated = info is not None and info.enable_snat is not False
+    floating: tuple[str, ...] = ()
+    if gateways and not translated:
+        found = view.where(FloatingIP, "router_id", key)
+        floating = tuple(sorted(f.fixed_ip_address for f in found if f.fixed_ip_address))
+    families: tuple[Family, ...] = (4, 6)
+    for leg in legs:
+        for family in families:
+            if family not in scopes[leg.id]:
+                continue
+            apart = [
+                other.id
+                for other in legs
+                if family in scopes[other.id] and scopes[other.id][family] != scopes[leg.id][family]
+            ]
+            outside = leg.id in gateways
+            if not apart or (outside and family == 4 and translated):
+                continue
+            from_outside = tuple(other for other in apart if other in gateways)
+            inside = tuple(other for other in apart if other not in gateways)
+            if inside:
+                except_from = floating if outside and family == 4 else ()
+                yield Barrier(
+                    key=f"{key}.{leg.id}.{family}", router=key, family=family,
+                    leaving=leg.id, entered=inside, except_from=except_from,
+                )  # fmt: skip
+            if from_outside:
+                yield Barrier(
+                    key=f"{key}.{leg.id}.{family}.out", router=key, family=family,
+                    leaving=leg.id, entered=from_outside, except_translated=family == 4,
+                )  # fmt: skip
