@@ -57,14 +57,16 @@ def one(reader: Reader, network_id: str) -> dict[str, Any]:
 
 
 def _shown(reader: Reader, networks: Sequence[Network], versions: set[int]) -> list[dict[str, Any]]:
-    subnets: defaultdict[str, list[Subnet]] = defaultdict(list)
-    if len(networks) == 1:
-        subnets[networks[0].id] = reader.find(Subnet, network_id=networks[0].id)
-        used = {s.id: reader.count_claims(scope(s.id)).get(scope(s.id), 0) for s in subnets[networks[0].id]}
+    table, subnets = table_of(Subnet).c, defaultdict[str, list[Subnet]](list)
+    only = [table.network_id == networks[0].id] if len(networks) == 1 else []
+    for subnet in reader.select(Subnet, *only, order_by=[table.id]):
+        subnets[subnet.network_id].append(subnet)
+    if only:
+        scopes = [scope(subnet.id) for subnet in subnets[networks[0].id]]
+        counted = {name: n for each in scopes for name, n in reader.count_claims(each).items()}
     else:
-        for subnet in reader.select(Subnet, order_by=[table_of(Subnet).c.id]):
-            subnets[subnet.network_id].append(subnet)
-        used = {name.removeprefix(SCOPE): n for name, n in reader.count_claims(SCOPE).items()}
+        counted = reader.count_claims(SCOPE)
+    used = {name.removeprefix(SCOPE): n for name, n in counted.items()}
     return [
         _network(network, [s for s in subnets[network.id] if s.ip_version in versions], used)
         for network in networks
