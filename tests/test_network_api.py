@@ -46,6 +46,8 @@ def example(cloud: Cloud, kind: str) -> dict[str, Any]:
     network = cloud.make("network", name="x")
     if kind == "subnet":
         return cloud.sub(network, "10.0.0.0/24")
+    if kind == "trunk":
+        return cloud.make(kind, port_id=cloud.make("port", network_id=network["id"])["id"])
     return cloud.make(kind, network_id=network["id"])
 
 
