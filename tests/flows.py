@@ -384,6 +384,7 @@ class Frame:
     Args:
         build: makes the frame of a marker that no other one has.
         vlan: the VLAN that it must be in where it arrives, 0 for none; by default it arrives as it was sent.
+        kind: the type of that tag.
     """
 
     def __init__(
@@ -394,8 +395,10 @@ class Frame:
         name: str,
         *,
         vlan: int | None = None,
+        kind: int = 0x8100,
     ) -> None:
         self.space, self.at, self.build, self.name, self.vlan = space, at, build, name, vlan
+        self.kind = kind
 
     def __repr__(self) -> str:
         return f"{self.name} {self.space} -> {self.at}"
@@ -418,5 +421,5 @@ class Frame:
             seen = seen[:12] + struct.pack("!HH", protocol, tag) + seen[12:]
         if self.vlan is None:
             return seen.startswith(sent)
-        expected = struct.pack("!HH", 0x8100, self.vlan) if self.vlan else b""
+        expected = struct.pack("!HH", self.kind, self.vlan) if self.vlan else b""
         return seen.startswith(sent[:12] + expected + sent[12:])

@@ -138,3 +138,16 @@ def test_an_admin_makes_networks_for_others(cloud: Cloud) -> None:
     assert (made["project_id"], made["tenant_id"]) == ("p1", "p1")
     assert cloud.show("network", made["id"], by=ANN)["id"] == made["id"]
     assert cloud.refuses("network", by=ANN, project_id="p2")[0] == 403
+
+
+def test_a_services_tag_is_on_a_vlan_and_has_guests_tags_inside(cloud: Cloud) -> None:
+    cloud.hosts("h1")
+    vlan = {"provider:network_type": "vlan", "provider:physical_network": "physnet1"}
+    made = cloud.make("network", by=ROOT, qinq=True, **vlan)
+    assert cloud.show("network", made["id"])["qinq"] is True
+    assert cloud.make("network")["qinq"] is None
+    assert cloud.refuses("network", qinq=True) == (400, "InvalidInput")
+    assert cloud.refuses("network", by=ROOT, qinq=True, vlan_transparent=True, **vlan) == (
+        400,
+        "InvalidInput",
+    )

@@ -50,6 +50,7 @@ def _network(t: Things) -> Iterator[Valid]:
                 "provider:physical_network": "physnet1",
                 "provider:segmentation_id": 101,
                 "vlan_transparent": False,
+                "qinq": True,
             }
         },
         "admin",

@@ -8,6 +8,7 @@ physical switch, on a port of one VLAN, or on one that shows all tags.
 | ports of a VLAN network reach each other across hosts, with the whole frame size | |
 | they reach machines of that VLAN, both ways | machines of another VLAN, and untagged, not |
 | on the wire their frames have the network's tag | |
+| ... or the tag of a service, where the network is QinQ, and guests' tags pass inside | an ordinary VLAN |
 | a VLAN network is apart from another one, and filtered like any | the port's group lets them in |
 | a router joins a VLAN network and one of the overlay | interface removed |
 | a port of the flat external network is a machine beside the outside router | admin_state_up false |
@@ -18,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from cloud import Cloud
@@ -30,7 +32,9 @@ from trunkline.devices import namespace
 
 pytestmark = pytest.mark.machine
 
-VLAN, OTHER_VLAN = 2100, 2101
+VLAN, OTHER_VLAN, QINQ_VLAN = 2100, 2101, 2102
+#: Types of tags: of a service, of a customer (IEEE Std 802.1Q, table 9-1).
+SERVICE, CUSTOMER = 0x88A8, 0x8100
 
 
 @contextlib.contextmanager
@@ -54,7 +58,7 @@ def machine(cloud: Cloud, name: str, *addresses: str, vlan: int | None = None) -
         namespace.delete(netns)
 
 
-def vlan_network(tenant: Tenant, vlan: int, *ranges: str) -> Net:
+def vlan_network(tenant: Tenant, vlan: int, *ranges: str, **more: Any) -> Net:
     """A network of that VLAN."""
     return tenant.network(
         *ranges,
@@ -62,6 +66,7 @@ def vlan_network(tenant: Tenant, vlan: int, *ranges: str) -> Net:
         provider_network_type="vlan",
         provider_physical_network="physnet1",
         provider_segmentation_id=vlan,
+        **more,
     )
 
 
@@ -113,6 +118,30 @@ def test_on_the_wire_frames_have_the_tag_of_their_network(scene: Scene, cloud: C
 
         must_pass(seen(VLAN))
         must_stop(seen(OTHER_VLAN), seen(0), control=seen(VLAN))
+
+
+def test_a_services_tag_has_guests_tags_inside(tenant: Tenant, cloud: Cloud) -> None:
+    net = vlan_network(tenant, QINQ_VLAN, "10.0.0.0/24", qinq=True)
+    a, b = tenant.probes(net, "h1", "h2")
+
+    def sent(at: Space, name: str, *tags: tuple[int, int], vlan: int | None = None, kind: int = 0) -> Frame:
+        def build(marker: bytes) -> bytes:
+            body = udp((4000, 9), marker, a.v4, "10.0.0.255")
+            packet = ipv4(a.v4, "10.0.0.255", 17, body)
+            return ethernet("ff:ff:ff:ff:ff:ff", a.mac, 0x0800, packet, *tags)
+
+        return Frame(a, at, build, name, vlan=vlan, kind=kind)
+
+    inner = (CUSTOMER, 7)
+    with machine(cloud, "v6") as wire, tenant.trusted(b):
+        must_pass(
+            Ping(a, b.v4, size=1500),
+            sent(wire, "a frame in the service's VLAN", vlan=QINQ_VLAN, kind=SERVICE),
+            sent(wire, "a tagged frame in the service's VLAN", inner, vlan=QINQ_VLAN, kind=SERVICE),
+            sent(b, "a tagged frame", inner),
+        )
+        plain = sent(wire, "a frame in a customer's VLAN", vlan=QINQ_VLAN, kind=CUSTOMER)
+        must_stop(plain, control=sent(wire, "in a service's", vlan=QINQ_VLAN, kind=SERVICE))
 
 
 def test_vlans_are_apart(scene: Scene, tenant: Tenant) -> None:

@@ -80,7 +80,9 @@ class Announcer:
             before = due
             ports = patches(self._db.tables, gateway.network, self._config.integration_bridge)
             try:
-                await openvswitch.inject(management, ports, frame(gateway.mac, gateway.vlan))
+                await openvswitch.inject(
+                    management, ports, frame(gateway.mac, gateway.vlan, gateway.service_tag)
+                )
             except ToolFailed as error:
                 log.warning("gateway %s is not announced: %s", gateway.id, error)
 
@@ -127,7 +129,7 @@ def patches(tables: Mapping[str, Mapping[str, Row]], network: str, integration_b
     ]
 
 
-def frame(mac: str, vlan: int | None) -> bytes:
+def frame(mac: str, vlan: int | None, service_tag: bool = False) -> bytes:
     """An announcement that changes no host, only switches: a request of RFC 903, as after a migration.
 
     It goes to a group address that no other one went to. A switch in software (Open vSwitch) learns
@@ -135,6 +137,6 @@ def frame(mac: str, vlan: int | None) -> bytes:
     """
     own = bytes.fromhex(mac.replace(":", ""))
     group = b"\x03" + secrets.token_bytes(5)
-    tag = b"" if vlan is None else b"\x81\x00" + vlan.to_bytes(2, "big")
+    tag = b"" if vlan is None else (b"\x88\xa8" if service_tag else b"\x81\x00") + vlan.to_bytes(2, "big")
     request = b"\x00\x01\x08\x00\x06\x04\x00\x03" + (own + bytes(4)) * 2
     return (group + own + tag + b"\x80\x35" + request).ljust(60, b"\0")

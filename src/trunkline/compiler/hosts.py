@@ -33,7 +33,7 @@ from trunkline.compiler.slices import (
     ServerSlice,
 )
 from trunkline.compiler.snapshot import Snapshot
-from trunkline.compiler.switching import allowed, uplink
+from trunkline.compiler.switching import allowed, transparent, uplink
 from trunkline.resources.compute import FlavorFacts, ImageFacts, Server
 from trunkline.resources.network import ROUTER_GATEWAY, FloatingIP, Network, Port, Router, Subnet, Trunk
 from trunkline.resources.region import Host
@@ -164,7 +164,7 @@ def port_slice(view: View, key: str) -> PortSlice:
         attach="namespace" if probe else "tap",
         parent=port.parent_id,
         vlan=port.trunk_vlan or 0,
-        vlan_transparent=bool(network.vlan_transparent),
+        vlan_transparent=transparent(network),
     )
 
 
@@ -216,6 +216,7 @@ def gateway_slices(view: View, key: str) -> tuple[GatewaySlice, ...]:
                     network=port.network_id,
                     physical_network=wire.physical_network,
                     vlan=wire.vlan,
+                    service_tag=wire.service_tag,
                     hosts=tuple(view.need(Router, key).gateway_hosts),
                 )
             )

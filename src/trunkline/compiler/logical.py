@@ -36,6 +36,8 @@ class Uplink(msgspec.Struct, frozen=True, kw_only=True):
     physical_network: str
     #: The VLAN id (1 to 4094), or None for untagged.
     vlan: int | None = None
+    #: Whether the tag is a service's (type 0x88a8), not a customer's (0x8100).
+    service_tag: bool = False
 
 
 class Switch(Record, frozen=True, kw_only=True):

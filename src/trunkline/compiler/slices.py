@@ -115,6 +115,8 @@ class GatewaySlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     network: str
     physical_network: str
     vlan: int | None = None
+    #: Whether the tag of the VLAN is a service's (type 0x88a8).
+    service_tag: bool = False
     #: The hosts that may carry it, the most wanted first.
     hosts: tuple[str, ...]
 

@@ -25,8 +25,13 @@ def switch(view: View, key: str) -> Iterator[Switch]:
         mtu=network.mtu,
         encapsulation=None if wire else _OVERLAYS.get(network.network_type or "", "geneve"),
         uplink=wire,
-        vlan_transparent=bool(network.vlan_transparent),
+        vlan_transparent=transparent(network),
     )
+
+
+def transparent(network: Network) -> bool:
+    """Whether frames with tags of guests pass."""
+    return bool(network.vlan_transparent or network.qinq)
 
 
 def uplink(network: Network) -> Uplink | None:
@@ -34,7 +39,9 @@ def uplink(network: Network) -> Uplink | None:
     if network.network_type not in _PHYSICAL or not network.physical_network:
         return None
     vlan = network.segmentation_id if network.network_type == "vlan" else None
-    return Uplink(physical_network=network.physical_network, vlan=vlan)
+    return Uplink(
+        physical_network=network.physical_network, vlan=vlan, service_tag=bool(vlan and network.qinq)
+    )
 
 
 def switch_port(view: View, key: str) -> Iterator[SwitchPort]:

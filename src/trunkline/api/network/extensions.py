@@ -75,6 +75,7 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "qos-rule-type-details": ("Details of QoS rule types", "What rules may hold", "2017-06-22"),
     "qos-rule-type-filter": ("Allow to filter the list of QoS rule types", "All types", "2022-02-02"),
     "qos-rules-alias": ("Quality of Service rules alias API", "Rules by their own ids", "2018-10-07"),
+    "qinq": ("QinQ networks", "VLANs of services, with guests' tags inside", "2024-12-02"),
     "quota-check-limit": ("Quota engine limit check", "Limits below use are refused", "2021-05-27"),
     "quota-check-limit-default": ("Quota engine limit check by default", "... unless forced", "2021-08-23"),
     "quota_details": ("Quota details management support", "Use beside limit", "2017-02-10"),

@@ -66,6 +66,7 @@ class Networks:
             network = _overlay(call, network)
         else:
             network = _physical(call, network)
+        _check_tags(network)
         if "qos_policy_id" not in given:
             network = replace(network, qos_policy_id=qos.default_of(call, network.project_id))
         qos.hold(call, network, None, network.qos_policy_id)
@@ -217,6 +218,19 @@ def _vlan(call: Call, network: Network, physical: str) -> Network:
             type="VlanIdInUse",
         )
     return replace(network, segmentation_id=number)
+
+
+def _check_tags(network: Network) -> None:
+    """Refuses a service's tag where there is none, and to be told twice that guests' tags pass."""
+    if not network.qinq:
+        return
+    problem = ""
+    if network.network_type != "vlan":
+        problem = f"a network of type {network.network_type} has no tag on the wire. Use a vlan network."
+    elif network.vlan_transparent:
+        problem = "guests' tags pass inside a service's tag anyway. Leave vlan_transparent out."
+    if problem:
+        raise BadRequest(f"Invalid input for qinq: {problem}", type="InvalidInput", field="qinq")
 
 
 def _check_known(call: Call, physical: str) -> None:

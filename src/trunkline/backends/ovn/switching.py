@@ -68,12 +68,15 @@ def _row(name: str, **columns: object) -> Row:
 
 
 def _uplink(switch: str, uplink: Uplink) -> Row:
+    options = {"network_name": uplink.physical_network}
+    if uplink.service_tag:
+        options["ethtype"] = "802.11ad"  # What 802.1ad is called in OVN 23.03.
     return _row(
         names.uplink(switch),
         type="localnet",
         addresses=frozenset({"unknown"}),
         tag=uplink.vlan,
-        options={"network_name": uplink.physical_network},
+        options=options,
     )
 
 

@@ -73,6 +73,9 @@ class Network(Standard, kw_only=True):
     )
     #: Frames that guests tag by 802.1Q pass.
     vlan_transparent: Annotated[bool | None, fixed(alias="vlan-transparent")] = None
+    #: On a VLAN: its tag on the wire is a service's (IEEE Std 802.1Q, type 0x88a8), and guests' tags pass
+    #: inside it.
+    qinq: Annotated[bool | None, fixed(alias="qinq")] = None
     #: The QoS policy of ports on it that have none of their own.
     qos_policy_id: Annotated[Uuid | None, settable(index=True, refers="qos_policy", alias="qos")] = None
 
