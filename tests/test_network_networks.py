@@ -144,7 +144,7 @@ def test_a_services_tag_is_on_a_vlan_and_has_guests_tags_inside(cloud: Cloud) ->
     cloud.hosts("h1")
     vlan = {"provider:network_type": "vlan", "provider:physical_network": "physnet1"}
     made = cloud.make("network", by=ROOT, qinq=True, **vlan)
-    assert cloud.show("network", made["id"])["qinq"] is True
+    assert cloud.show("network", made["id"], by=ROOT)["qinq"] is True
     assert cloud.make("network")["qinq"] is None
     assert cloud.refuses("network", qinq=True) == (400, "InvalidInput")
     assert cloud.refuses("network", by=ROOT, qinq=True, vlan_transparent=True, **vlan) == (
