@@ -120,6 +120,8 @@ class Stages(Generic[R]):
     #: What of the kind a caller sees, as clauses that must all hold. What its project owns is always among
     #: it. None: that alone.
     visible: Callable[[Context], list[ColumnElement[bool]]] | None = None
+    #: Whether a caller sees one object, where that is told faster than by the clauses.
+    sees: Callable[[Reader, Context, R], bool] | None = None
     #: Shown fields that are no fields of the class, one mapping an object, for all at once.
     view: Callable[[Reader, Context, Sequence[R]], Sequence[Mapping[str, Any]]] | None = None
     #: Filters of its own, by parameter name.
@@ -306,6 +308,9 @@ class Engine:
         if project and project == context.project_id:
             return True
         cls = type(obj)
+        sees = self.stages_of(cls).sees
+        if sees is not None:
+            return sees(reader, context, obj)
         clauses = self.visible(context, cls)
         return not clauses or reader.count(cls, table_of(cls).c.id == obj.id, *clauses) > 0
 

@@ -286,6 +286,7 @@ def _around(stages: Stages[Any], what: Shareable) -> Stages[Any]:
         update=update,
         delete=delete,
         visible=stages.visible or sharing.visible(what.cls),
+        sees=sharing.sees if stages.visible is None else stages.sees,
         view=view,
         callers_filters=callers_filters,
     )

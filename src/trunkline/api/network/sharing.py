@@ -14,9 +14,12 @@ from sqlalchemy import ColumnElement, Select, not_, or_, select
 from trunkline.api.context import Context
 from trunkline.api.network.filters import boolean
 from trunkline.api.query import Filter
-from trunkline.resources.network import ACCESS_AS_SHARED, ANYONE, RbacPolicy
+from trunkline.resources.network import ACCESS_AS_EXTERNAL, ACCESS_AS_SHARED, ANYONE, RbacPolicy
 from trunkline.resources.schema import Resource, spec_of
 from trunkline.store import Reader, table_of
+
+#: Of so many objects each is looked up by itself.
+_FEW = 8
 
 Visible = Callable[[Context], list[ColumnElement[bool]]]
 
@@ -44,6 +47,19 @@ def visible(cls: type[Resource]) -> Visible:
     return clauses
 
 
+def sees(reader: Reader, context: Context, obj: Any) -> bool:
+    """As `visible`, of one object that is not the caller's own."""
+    if context.is_admin:
+        return True
+    kind, targets = spec_of(type(obj)).kind, [ANYONE, context.project_id]
+    return any(
+        reader.first(RbacPolicy, target_tenant=target, object_type=kind, action=action, object_id=obj.id)
+        for target in targets
+        if target
+        for action in (ACCESS_AS_SHARED, ACCESS_AS_EXTERNAL)
+    )
+
+
 def is_shared_with(reader: Reader, obj: Any, project_id: str) -> bool:
     """Whether a project that does not own an object may use it as its own."""
     if obj.shared or not project_id:
@@ -60,6 +76,8 @@ def is_shared_with(reader: Reader, obj: Any, project_id: str) -> bool:
 
 def shown(reader: Reader, context: Context, objects: Sequence[Any]) -> list[Mapping[str, Any]]:
     """The field `shared` of each object, as the caller's project has it."""
+    if len(objects) <= _FEW:
+        return [{"shared": is_shared_with(reader, obj, context.project_id)} for obj in objects]
     with_caller = _shared_with_caller(reader, context, type(objects[0]))
     return [{"shared": obj.shared or obj.id in with_caller} for obj in objects]
 
