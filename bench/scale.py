@@ -1,0 +1,203 @@
+"""What does not grow with the cloud: one change with 10,000 ports there costs what it costs with 100.
+
+python -m bench.scale [--state DIR]
+
+Ports are on networks of 100, all of one project and in its default security group. The processor time is
+all that the control process spends on one change, less what it spends at rest: the request, the commit,
+what follows from it, OVN's transaction, and taking in what OVN says of it. The time to the southbound
+database is from the request, or from the start of ``ovn-nbctl`` that adds the same port by hand, to the row
+in a replica of OVN's southbound database, both in turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from bench.cloud import Cloud, alone, poll
+from bench.figures import Figure, cpu_seconds, resident
+from trunkline.devices.ovsdb import Database, Row
+
+API = "/network/v2.0"
+FEW, MANY, EACH = 100, 10_000, 100
+RUNS, REST = 5, 2.0
+#: What Neutron's processes had with 5,000 ports on this kind of machine, MB; ours must have a fifth at most.
+PEER = 1590.0
+Change = Callable[[int], Coroutine[Any, Any, object]]
+
+
+async def measure(cloud: Cloud) -> Sequence[Figure]:
+    """With few ports first, then with many."""
+    async with _southbound(cloud) as seen:
+        bench = _Scale(cloud, seen)
+        await bench.begin()
+        await bench.fill(FEW)
+        few = await bench.changes()
+        await bench.fill(MANY)
+        listed = await bench.listing()
+        many = await bench.changes()
+        figures = [figure for what in few for figure in bench.compared(what, few[what], many[what])]
+        memory = Figure(f"control process, {MANY:,} ports", [resident(cloud.control)], "MB", PEER / 5)
+        return [*figures, memory, listed, *await bench.southbound()]
+
+
+class _Scale:
+    def __init__(self, cloud: Cloud, seen: dict[str, float]) -> None:
+        self._cloud = cloud
+        self._seen = seen
+        self._networks: list[str] = []
+        self._ports: list[str] = []
+        self._made = 0
+
+    async def begin(self) -> None:
+        """What the changes are of: a group, an address outside, and a port that it leads to."""
+        limits = dict.fromkeys(("port", "network", "subnet", "security_group_rule", "router"), -1)
+        await self._cloud.call("PUT", f"{API}/quotas/{self._cloud.project}", {"quota": limits})
+        (public,) = (await self._cloud.call("GET", f"{API}/networks?router:external=True"))["networks"]
+        self._inner = await self._cloud.network("scale", "10.200.0.0/16")
+        (subnet,) = (await self._cloud.call("GET", f"{API}/subnets?network_id={self._inner}"))["subnets"]
+        self._subnet = subnet["id"]
+        router = await self._post("router", external_gateway_info={"network_id": public["id"]})
+        where = f"{API}/routers/{router}/add_router_interface"
+        await self._cloud.call("PUT", where, {"subnet_id": self._subnet})
+        self._port = await self._post("port", network_id=self._inner)
+        self._floating = await self._post("floatingip", floating_network_id=public["id"])
+        self._group = await self._post("security-group", name="scale")
+
+    async def _post(self, path: str, **fields: Any) -> str:
+        kind = path.replace("-", "_")
+        return str((await self._cloud.call("POST", f"{API}/{path}s", {kind: fields}))[kind]["id"])
+
+    async def fill(self, ports: int) -> None:
+        """Makes ports until there are so many, and waits until OVN has them."""
+        while len(self._ports) < ports:
+            number = len(self._networks)
+            network = await self._cloud.network(f"scale{number}", f"10.{number >> 8}.{number & 255}.0/24")
+            self._networks.append(network)
+            bodies = {"ports": [{"network_id": network}] * EACH}
+            made = await self._cloud.call("POST", f"{API}/ports", bodies)
+            self._ports += [port["id"] for port in made["ports"]]
+
+        async def there() -> bool | None:
+            return True if all(port in self._seen for port in self._ports) else None
+
+        await poll(there, 1.0, 600.0)
+        await asyncio.sleep(4 * REST)
+
+    async def changes(self) -> dict[str, list[float]]:
+        """Milliseconds of processor time by kind of change."""
+        kinds: dict[str, Change] = {
+            "port create": lambda run: self._post("port", network_id=self._networks[0]),
+            "rule create": self._rule,
+            "floating IP associated": self._associate,
+            "subnet update": self._update,
+        }
+        return {
+            what: [await self._spent(change, run) for run in range(RUNS)] for what, change in kinds.items()
+        }
+
+    async def _rule(self, run: int) -> None:
+        self._made += 1
+        match = {"protocol": "tcp", "port_range_min": self._made, "port_range_max": self._made}
+        await self._post("security-group-rule", security_group_id=self._group, direction="ingress", **match)
+
+    async def _associate(self, run: int) -> None:
+        body = {"floatingip": {"port_id": None if run % 2 else self._port}}
+        await self._cloud.call("PUT", f"{API}/floatingips/{self._floating}", body)
+
+    async def _update(self, run: int) -> None:
+        body = {"subnet": {"dns_nameservers": [f"9.9.9.{run + 1}"]}}
+        await self._cloud.call("PUT", f"{API}/subnets/{self._subnet}", body)
+
+    async def _spent(self, change: Change, run: int) -> float:
+        control = self._cloud.control
+        first = cpu_seconds(control)
+        await asyncio.sleep(REST)
+        second = cpu_seconds(control)
+        started = time.monotonic()
+        await change(run)
+        await asyncio.sleep(max(0.0, REST - (time.monotonic() - started)))
+        return max((cpu_seconds(control) - second) - (second - first), 0.0) * 1e3
+
+    @staticmethod
+    def compared(what: str, few: Sequence[float], many: Sequence[float]) -> list[Figure]:
+        """The figures of one kind of change."""
+        ratio = statistics.median(many) / max(statistics.median(few), 0.1)
+        return [
+            Figure(f"{what}, control's processor time, {FEW} ports there", few, "ms"),
+            Figure(f"  {MANY:,} ports there", many, "ms"),
+            Figure("  the one over the other", [ratio], "x", 2.0),
+        ]
+
+    async def listing(self) -> Figure:
+        """A list of all."""
+        result = await self._cloud.drive(1, iter([("GET", f"{API}/ports", None)] * 5))
+        assert not result.failures, result.failures[:1]
+        return Figure(f"{MANY:,} ports listed", [each * 1e3 for each in result.latencies], "ms", 500.0)
+
+    async def southbound(self) -> list[Figure]:
+        """Seconds from a port asked for to its row, by the API and by hand."""
+        by_api, by_hand = [], []
+        for run in range(RUNS + 1):
+            await asyncio.sleep(REST)
+            started = time.monotonic()
+            port = await self._post("port", network_id=self._networks[1])
+            api = await self._row(port) - started
+            await asyncio.sleep(REST)
+            hand = await self._by_hand(f"hand{run}", run)
+            if run:  # the first of each warms up
+                by_api.append(api * 1e3)
+                by_hand.append(hand * 1e3)
+        ratio = statistics.median(by_api) / statistics.median(by_hand)
+        return [
+            Figure(f"port create to its southbound row, {MANY:,} ports there", by_api, "ms"),
+            Figure("  by hand, with ovn-nbctl", by_hand, "ms"),
+            Figure("  the one over the other", [ratio], "x", 1.3),
+        ]
+
+    async def _by_hand(self, name: str, run: int) -> float:
+        pair = f"fa:16:3e:ff:00:{run:02x} 10.0.1.{240 + run}"
+        command = f"lsp-add ls-{self._networks[1]} {name} -- lsp-set-addresses {name}".split()
+        command += [pair, "--", "lsp-set-port-security", name, pair]
+        database = f"--db=unix:{self._cloud.state.central / 'nb.sock'}"
+        started = time.monotonic()
+        child = await asyncio.create_subprocess_exec("ovn-nbctl", database, *command)
+        assert await child.wait() == 0, "ovn-nbctl failed"
+        return await self._row(name) - started
+
+    async def _row(self, port: str) -> float:
+        """When the row of a port was seen."""
+
+        async def there() -> float | None:
+            return self._seen.get(port)
+
+        return await poll(there, 0.002, 60.0)
+
+
+@asynccontextmanager
+async def _southbound(cloud: Cloud) -> AsyncIterator[dict[str, float]]:
+    """The names of the ports in OVN's southbound database, each with when it was seen (monotonic seconds)."""
+    seen: dict[str, float] = {}
+
+    def changed(table: str, uuid: str, old: Row | None, new: Row | None) -> None:
+        if new is not None:
+            seen.setdefault(new["logical_port"], time.monotonic())
+
+    database = await Database.connect(
+        [f"unix:{cloud.state.central / 'sb.sock'}"],
+        "OVN_Southbound",
+        tables={"Port_Binding": ("logical_port",)},
+        listener=changed,
+    )
+    try:
+        yield seen
+    finally:
+        await database.close()
+
+
+if __name__ == "__main__":
+    alone(measure)
