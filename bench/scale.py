@@ -192,6 +192,7 @@ async def _southbound(cloud: Cloud) -> AsyncIterator[dict[str, float]]:
         "OVN_Southbound",
         tables={"Port_Binding": ("logical_port",)},
         listener=changed,
+        probe=60.0,
     )
     try:
         yield seen

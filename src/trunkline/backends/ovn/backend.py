@@ -21,6 +21,9 @@ from trunkline.errors import Unavailable
 
 #: How quickly a gateway whose host died is found out (BFD on the tunnels): 100 ms three times.
 BFD = {"bfd-min-rx": "100", "bfd-min-tx": "100", "bfd-mult": "3"}
+#: After so many silent seconds a database is asked whether it lives. With 10,000 ports its server may be busy
+#: for more than ten seconds at a time, and to connect anew would be more work for it.
+_PROBE = 15.0
 #: After so many transactions somebody else must be writing the same rows all the time.
 _TRIES = 5
 _GLOBAL = ("nb_cfg", "sb_cfg", "options")
@@ -56,9 +59,15 @@ class OvnBackend:
             tls=tls,
             leader_only=True,
             listener=self._north_changed,
+            probe=_PROBE,
         )
         self._south = Database(
-            sb_remotes, "OVN_Southbound", tables=observed.SOUTHBOUND, tls=tls, listener=self._south_changed
+            sb_remotes,
+            "OVN_Southbound",
+            tables=observed.SOUTHBOUND,
+            tls=tls,
+            listener=self._south_changed,
+            probe=_PROBE,
         )
         self._options = dict(options)
         self._lag = observed.Lag(patience)
