@@ -51,7 +51,7 @@ class Things:
             security_group_rule={"security_group_id": self.group, "direction": "ingress"},
         )
         self.scope = network("address-scopes", address_scope={"ip_version": 4})
-        self.policy = network(
+        self.sharing = network(
             "rbac-policies",
             rbac_policy={
                 "object_type": "network",

@@ -263,7 +263,7 @@ def _network(t: Things) -> Iterator[Valid]:
         {"rbac_policies": [{**policy, "project_id": t.project, "target_tenant": "somebody"}]},
     )
     target = {"target_tenant": "somebody"}
-    yield Valid(f"PUT {policies}/{{id}}", f"{policies}/{t.policy}", {"rbac_policy": target})
+    yield Valid(f"PUT {policies}/{{id}}", f"{policies}/{t.sharing}", {"rbac_policy": target})
     sub = {"port_id": t.sub_port, "segmentation_type": "vlan", "segmentation_id": 30}
     yield from collection(
         "trunks",
