@@ -94,6 +94,17 @@ def test_auto_without_a_network_is_refused(lab: Lab) -> None:
     lab.ask("POST", "/servers", body, version="2.37", status=400)
 
 
+def test_auto_makes_a_network_where_the_cloud_has_defaults(lab: Lab) -> None:
+    public = lab.network("public", "203.0.113.0/24", by=ROOT, **{"router:external": True, "is_default": True})
+    pool = {"prefixes": ["10.64.0.0/10"], "default_prefixlen": 24, "is_default": True}
+    lab.ask("POST", "/network/v2.0/subnetpools", {"subnetpool": pool}, by=ROOT)
+    shown = lab.show(lab.boot(networks="auto"))
+    assert list(shown["addresses"]) == ["auto_allocated_network"]
+    (router,) = lab.ask("GET", "/network/v2.0/routers")["routers"]
+    assert router["external_gateway_info"]["network_id"] == public
+    assert list(lab.show(lab.boot(networks="auto"))["addresses"]) == ["auto_allocated_network"]
+
+
 def test_addresses_ports_and_groups_are_as_asked(lab: Lab) -> None:
     net = lab.network()
     group = lab.ask("POST", "/network/v2.0/security-groups", {"security_group": {"name": "web"}})

@@ -17,8 +17,8 @@ from sqlalchemy import or_
 from trunkline.api.compute.wire import Body, shaped
 from trunkline.api.context import CLOUD
 from trunkline.api.engine import Call
-from trunkline.api.network import sharing
-from trunkline.errors import BadField, Conflict, Forbidden, NotFound
+from trunkline.api.network import sharing, topology
+from trunkline.errors import BadField, BadRequest, Conflict, Forbidden, NotFound
 from trunkline.resources.compute import Server
 from trunkline.resources.network import ACCESS_AS_SHARED, FixedIp, Network, Port, SecurityGroup, Subnet
 from trunkline.resources.types import ip_address
@@ -103,7 +103,7 @@ def understand(
 
 
 def _only_network(call: Call, *, auto: bool) -> list[Network]:
-    """The one network that the project can mean: its own, or shared with it."""
+    """The one network that the project can mean: its own, or shared with it; with `auto`, one made for it."""
     networks, project = table_of(Network), call.context.project_id
     shared = sharing.granted(Network, project, ACCESS_AS_SHARED)
     usable = call.tx.select(
@@ -119,13 +119,17 @@ def _only_network(call: Call, *, auto: bool) -> list[Network]:
             type="NetworkAmbiguous",
             field="networks",
         )
-    if not found and auto:
+    if found or not auto:
+        return found
+    try:
+        made = topology.get(call, project)
+    except BadRequest as error:
         raise BadField(
             "networks",
             f"Unable to automatically allocate a network for project {project}: it has none. "
-            "Create a network with a subnet.",
-        )
-    return found
+            f"Create a network with a subnet. {error.message}",
+        ) from None
+    return [call.get(Network, made["id"])]
 
 
 def _interface(call: Call, item: NetworkItem, where: str, count: int) -> Interface:
