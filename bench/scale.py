@@ -175,7 +175,7 @@ class _Scale:
         async def there() -> float | None:
             return self._seen.get(port)
 
-        return await poll(there, 0.002, 60.0)
+        return await poll(there, 0.002, 300.0)
 
 
 @asynccontextmanager
