@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 
 from trunkline.backends.contract import Applied, Observation, Problem
-from trunkline.compiler.logical import LogicalNetwork
+from trunkline.compiler.logical import LogicalNetwork, Record
 from trunkline.errors import Unavailable
 
 
@@ -101,10 +101,7 @@ class RecordingBackend:
         self.started = False
 
 
-def _records(network: LogicalNetwork) -> dict[tuple[str, str], object]:
+def _records(network: LogicalNetwork) -> dict[tuple[type[Record], str], Record]:
     return {
-        (part.name, key): record
-        for part in dataclasses.fields(network)
-        if part.name != "revision"
-        for key, record in getattr(network, part.name).items()
+        (cls, key): record for cls, records in network.records().items() for key, record in records.items()
     }
