@@ -102,6 +102,5 @@ class RecordingBackend:
 
 
 def _records(network: LogicalNetwork) -> dict[tuple[type[Record], str], Record]:
-    return {
-        (cls, key): record for cls, records in network.records().items() for key, record in records.items()
-    }
+    kinds = network.records().items()
+    return {(cls, key): record for cls, records in kinds for key, record in records.items()}
