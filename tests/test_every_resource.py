@@ -174,6 +174,7 @@ class World:
         self.lab = lab
         self.numbers = itertools.count(1)
         self.network = self._make("network", "networks", {"name": "needed"})
+        self.port = self._make("port", "ports", {"network_id": self.network})
         self.group = self._make("security_group", "security-groups", {"name": "needed"})
         (public,) = lab.ok("GET", "/network/v2.0/networks?name=public")["networks"]
         self.public: str = public["id"]
@@ -202,6 +203,12 @@ LEAST: Mapping[str, Callable[[World, int], dict[str, Any]]] = {
     "log": lambda w, n: {"resource_type": "security_group"},
     "address_scope": lambda w, n: {"ip_version": 4},
     "network": lambda w, n: {},
+    "tap_mirror": lambda w, n: {
+        "port_id": w.port,
+        "directions": {"IN": n},
+        "remote_ip": "192.0.2.9",
+        "mirror_type": "gre",
+    },
     "subnet": lambda w, n: {
         "network_id": w.network,
         "ip_version": 4,

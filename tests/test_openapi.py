@@ -102,6 +102,7 @@ def ids(things: Things) -> Mapping[str, str]:
         "routers": things.router,
         "floatingips": things.floatingip,
         "policies": things.policy,
+        "tap_mirrors": things.mirror,
         "bandwidth_limit_rules": things.limit_rule,
         "dscp_marking_rules": things.dscp_rule,
         "security-groups": things.group,

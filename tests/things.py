@@ -81,6 +81,15 @@ class Things:
             },
         )
 
+        self.mirror = network(
+            "taas/tap_mirrors",
+            tap_mirror={
+                "port_id": self.port,
+                "directions": {"IN": 1},
+                "remote_ip": "192.0.2.9",
+                "mirror_type": "gre",
+            },
+        )
         operator = self._maker("/network/v2.0/qos", "admin")
         self.policy = operator("policies", policy={"name": "policy", "shared": True})
         below = f"policies/{self.policy}"

@@ -15,6 +15,7 @@ def valid_requests(t: Things) -> Iterator[Valid]:
     """One for every endpoint that takes a JSON body, or more."""
     yield from _network(t)
     yield from _qos(t)
+    yield from _mirrors(t)
     yield from identity_requests(t)
     yield from compute_requests(t)
     yield from _image(t)
@@ -281,6 +282,17 @@ def _network(t: Things) -> Iterator[Valid]:
     quotas = "/network/v2.0/quotas/{project}"
     path = f"/network/v2.0/quotas/{t.lab.projects['other']}"
     yield Valid(f"PUT {quotas}", path, {"quota": {"network": 5, "port": -1}}, "admin")
+
+
+def _mirrors(t: Things) -> Iterator[Valid]:
+    base, template = "/network/v2.0/taas/tap_mirrors", "/network/v2.0/taas/tap_mirrors/{id}"
+    fields = {"port_id": t.port, "remote_ip": "192.0.2.9", "mirror_type": "gre", "tags": ["t"]}
+    first, second = ({**fields, "directions": {"IN": n, "OUT": n + 1}} for n in (10, 20))
+    words = {"name": "n", "description": "d"}
+    yield Valid(f"POST {base}", base, {"tap_mirror": {**first, **words, "project_id": t.project}})
+    yield Valid(f"POST {base}", base, {"tap_mirrors": [second]})
+    yield Valid(f"PUT {template}", f"{base}/{t.mirror}", {"tap_mirror": words})
+    yield Valid(f"PUT {template}/tags", f"{base}/{t.mirror}/tags", {"tags": ["one"]})
 
 
 def _qos(t: Things) -> Iterator[Valid]:

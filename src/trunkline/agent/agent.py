@@ -34,6 +34,7 @@ from trunkline.agent.host_network import HostNetwork
 from trunkline.agent.images import Images
 from trunkline.agent.machine import Host
 from trunkline.agent.metadata import Metadata
+from trunkline.agent.mirrors import Mirrors
 from trunkline.agent.ports import Ports
 from trunkline.agent.servers import Servers
 from trunkline.compiler.slices import Condition, HostReport, HostSlice
@@ -88,6 +89,7 @@ class Agent:
         integration = OpenFlowProbe(config.ovs_run_folder / f"{config.integration_bridge}.mgmt")
         self._daemons = Daemons(config, self._db)
         self._ports = Ports(config, self._db, self._probe)
+        self._mirrors = Mirrors(config, self._db)
         self._metadata = Metadata(config, self._db)
         self._announcer = Announcer(config, self._db)
         self._images = Images(config.folder / "i", self._channel)
@@ -186,6 +188,7 @@ class Agent:
         self._slice = slice_
         for manager in (
             self._ports,
+            self._mirrors,
             self._metadata,
             self._images,
             self._servers,
@@ -224,6 +227,7 @@ class Agent:
         if slice_ is not None:
             for name, apply in (
                 ("ports", self._ports.apply),
+                ("mirrors", self._mirrors.apply),
                 ("metadata", self._metadata.apply),
                 ("images", self._images.apply),
                 ("servers", self._servers.apply),

@@ -46,6 +46,11 @@ def tap(port: str) -> str:
     return _TAP + port[:11]
 
 
+def device(port: PortSlice) -> str:
+    """The name of the device by which a port is plugged in on the guard bridge."""
+    return (_TAP if port.attach == "tap" else _VETH) + port.id[:11]
+
+
 class Ports:
     """Manager of the workloads' ports. Owns the devices named above and the rows marked ``workload``."""
 
@@ -98,9 +103,6 @@ class Ports:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
 
-    def _device(self, port: PortSlice) -> str:
-        return (_TAP if port.attach == "tap" else _VETH) + port.id[:11]
-
     def _ends(self) -> list[WantedPort]:
         config, wanted = self._config, []
         for port in self._wanted.values():
@@ -110,7 +112,7 @@ class Ports:
             if port.server:
                 ids["vm-id"] = port.server
             wanted += [
-                WantedPort(config.guard_bridge, self._device(port)),
+                WantedPort(config.guard_bridge, device(port)),
                 WantedPort(config.guard_bridge, outer, "patch", {"peer": inner}),
                 WantedPort(config.integration_bridge, inner, "patch", {"peer": outer}, ids),
             ]
@@ -120,7 +122,7 @@ class Ports:
         present = links.names()
         lines: list[str] = []
         for port in self._wanted.values():
-            name = self._device(port)
+            name = device(port)
             if port.attach == "namespace":
                 if name not in present or not namespace.exists(self._namespaces.name(port.id)):
                     self._make_namespace(port, name, name in present)
@@ -167,7 +169,7 @@ class Ports:
         numbers = {row["name"]: row["ofport"] or 0 for row in self._db.tables["Interface"].values()}
         guarded: dict[str, guards.GuardedPort] = {}
         for port in self._wanted.values():
-            workload = numbers.get(self._device(port), 0)
+            workload = numbers.get(device(port), 0)
             patch = numbers.get(_GUARD_END + port.id[:11], 0)
             if workload > 0 and patch > 0:
                 tags = tuple(
@@ -200,7 +202,7 @@ class Ports:
 
     def _remove_devices(self) -> bool:
         """Removes a few; says whether there may be more."""
-        wanted = {self._device(port) for port in self._wanted.values()}
+        wanted = {device(port) for port in self._wanted.values()}
         held = {tap(port) for port in self.held()}
         unwanted = [n for n in links.names() if n.startswith((_TAP, _VETH)) and n not in wanted | held]
         namespace.ip(None, *(f"link delete dev {name}" for name in unwanted[:_SWEPT_AT_ONCE]))

@@ -29,13 +29,23 @@ from trunkline.compiler.slices import (
     HostSlice,
     ImageSlice,
     MetadataSlice,
+    MirrorSlice,
     PortSlice,
     ServerSlice,
 )
 from trunkline.compiler.snapshot import Snapshot
 from trunkline.compiler.switching import allowed, transparent, uplink
 from trunkline.resources.compute import FlavorFacts, ImageFacts, Server
-from trunkline.resources.network import ROUTER_GATEWAY, FloatingIP, Network, Port, Router, Subnet, Trunk
+from trunkline.resources.network import (
+    ROUTER_GATEWAY,
+    FloatingIP,
+    Network,
+    Port,
+    Router,
+    Subnet,
+    TapMirror,
+    Trunk,
+)
 from trunkline.resources.region import Host
 from trunkline.resources.schema import Resource
 
@@ -165,7 +175,19 @@ def port_slice(view: View, key: str) -> PortSlice:
         parent=port.parent_id,
         vlan=port.trunk_vlan or 0,
         vlan_transparent=transparent(network),
+        mirrors=tuple(each for mirror in view.where(TapMirror, "port_id", key) for each in _mirrors(mirror)),
     )
+
+
+def _mirrors(mirror: TapMirror) -> Iterator[MirrorSlice]:
+    for direction, number in sorted(mirror.directions.items()):
+        yield MirrorSlice(
+            id=f"{mirror.id}/{direction}",
+            direction="ingress" if direction == "IN" else "egress",
+            type=mirror.mirror_type,
+            remote_address=mirror.remote_ip,
+            number=number,
+        )
 
 
 def _guard(port: Port) -> Guard:

@@ -28,6 +28,20 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     prefixes: tuple[str, ...]
 
 
+class MirrorSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Copies of the frames of a port in one direction, which its host sends away."""
+
+    #: Told apart by it from the other mirrors of a host.
+    id: str
+    #: As the port sees it: ingress is what comes to it.
+    direction: Literal["ingress", "egress"]
+    type: Literal["gre", "erspanv1"]
+    #: Where to: an address without prefix length.
+    remote_address: str
+    #: The key of GRE, the session of ERSPAN.
+    number: int
+
+
 class PortSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A port that is to be plugged in on the host."""
 
@@ -49,6 +63,7 @@ class PortSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     vlan: int = 0
     #: Whether frames with tags (IEEE Std 802.1Q) of the guests' own pass, unlooked at.
     vlan_transparent: bool = False
+    mirrors: tuple[MirrorSlice, ...] = ()
 
 
 class ImageSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

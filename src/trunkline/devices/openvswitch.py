@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from trunkline.devices.ovsdb import Database, Operation, Row
 from trunkline.devices.tools import run
@@ -25,8 +25,9 @@ from trunkline.errors import Conflict, Unavailable
 MARK = "trunkline"
 #: What the functions here need of the database.
 TABLES: dict[str, list[str]] = {
-    "Open_vSwitch": ["bridges", "external_ids", "ssl"],
-    "Bridge": ["name", "ports", "datapath_type", "fail_mode", "other_config", "external_ids"],
+    "Open_vSwitch": ["bridges", "external_ids", "ssl", "next_cfg", "cur_cfg"],
+    "Bridge": ["name", "ports", "datapath_type", "fail_mode", "mirrors", "other_config", "external_ids"],
+    "Mirror": ["name", "select_src_port", "select_dst_port", "output_port", "external_ids"],
     "Port": ["name", "interfaces", "external_ids"],
     "Interface": [
         "name",
@@ -66,6 +67,18 @@ class WantedPort:
     options: Mapping[str, str] = field(default_factory=dict)
     #: Of the interface.
     external_ids: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WantedMirror:
+    """A mirror on a bridge: what a port sends into it, or gets from it, also goes to another one."""
+
+    name: str
+    #: The name of the port whose frames are copied, and of that which the copies go to.
+    port: str
+    output: str
+    #: "src": what the port sends. "dst": what it gets.
+    select: Literal["src", "dst"]
 
 
 def root(db: Database) -> tuple[str, Row]:
@@ -199,6 +212,57 @@ def _new_port(db: Database, want: WantedPort, owner: str) -> list[Operation]:
         db.ops.insert("Port", outer, port),
         db.ops.mutate("Bridge", bridge[0], [("ports", "insert", [port])]),
     ]
+
+
+def next_configuration(db: Database) -> Operation:
+    """What has ovs-vswitchd tell when it has done all that its transaction says (`is_configured`)."""
+    return db.ops.mutate("Open_vSwitch", root(db)[0], [("next_cfg", "+=", 1)])
+
+
+def is_configured(db: Database) -> bool:
+    """Whether ovs-vswitchd has done what the database says."""
+    row = root(db)[1]
+    return bool(row["cur_cfg"] >= row["next_cfg"])
+
+
+def mirror_operations(
+    db: Database, bridge: str, wanted: Iterable[WantedMirror], owner: str
+) -> list[Operation]:
+    """What makes the owner's mirrors on a bridge exactly those wanted whose ports are there.
+
+    Raises:
+        Unavailable: the database does not answer, or the bridge is not there.
+    """
+    root(db)
+    found = by_name(db, "Bridge", bridge)
+    if found is None:
+        raise Unavailable(f"There is no bridge {bridge} in Open vSwitch.")
+    ports = {row["name"]: uuid for uuid, row in db.tables["Port"].items()}
+    left = {}
+    for want in wanted:
+        if want.port in ports and want.output in ports:
+            left[want.name] = {
+                "name": want.name,
+                "select_src_port": frozenset({ports[want.port]} if want.select == "src" else ()),
+                "select_dst_port": frozenset({ports[want.port]} if want.select == "dst" else ()),
+                "output_port": ports[want.output],
+            }
+    operations: list[Operation] = []
+    for uuid, row in db.tables["Mirror"].items():
+        if row["external_ids"].get(MARK) != owner:
+            continue
+        columns = left.pop(row["name"], None) if uuid in found[1]["mirrors"] else None
+        if columns is None:
+            operations.append(db.ops.mutate("Bridge", found[0], [("mirrors", "delete", [uuid])]))
+        elif any(row[name] != value for name, value in columns.items()):
+            operations.append(db.ops.update("Mirror", uuid, columns))
+    for columns in left.values():
+        mirror = f"new{next(_names)}"
+        operations += [
+            db.ops.insert("Mirror", {**columns, "external_ids": {MARK: owner}}, mirror),
+            db.ops.mutate("Bridge", found[0], [("mirrors", "insert", [mirror])]),
+        ]
+    return operations
 
 
 def map_operations(

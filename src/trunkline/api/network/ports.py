@@ -7,7 +7,16 @@ from typing import Any
 from msgspec.structs import replace
 
 from trunkline.api.engine import Call
-from trunkline.api.network import addressing, common, floatingips, forwarding, logs, qos, security_groups
+from trunkline.api.network import (
+    addressing,
+    common,
+    floatingips,
+    forwarding,
+    logs,
+    mirrors,
+    qos,
+    security_groups,
+)
 from trunkline.api.network.addressing import refuse_field
 from trunkline.errors import BadRequest, Conflict, InUse
 from trunkline.resources.compute import Server
@@ -117,6 +126,7 @@ def delete(call: Call, port: Port) -> None:
             type="PortInUseAsSubPort" if port.parent_id else "PortInUseAsTrunkParent",
         )
     floatingips.disassociate(call, port)
+    mirrors.leave(call, port)
     forwarding.drop_of(call, port)
     logs.drop_of(call, port)
 

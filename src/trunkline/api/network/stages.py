@@ -6,6 +6,7 @@ Subnet ─── pools, modes ─▶ metadata    FloatingIP ─ address port, re
 Port ───── MAC, addresses, groups      SecurityGroup, -Rule ─ defaults, meaning, duplicates
                                        AddressGroup ─ stays while a rule refers to it
 RbacPolicy ─ shared, external: around the stages of whatever can be shared
+TapMirror ── numbers
 QosPolicy ── users, default            QosRules ─── the policy changes with them
 Trunk ──── parent, sub-ports, VLANs
 """
@@ -25,6 +26,7 @@ from trunkline.api.network import (
     floatingips,
     forwarding,
     logs,
+    mirrors,
     ports,
     qos,
     rbac,
@@ -49,6 +51,7 @@ from trunkline.resources.network import (
     SecurityGroup,
     SecurityGroupRule,
     SubnetPool,
+    TapMirror,
     Trunk,
 )
 
@@ -173,6 +176,9 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             view=common.tenants,
             filters=filters.standard(DefaultSecurityGroupRule),
             lax=True,
+        ),
+        "tap_mirror": Stages(
+            create=mirrors.create, view=common.tenants, filters=filters.standard(TapMirror), lax=True
         ),
         "qos_policy": Stages(
             create=qos.create,

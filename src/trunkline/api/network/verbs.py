@@ -37,6 +37,7 @@ from trunkline.resources.network import (
     SecurityGroupRule,
     Subnet,
     SubnetPool,
+    TapMirror,
     Trunk,
 )
 from trunkline.resources.region import Host
@@ -55,6 +56,7 @@ KINDS: tuple[type[Resource], ...] = (
     AddressGroup,
     QosPolicy,
     AddressScope,
+    TapMirror,
     RbacPolicy,
     DefaultSecurityGroupRule,
     Log,

@@ -16,6 +16,7 @@ from trunkline.resources.network.layer2 import (
 )
 from trunkline.resources.network.layer3 import FloatingIP, Router
 from trunkline.resources.network.logs import Log
+from trunkline.resources.network.mirrors import TapMirror
 from trunkline.resources.network.parts import (
     AddressPair,
     AllocationPool,
@@ -79,5 +80,6 @@ __all__ = [
     "SubPort",
     "Subnet",
     "SubnetPool",
+    "TapMirror",
     "Trunk",
 ]

@@ -1,0 +1,99 @@
+"""Mirrors of a host's ports: tunnel ports on the guard bridge, and what is copied to them.
+
+A workload's own device is on the guard bridge, so there it is that its frames are copied: on the
+integration bridge it is a patch port, and Open vSwitch copies nothing that goes to one.
+
+Open vSwitch 3.1 does not always look again at the flows of its datapath when a mirror comes, so they are
+thrown away once it has done as the database says; what goes on makes them anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from hashlib import blake2b
+from typing import Literal
+
+from trunkline.agent import ports
+from trunkline.agent.config import AgentConfig
+from trunkline.compiler.slices import HostSlice, MirrorSlice, PortSlice
+from trunkline.devices import openvswitch
+from trunkline.devices.openvswitch import WantedMirror, WantedPort
+from trunkline.devices.ovsdb import Database
+from trunkline.errors import Unavailable
+
+log = logging.getLogger(__name__)
+_OWNER = "mirror"
+#: How long ovs-vswitchd may take to do as the database says.
+_SECONDS = 2.0
+
+
+class Mirrors:
+    """Manager of the mirrors. Owns the rows of Open vSwitch marked ``mirror``, named tlx and a digest."""
+
+    def __init__(self, config: AgentConfig, db: Database) -> None:
+        self._config = config
+        self._db = db
+        self._wanted: list[tuple[PortSlice, MirrorSlice]] = []
+
+    def want(self, slice_: HostSlice) -> None:
+        """The mirrors of this slice, and no others."""
+        own = (port for port in slice_.ports if not port.parent)
+        self._wanted = [(port, mirror) for port in own for mirror in port.mirrors]
+
+    async def apply(self) -> None:
+        """Drives the host there.
+
+        Raises:
+            Unavailable, Conflict, TransactError: something is in the way.
+        """
+        bridge, changed = self._config.guard_bridge, False
+        tunnels = [_tunnel(bridge, mirror) for _, mirror in self._wanted]
+        wanted = [_mirror(port, mirror) for port, mirror in self._wanted]
+        # A mirror goes before the port that it leads to, and comes after it.
+        for step in ("first", "last"):
+            operations = openvswitch.mirror_operations(self._db, bridge, wanted, _OWNER)
+            if operations:
+                await self._db.transact([*operations, openvswitch.next_configuration(self._db)])
+                changed = True
+            if step == "first":
+                operations = openvswitch.port_operations(self._db, tunnels, _OWNER)
+                if not operations:
+                    break
+                await self._db.transact(operations)
+        if changed:
+            await self._forget_flows()
+
+    async def _forget_flows(self) -> None:
+        """Throws the flows of the datapath away, when ovs-vswitchd has done as the database says."""
+        try:
+            async with asyncio.timeout(_SECONDS):
+                while not openvswitch.is_configured(self._db):
+                    await self._db.changed(self._db.serial)
+        except TimeoutError:
+            log.warning("ovs-vswitchd does not follow its database: mirrors may come late")
+        run = self._config.ovs_run_folder
+        sockets = [*run.glob("ovs-vswitchd.*.ctl"), *run.glob("ovs-vswitchd.ctl")]
+        for socket in sockets:
+            try:
+                await openvswitch.unixctl(socket, "revalidator/purge")
+            except Unavailable as error:
+                log.warning("mirrors may come late: %s", error)
+
+
+def _name(mirror: MirrorSlice) -> str:
+    return "tlx" + blake2b(mirror.id.encode(), digest_size=6).hexdigest()[:11]
+
+
+def _tunnel(bridge: str, mirror: MirrorSlice) -> WantedPort:
+    """The port that the copies leave by (ovs-vswitchd.conf.db(5), Interface)."""
+    options = {"remote_ip": mirror.remote_address, "key": str(mirror.number)}
+    if mirror.type == "erspanv1":
+        options |= {"erspan_ver": "1", "erspan_idx": str(mirror.number)}
+    return WantedPort(bridge, _name(mirror), "gre" if mirror.type == "gre" else "erspan", options)
+
+
+def _mirror(port: PortSlice, mirror: MirrorSlice) -> WantedMirror:
+    # What a port gets, the bridge sends to it.
+    select: Literal["src", "dst"] = "dst" if mirror.direction == "ingress" else "src"
+    return WantedMirror(_name(mirror), ports.device(port), _name(mirror), select)
