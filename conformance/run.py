@@ -321,6 +321,12 @@ def run(binaries: Path, workspace: Path, ids: list[str], concurrency: int) -> di
         done = 0
         for line in process.stdout:
             output.write(line)
+            # What a whole class needs is looked at once; its tests are not told of if it is not there.
+            if match := re.match(r"^\{\d+\} setUpClass \((\S+)\).* \.\.\. (FAILED|SKIPPED)", line):
+                for name in [
+                    n for n, r in results.items() if r == "not run" and n.startswith(f"{match[1]}.")
+                ]:
+                    results[name] = match[2]
             match = re.match(r"^\{\d+\} (\S+).* \.\.\. (ok|FAILED|SKIPPED)", line)
             if match is None:
                 continue
