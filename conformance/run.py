@@ -214,11 +214,11 @@ def configuration(
                 "max_microversion": newest,
             },
             "compute-feature-enabled": dict.fromkeys(
-                ("resize", "cold_migration", "live_migration", "suspend", "shelve", "rescue", "snapshot",
+                ("resize", "cold_migration", "live_migration", "suspend", "shelve", "snapshot",
                  "vnc_console", "change_password", "personality", "swap_volume"),
                 "false",
             )
-            | dict.fromkeys(("pause", "interface_attach", "console_output", "config_drive"), "true")
+            | dict.fromkeys(("pause", "rescue", "interface_attach", "console_output", "config_drive"), "true")
             | {"metadata_service": "true"},
             "image": {
                 "container_formats": "bare,ami,ari,aki,ovf,ova",

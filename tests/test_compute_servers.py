@@ -338,6 +338,51 @@ def test_a_reboot_is_done_when_its_serial_is_reached(lab: Lab, kind: str, name: 
     lab.act(id, {"reboot": {"type": "WARM"}}, status=400)
 
 
+def test_a_rescued_server_runs_from_another_disk_until_it_is_unrescued(lab: Lab) -> None:
+    id = lab.booted()
+    assert lab.act(id, {"rescue": {"adminPass": "secret"}}, status=200) == {"adminPass": "secret"}
+    assert status(lab, id) == ("ACTIVE", "rescuing")
+    lab.running(id)
+    assert status(lab, id) == ("RESCUE", None)
+    row = lab.row(id)
+    assert row is not None
+    assert (row.rescue_image_id, row.disk_serial) == (IMAGE, 0)
+    for action in (
+        {"reboot": {"type": "HARD"}},
+        {"rebuild": {"imageRef": IMAGE}},
+        "os-stop",
+        "pause",
+        "rescue",
+    ):
+        lab.act(id, action, status=409)
+    lab.act(id, "unrescue")
+    assert status(lab, id) == ("RESCUE", "unrescuing")
+    lab.running(id)
+    assert status(lab, id) == ("ACTIVE", None)
+    lab.act(id, "unrescue", status=409)
+    lab.act(id, "os-stop")
+    lab.running(id, state="stopped")
+    lab.act(id, "rescue", status=200)
+    lab.running(id)
+    assert status(lab, id) == ("RESCUE", None)
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"adminPass": 1}, "rescue.adminPass"),
+        ({"rescue_image_ref": ""}, "rescue.rescue_image_ref"),
+        ({"rescue_image_ref": "x"}, "requested image"),
+        ({"bogus": 1}, "bogus"),
+        ([], "rescue"),
+    ],
+)
+def test_a_bad_rescue_is_refused_by_name(lab: Lab, body: object, named: str) -> None:
+    id = lab.booted()
+    assert named in lab.act(id, {"rescue": body}, status=400)["badRequest"]["message"]
+    assert status(lab, id) == ("ACTIVE", None)
+
+
 def test_a_rebuild_asks_for_a_fresh_disk(lab: Lab) -> None:
     id = lab.booted(networks=[{"uuid": lab.network()}])
     ports = [port.id for port in ports_of(lab, id)]
@@ -376,7 +421,7 @@ def test_a_locked_server_is_left_alone(lab: Lab) -> None:
     lab.act(id, "os-stop", by=ROOT)
 
 
-@pytest.mark.parametrize("action", ["resize", "migrate", "createImage", "rescue", "shelve", "suspend"])
+@pytest.mark.parametrize("action", ["resize", "migrate", "createImage", "shelve", "suspend"])
 def test_what_is_not_offered_is_said_clearly(lab: Lab, action: str) -> None:
     id = lab.booted()
     refused = lab.act(id, {action: {}}, status=400)["badRequest"]["message"]

@@ -193,6 +193,26 @@ def test_a_server_without_dhcp_is_told_its_address_by_its_config_drive(scene: Sc
     scene.guests.delete(guest)
 
 
+def test_a_rescued_server_boots_another_disk_and_has_its_own_behind_it(scene: Scene) -> None:
+    guest, compute = scene.two, scene.guests.compute
+    guest.shell("sh", "-c", "'echo mine >/persist/kept; sync'")
+    assert guest.shell("sh", "-c", "'ls /dev/vd?'").split() == ["/dev/vda"]
+    before = guest.boot_id()
+    compute.rescue_server(guest.id, admin_pass="secret")
+    guest.reaches("ACTIVE", "RESCUE")
+    with pytest.raises(ConflictException):
+        compute.reboot_server(guest.id, "HARD")
+    assert guest.boot_id() != before
+    assert guest.shell("sh", "-c", "'ls /dev/vd?'").split() == ["/dev/vda", "/dev/vdb"]
+    # Both disks have the same label, and the guest keeps what it keeps on one of them.
+    mounted = "mount -t vfat -o ro /dev/vdb /mnt 2>/dev/null; cat /persist/kept /mnt/kept 2>/dev/null; true"
+    assert guest.shell("sh", "-c", f"'{mounted}'") == "mine"
+    compute.unrescue_server(guest.id)
+    guest.reaches("RESCUE", "ACTIVE")
+    assert guest.shell("sh", "-c", "'ls /dev/vd?'").split() == ["/dev/vda"]
+    assert guest.shell("cat", "/persist/kept") == "mine"
+
+
 def test_a_rebuild_gives_a_fresh_disk_and_keeps_the_rest(scene: Scene) -> None:
     guest, compute = scene.two, scene.guests.compute
     addresses = guest.server.addresses

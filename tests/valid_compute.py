@@ -69,6 +69,7 @@ def compute_requests(t: Things) -> Iterator[Valid]:
         ({"os-start": None}, "demo"),
         ({"os-stop": None}, "demo"),
         ({"pause": None}, "demo"),
+        ({"rescue": {"adminPass": "secret", "rescue_image_ref": t.lab.image}}, "demo"),
         ({"unpause": None}, "demo"),
         ({"reboot": {"type": "SOFT"}}, "demo"),
         ({"rebuild": rebuild}, "demo"),

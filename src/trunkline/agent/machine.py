@@ -31,7 +31,7 @@ from trunkline.agent import documents, qemu
 from trunkline.agent.config import write_durably
 from trunkline.agent.images import Images
 from trunkline.agent.ports import tap
-from trunkline.compiler.slices import Condition, PortSlice, ServerReport, ServerSlice
+from trunkline.compiler.slices import Condition, ImageSlice, PortSlice, ServerReport, ServerSlice
 from trunkline.devices import configdrive, disks, links, process
 from trunkline.devices.qmp import CommandRefused, Monitor
 from trunkline.errors import Refusal, Unavailable
@@ -61,6 +61,8 @@ class Reached(msgspec.Struct, kw_only=True):
 
     id: str
     image: str = ""
+    #: The image that the rescue disk builds on, "" where there is none.
+    rescue: str = ""
     #: None until there is a disk.
     disk_serial: int | None = None
     hard_reboot_serial: int = 0
@@ -119,9 +121,9 @@ class Machine:
         self.gone = asyncio.Event()
 
     @property
-    def image(self) -> str:
-        """The image that its disk builds on."""
-        return self._reached.image
+    def images(self) -> tuple[str, ...]:
+        """The images that its disks build on."""
+        return self._reached.image, self._reached.rescue
 
     @property
     def devices(self) -> frozenset[str]:
@@ -302,6 +304,8 @@ class Machine:
             return 0.0
         if server.hard_reboot_serial > reached.hard_reboot_serial:
             await self._kill()
+            self._drop_rescue_disk()
+            reached.rescue = ""
             await self._rebooted(server)
             return 0.0
         if server.soft_reboot_serial > reached.soft_reboot_serial:
@@ -313,23 +317,9 @@ class Machine:
         return None
 
     async def _make_disk(self, server: ServerSlice) -> None:
-        self._state = "fetching"
-        self._host.changed()
-        getting = asyncio.create_task(self._host.images.get(server.image))
-        waking = asyncio.create_task(self._wake.wait())
-        try:
-            # Whoever is not wanted any more does not wait for its image.
-            while self._server is not None and not getting.done():
-                self._wake.clear()
-                await asyncio.wait({getting, waking}, return_when=asyncio.FIRST_COMPLETED)
-                if waking.done():
-                    waking = asyncio.create_task(self._wake.wait())
-            if not getting.done():
-                return
-            file, image = getting.result()
-        finally:
-            getting.cancel()
-            waking.cancel()
+        if (got := await self._fetched(server.image)) is None:
+            return
+        file, image = got
         self._state = "starting"
         # Written first: the image must not be removed once a disk builds on it.
         self._reached.image, self._reached.disk_serial = server.image, None
@@ -338,6 +328,38 @@ class Machine:
             await disks.create_overlay(self._files.disk, file, image.disk_format, server.disk_gib)
         self._reached.disk_serial = server.disk_serial
         await self._rebooted(server)
+
+    async def _make_rescue_disk(self, server: ServerSlice) -> bool:
+        """Makes the disk that a rescued server boots from; False where it is not wanted any more."""
+        if (got := await self._fetched(server.rescue)) is None:
+            return False
+        file, image = got
+        self._reached.rescue = server.rescue
+        await self._save()
+        # Under its own name only when it is whole: then it is what says that there is one.
+        fresh = self._files.rescue.with_suffix(".fresh")
+        async with self._host.starting:
+            await disks.create_overlay(fresh, file, image.disk_format, 0)
+            fresh.replace(self._files.rescue)
+        return True
+
+    async def _fetched(self, id: str) -> tuple[Path, ImageSlice] | None:
+        """The file of an image; None where the server is not wanted any more."""
+        self._state = "fetching"
+        self._host.changed()
+        getting = asyncio.create_task(self._host.images.get(id))
+        waking = asyncio.create_task(self._wake.wait())
+        try:
+            # Whoever is not wanted any more does not wait for its image.
+            while self._server is not None and not getting.done():
+                self._wake.clear()
+                await asyncio.wait({getting, waking}, return_when=asyncio.FIRST_COMPLETED)
+                if waking.done():
+                    waking = asyncio.create_task(self._wake.wait())
+            return getting.result() if getting.done() else None
+        finally:
+            getting.cancel()
+            waking.cancel()
 
     async def _rebooted(self, server: ServerSlice) -> None:
         self._state = "starting"
@@ -386,6 +408,9 @@ class Machine:
         for port in self._ports:
             if tap(port.id) not in present:
                 raise NotYet(f"port {port.id} is not plugged in")
+        made = server.rescue == self._reached.rescue and self._files.rescue.exists()
+        if server.rescue and not made and not await self._make_rescue_disk(server):
+            return
         async with self._host.starting:
             if server.config_drive:
                 await configdrive.write(self._files.drive, documents.drive(server, self._ports))
@@ -515,10 +540,15 @@ class Machine:
         await self._kill()
         # The state file last: with it gone, nobody would know of the others.
         files = self._files
+        self._drop_rescue_disk()
         for file in (files.disk, files.drive, files.console, files.errors, files.monitor, files.state):
             file.unlink(missing_ok=True)
         self._state = "absent"
         self.gone.set()
+
+    def _drop_rescue_disk(self) -> None:
+        for file in (self._files.rescue, self._files.rescue.with_suffix(".fresh")):
+            file.unlink(missing_ok=True)
 
     async def _save(self) -> None:
         await asyncio.to_thread(write_durably, self._files.state, msgspec.json.encode(self._reached))

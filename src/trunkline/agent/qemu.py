@@ -39,6 +39,11 @@ class Files:
         return self.folder / f"{self.name}.disk"
 
     @property
+    def rescue(self) -> Path:
+        """The disk that it boots from while it is rescued."""
+        return self.folder / f"{self.name}.rescue"
+
+    @property
     def drive(self) -> Path:
         """The config drive."""
         return self.folder / f"{self.name}.iso"
@@ -117,10 +122,17 @@ def arguments(
         *("-serial", "chardev:console"),
         *("-object", "rng-random,id=random,filename=/dev/urandom"),
         *("-device", "virtio-rng-pci,rng=random"),
-        *("-blockdev", f"driver=file,node-name=rootfile,filename={_escaped(files.disk)}"),
-        *("-blockdev", "driver=qcow2,node-name=root,file=rootfile,discard=unmap"),
-        *("-device", "virtio-blk-pci,id=root,drive=root,bootindex=1"),
     ]
+    # The guest numbers its disks as they come here, and the first is the one that it boots from.
+    shown = [("root", files.disk)]
+    if server.rescue:
+        shown.insert(0, ("rescue", files.rescue))
+    for place, (name, file) in enumerate(shown, 1):
+        command += [
+            *("-blockdev", f"driver=file,node-name={name}file,filename={_escaped(file)}"),
+            *("-blockdev", f"driver=qcow2,node-name={name},file={name}file,discard=unmap"),
+            *("-device", f"virtio-blk-pci,id={name},drive={name},bootindex={place}"),
+        ]
     if server.config_drive:
         command += [
             *("-blockdev", f"driver=file,node-name=drivefile,read-only=on,filename={_escaped(files.drive)}"),

@@ -77,7 +77,7 @@ class Servers:
 
     def images(self) -> set[str]:
         """The images that disks build on."""
-        return {machine.image for machine in self._machines.values()}
+        return {image for machine in self._machines.values() for image in machine.images}
 
     def held_ports(self) -> Iterator[str]:
         """The first 11 characters of the ids of the ports that running QEMUs hold."""

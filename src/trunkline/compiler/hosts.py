@@ -85,6 +85,7 @@ def host_slice(view: View, host: str) -> Iterator[HostSlice]:
     there = {port.network_id for port in (*plugged.values(), *inner)}
     services = (view.ask(metadata_port, id) for id in sorted(there))
     images = {server.image_id: server.image for server in servers if server.image is not None}
+    images |= {server.rescue_image_id: server.rescue_image for server in servers if server.rescue_image}
     yield HostSlice(
         host=host,
         revision=0,
@@ -142,6 +143,7 @@ def server_slice(view: View, key: str) -> ServerSlice:
         disk_serial=server.disk_serial,
         hard_reboot_serial=server.hard_reboot_serial,
         soft_reboot_serial=server.soft_reboot_serial,
+        rescue=server.rescue_image_id,
         config_drive=server.config_drive,
         flavor=flavor.name,
         public_addresses=tuple(address for port in ports for address in _floating(view, port)),

@@ -96,6 +96,8 @@ class ServerSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     #: Counts reboots. A hard one resets, a soft one asks the guest first.
     hard_reboot_serial: int = 0
     soft_reboot_serial: int = 0
+    #: The image whose disk it boots from for now, with its own disk behind it; "" for its own disk.
+    rescue: str = ""
     config_drive: bool = False
     #: The name of the flavor, and the floating addresses of the server: the metadata service tells them.
     flavor: str = ""

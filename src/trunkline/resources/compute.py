@@ -267,6 +267,10 @@ class Server(Resource):
     disk_serial: Annotated[int, hidden()] = 0
     hard_reboot_serial: Annotated[int, hidden()] = 0
     soft_reboot_serial: Annotated[int, hidden()] = 0
+    #: It runs from this image's disk, beside its own; "" where it runs from its own.
+    rescue_image_id: Annotated[str, computed()] = ""
+    #: What that image was when it was chosen.
+    rescue_image: Annotated[ImageFacts | None, hidden()] = None
     #: It is to be removed, and goes when its host has done so.
     deleting: Annotated[bool, computed()] = False
     #: An operator set it to error.
@@ -291,7 +295,7 @@ class Server(Resource):
 
     #: ACTIVE, BUILD, SHUTOFF, PAUSED, ERROR ...
     status: Annotated[str, observed(index=True)] = "BUILD"
-    #: The status in the words that operators know: active, building, stopped ...
+    #: The status in the words that operators know: active, building, stopped, rescued ...
     vm_state: Annotated[str, observed()] = "building"
     #: What is being done to it, null for nothing.
     task_state: Annotated[str | None, observed()] = None

@@ -90,6 +90,18 @@ def _rebuild(call: Call, server: Server, asked: Asked) -> Any:
     return {"server": body}
 
 
+def _rescue(call: Call, server: Server, asked: Asked) -> Any:
+    """From the server's own image, where no other is named."""
+    fields = {} if asked.value is None else _fields(asked, {"adminPass", "rescue_image_ref"})
+    for name, most in (("adminPass", 255), ("rescue_image_ref", 36)):
+        value = fields.get(name)
+        if name in fields and (not isinstance(value, str) or not 1 <= len(value) <= most):
+            raise BadField(f"rescue.{name}", f"it is a text of 1 to {most} characters.")
+    password = fields.get("adminPass") or secrets.token_urlsafe(9)
+    changes.rescue(call, server, fields.get("rescue_image_ref", server.image_id), password)
+    return {"adminPass": password}
+
+
 def _lock(call: Call, server: Server, asked: Asked) -> None:
     reason = None
     if asked.minor >= 73 and asked.value is not None:
@@ -174,6 +186,8 @@ ACTIONS: Mapping[str, Action] = {
     "unpause": Action("os_compute_api:os-pause-server:unpause", _plain(changes.unpause)),
     "reboot": Action("os_compute_api:servers:reboot", _reboot),
     "rebuild": Action("os_compute_api:servers:rebuild", _rebuild),
+    "rescue": Action("os_compute_api:os-rescue", _rescue, 200),
+    "unrescue": Action("os_compute_api:os-unrescue", _plain(changes.unrescue)),
     "lock": Action("os_compute_api:os-lock-server:lock", _lock),
     "unlock": Action("os_compute_api:os-lock-server:unlock", _plain(changes.unlock)),
     "forceDelete": Action("os_compute_api:os-deferred-delete:force", _plain(changes.delete)),
@@ -197,8 +211,6 @@ NOT_OFFERED: Mapping[str, str] = {
     "evacuate": "Servers are not moved here.",
     "suspend": "Pause the server, or stop it.",
     "resume": "Servers are not suspended here.",
-    "rescue": "Rebuild the server.",
-    "unrescue": "Servers are not rescued here.",
     "shelve": "Stop the server.",
     "shelveOffload": "Stop the server.",
     "unshelve": "Servers are not shelved here.",

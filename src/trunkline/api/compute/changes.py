@@ -125,9 +125,51 @@ def rebuild(call: Call, server: Server, image_id: str, values: dict[str, Any], k
             **values,
             image_id=image.id,
             image=facts,
+            rescue_image_id="",
+            rescue_image=None,
             disk_serial=server.disk_serial + 1,
             forced_error=False,
             fault=None,
+        ),
+    )
+
+
+def rescue(call: Call, server: Server, image_id: str, password: str) -> Server:
+    """Boots a server from a fresh disk of an image, its own disk behind it, so that it can be mended."""
+    check(call, server, "rescue", ("active", "stopped"))
+    if server.rescue_image_id:
+        raise Conflict(f"Cannot 'rescue' instance {server.id} twice. Unrescue it first.")
+    image, facts = image_of(call, image_id)
+    assert server.flavor is not None, "every server has a flavor"
+    check_fit(server.flavor, facts, image)
+    history.record(call, server, "rescue")
+    return save(
+        call,
+        replace(
+            server,
+            rescue_image_id=image.id,
+            rescue_image=facts,
+            admin_password=password,
+            hard_reboot_serial=server.hard_reboot_serial + 1,
+            power="running",
+        ),
+    )
+
+
+def unrescue(call: Call, server: Server) -> Server:
+    """Boots a rescued server from its own disk again."""
+    check(call, server, "unrescue", ("rescued", "stopped", "error"))
+    if not server.rescue_image_id:
+        raise Conflict(f"Cannot 'unrescue' instance {server.id} while it is in vm_state {server.vm_state}")
+    history.record(call, server, "unrescue")
+    return save(
+        call,
+        replace(
+            server,
+            rescue_image_id="",
+            rescue_image=None,
+            hard_reboot_serial=server.hard_reboot_serial + 1,
+            power="running",
         ),
     )
 

@@ -119,6 +119,7 @@ _ACTION_BODIES: Mapping[str, Schema] = {
     "reboot": _object(["type"], type={"enum": ["SOFT", "HARD"]}),
     "rebuild": _REBUILD,
     "lock": _or_null(_object(locked_reason=_TEXT)),
+    "rescue": _or_null(_object(adminPass=_TEXT, rescue_image_ref=_TEXT)),
     "os-resetState": _object(["state"], state={"enum": ["active", "error"]}),
     "addSecurityGroup": _BY_NAME,
     "removeSecurityGroup": _BY_NAME,

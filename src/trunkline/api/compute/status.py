@@ -23,7 +23,7 @@ POWER_STATE = {"running": 1, "paused": 3, "stopped": 4, "crashed": 6}
 #: What a host says of a server that it is still making or starting.
 _ON_ITS_WAY = frozenset({"absent", "fetching", "starting"})
 #: Tasks of a running server that go on until it runs again.
-_UNTIL_IT_RUNS = frozenset({"rebooting", "rebooting_hard", "rebuild_spawning"})
+_UNTIL_IT_RUNS = frozenset({"rebooting", "rebooting_hard", "rebuild_spawning", "rescuing", "unrescuing"})
 
 #: vm_state -> status; what is under way can change it.
 _STATUS = {
@@ -31,6 +31,7 @@ _STATUS = {
     "active": "ACTIVE",
     "stopped": "SHUTOFF",
     "paused": "PAUSED",
+    "rescued": "RESCUE",
     "error": "ERROR",
 }
 _STATUS_BY_TASK = {
@@ -43,7 +44,7 @@ STATUSES = (*_STATUS.values(), *_STATUS_BY_TASK.values())
 #: Statuses of the Compute API that no server here ever has.
 NEVER = frozenset(
     {
-        "DELETED", "MIGRATING", "PASSWORD", "RESCUE", "RESIZE", "REVERT_RESIZE", "SHELVED",
+        "DELETED", "MIGRATING", "PASSWORD", "RESIZE", "REVERT_RESIZE", "SHELVED",
         "SHELVED_OFFLOADED", "SOFT_DELETED", "SUSPENDED", "UNKNOWN", "VERIFY_RESIZE",
     }
 )  # fmt: skip
@@ -85,16 +86,25 @@ def _rest(server: Server) -> tuple[str, str | None]:
         # A start is a hard reboot of a server that is stopped.
         return "stopped", "powering-on"
     if server.observed_hard_reboot_serial < server.hard_reboot_serial:
-        return "active", "rebooting_hard"
+        return _restarting(server)
     if server.observed_soft_reboot_serial < server.soft_reboot_serial:
         return "active", "rebooting"
     if seen in _ON_ITS_WAY and server.task_state in _UNTIL_IT_RUNS:
-        return "active", server.task_state
+        return "rescued" if server.task_state == "unrescuing" else "active", server.task_state
     if seen in _ON_ITS_WAY:
         return "stopped", "powering-on"
     if server.power == "paused":
         return ("paused", None) if seen == "paused" else ("active", "pausing")
-    return ("paused", "unpausing") if seen == "paused" else ("active", None)
+    if seen == "paused":
+        return "paused", "unpausing"
+    return ("rescued" if server.rescue_image_id else "active"), None
+
+
+def _restarting(server: Server) -> tuple[str, str]:
+    """What a hard reboot under way is for."""
+    if server.rescue_image_id:
+        return "active", "rescuing"
+    return ("rescued", "unrescuing") if server.vm_state == "rescued" else ("active", "rebooting_hard")
 
 
 def has_launched(server: Server) -> bool:
