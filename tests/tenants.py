@@ -209,6 +209,10 @@ class Tenant:
         self.change(probe, binding_host_id=host)
         probe.netns = self._netns(host, probe.port)
 
+    def prepared(self, probe: Probe, host: str) -> Probe:
+        """The same port as it stands on a further host, where it has an inactive binding."""
+        return Probe(self._netns(host, probe.port), probe.port, probe.subnets, self._folder)
+
     def ready(self, *probes: Probe, configure: bool = True) -> None:
         """Returns when the probes are plugged in and wired, and have their addresses if that is wanted.
 

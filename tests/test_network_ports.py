@@ -335,3 +335,41 @@ def test_lists_of_ports_are_filtered_by_address_and_group(cloud: Cloud) -> None:
     assert ids(f"security_groups={group['id']}") == {c["id"]}
     assert ids(f"mac_address={a['mac_address']}&mac_address={c['mac_address']}") == {a["id"], c["id"]}
     assert cloud.ask("GET", "/ports?fixed_ips=10.0.0.50").status_code == 400
+
+
+def test_a_port_is_prepared_on_a_further_host_and_moves_there(cloud: Cloud) -> None:
+    cloud.hosts("h1", "h2")
+    network, _ = cloud.net("10.0.0.0/24")
+    port = cloud.make("port", by=ROOT, network_id=network["id"], project_id="p1", binding__host_id="h1")
+    where = f"/ports/{port['id']}/bindings"
+
+    def states() -> dict[str, str]:
+        return {each["host"]: each["status"] for each in cloud.ask("GET", where, by=ROOT).json()["bindings"]}
+
+    assert states() == {"h1": "ACTIVE"}
+    made = cloud.ask("POST", where, {"binding": {"host": "h2", "profile": {"a": "b"}}}, by=ROOT)
+    assert (made.status_code, made.json()["binding"]["vif_type"]) == (201, "ovs")
+    assert states() == {"h1": "ACTIVE", "h2": "INACTIVE"}
+    for host in ("h1", "h2"):
+        again = cloud.refused("POST", where, {"binding": {"host": host}}, by=ROOT)
+        assert again == (409, "PortBindingAlreadyExists")
+    assert cloud.refused("PUT", f"{where}/h1/activate", by=ROOT) == (409, "PortBindingAlreadyActive")
+    assert cloud.ask("PUT", f"{where}/h2/activate", by=ROOT).status_code == 200
+    assert states() == {"h2": "ACTIVE", "h1": "INACTIVE"}
+    moved = cloud.show("port", port["id"], by=ROOT)
+    assert (moved["binding:host_id"], moved["binding:profile"]) == ("h2", {"a": "b"})
+    assert cloud.refused("DELETE", f"{where}/h2", by=ROOT) == (404, "PortBindingNotFound")
+    assert cloud.ask("DELETE", f"{where}/h1", by=ROOT).status_code == 204
+    assert states() == {"h2": "ACTIVE"}
+
+
+def test_bindings_are_the_cloud_operators_affair(cloud: Cloud) -> None:
+    cloud.hosts("h1")
+    network, _ = cloud.net("10.0.0.0/24")
+    where = f"/ports/{cloud.make('port', network_id=network['id'])['id']}/bindings"
+    body = {"binding": {"host": "h1"}}
+    assert cloud.refused("GET", where) == (403, "PolicyNotAuthorized")
+    assert cloud.refused("POST", where, body) == (403, "PolicyNotAuthorized")
+    assert cloud.refused("PUT", f"{where}/h1/activate") == (403, "PolicyNotAuthorized")
+    assert cloud.refused("DELETE", f"{where}/h1") == (403, "PolicyNotAuthorized")
+    assert cloud.refused("POST", where, {"binding": {"host": "nowhere"}}, by=ROOT)[0] == 400

@@ -265,6 +265,9 @@ def _network(t: Things) -> Iterator[Valid]:
     )
     target = {"target_tenant": "somebody"}
     yield Valid(f"PUT {policies}/{{id}}", f"{policies}/{t.sharing}", {"rbac_policy": target})
+    bound = "/network/v2.0/ports/{id}/bindings"
+    binding = {"host": "h1", "vnic_type": "normal", "profile": {"a": "b"}}
+    yield Valid(f"POST {bound}", bound.replace("{id}", t.parent), {"binding": binding}, "admin")
     sub = {"port_id": t.sub_port, "segmentation_type": "vlan", "segmentation_id": 30}
     yield from collection(
         "trunks",

@@ -6,6 +6,7 @@
 | broadcast and multicast frames reach every port of their network | ... and none of another one |
 | networks are apart, even with equal addresses, and so are those of two projects | each reaches its own |
 | the largest packet that the network's mtu allows crosses hosts whole | one byte more does not |
+| a port moves at once to a host that it was prepared on | ... where nothing of it passed before |
 | a MAC and an address that move to another host are found there | ... and no longer where they were |
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import pytest
 from flows import Frame, Ping, Tcp, Udp, must_pass, must_stop
 from frames import ethernet
-from probes import Probe
+from probes import Probe, wait_for
 from tenants import Tenant
 
 pytestmark = pytest.mark.machine
@@ -152,3 +153,21 @@ def test_a_port_is_found_where_its_binding_moves(scene: Scene) -> None:
     tenant.move(moved, "h3")
     tenant.ready(moved)
     must_pass(*pings(a, moved), *pings(scene.c, moved))
+
+
+def test_a_port_moves_to_the_host_that_it_was_prepared_on(scene: Scene) -> None:
+    tenant, a = scene.tenant, scene.a
+    moved = tenant.probes(scene.net, "h1")[0]
+    must_pass(*pings(a, moved))
+    where = f"/ports/{moved.port.id}/bindings"
+    assert tenant.admin.post(where, json={"binding": {"host": "h3"}}).status_code == 201
+    there = tenant.prepared(moved, "h3")
+    wait_for(there.attached, 10, "it is plugged in on h3 too")
+    there.configure()
+    # The network behind knows one place of it: the other one neither takes its packets nor sends any.
+    must_stop(Ping(there, a.v4), control=Ping(moved, a.v4))
+    assert tenant.admin.put(f"{where}/h3/activate").status_code == 200
+    must_pass(*pings(a, there), *pings(scene.c, there))
+    must_stop(Ping(moved, a.v4), control=Ping(there, a.v4))
+    assert tenant.admin.delete(f"{where}/h1").status_code == 204
+    wait_for(lambda: not moved.attached(), 10, "it is plugged in on h3 alone")

@@ -75,11 +75,18 @@ def probe_on(port: Port) -> Iterator[str]:
         yield port.host_id
 
 
+def prepared_on(port: Port) -> Iterator[str]:
+    """The hosts with an inactive binding of a port that something is plugged into."""
+    if port.device_id or port.device_owner == PROBE:
+        yield from (each.host for each in port.bindings)
+
+
 def host_slice(view: View, host: str) -> Iterator[HostSlice]:
     """What a host is told. The revision is given by who publishes it."""
     servers = view.where(Server, placed_on, host)
     own = [port for server in servers for port in _ports(view, server)]
-    plugged = {port.id: port for port in _by_id([*own, *view.where(Port, probe_on, host)])}
+    others = [*view.where(Port, probe_on, host), *view.where(Port, prepared_on, host)]
+    plugged = {port.id: port for port in _by_id([*own, *others])}
     gateways = (view.ask(gateway_slices, r.id) for r in view.where(Router, "gateway_hosts", host))
     inner = [sub for port in plugged.values() for sub in sub_ports(view, port)]
     there = {port.network_id for port in (*plugged.values(), *inner)}

@@ -12,6 +12,7 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "auto-allocated-topology": ("Auto Allocated Topology Services", "A network by asking", "2016-01-01"),
     "availability_zone": ("Availability Zone", "The zones of the region", "2015-01-01"),
     "binding": ("Port Binding", "The host that a port is plugged in on", "2014-02-03"),
+    "binding-extended": ("Port Bindings Extended", "Further hosts that a port is prepared on", "2017-07-17"),
     "default-subnetpools": ("Default Subnetpools", "The pool that subnets are cut from", "2016-02-18"),
     "empty-string-filtering": (
         "Empty String Filtering",

@@ -32,6 +32,7 @@ from trunkline.resources.network import (
     Trunk,
 )
 from trunkline.resources.region import Host
+from trunkline.store import Reader
 
 #: What may be changed on a port that the cloud made for a router or a service of its own.
 _FREE = frozenset({"name", "description", "admin_state_up"})
@@ -106,7 +107,8 @@ def update(call: Call, old: Port, new: Port, given: frozenset[str]) -> Port:
     _check_security(new)
     qos.hold(call, new, old.qos_policy_id, new.qos_policy_id)
     if new.host_id != old.host_id:
-        new = replace(new, **binding(call, new.host_id))
+        left = [each for each in new.bindings if each.host != new.host_id] if new.host_id else []
+        new = replace(new, bindings=left, **binding(call, new.host_id))
         _move_subports(call, new)
     return new
 
@@ -133,11 +135,30 @@ def delete(call: Call, port: Port) -> None:
 
 def binding(call: Call, host_id: str) -> dict[str, Any]:
     """How a port is attached on a host: the fields `vif_type` and `vif_details`."""
+    return attachment(call.tx, host_id)
+
+
+def attachment(reader: Reader, host_id: str) -> dict[str, Any]:
+    """The same, as a snapshot has it."""
     if not host_id:
         return {"vif_type": "unbound", "vif_details": {}}
-    if call.tx.get(Host, host_id) is None:
+    if reader.get(Host, host_id) is None:
         return {"vif_type": "binding_failed", "vif_details": {}}
     return {"vif_type": "ovs", "vif_details": {"port_filter": True, "connectivity": "l2"}}
+
+
+def refuse_unbindable(port: Port) -> None:
+    """Refuses a port that is not bound by itself: the cloud's own, and sub-ports of trunks."""
+    if port.device_owner in INTERNAL_OWNERS:
+        raise Conflict(
+            f"Port {port.id} belongs to the cloud, with device owner {port.device_owner}: it is bound by it.",
+            type="UnsupportedPortDeviceOwner",
+        )
+    if port.parent_id:
+        raise InUse(
+            f"Port {port.id} is currently a subport for trunk {port.trunk_id}: it is bound with its parent.",
+            type="PortInUseAsSubPort",
+        )
 
 
 def _refuse_on_subport(old: Port, new: Port) -> None:

@@ -11,6 +11,7 @@ from trunkline.api.http import Endpoint, Reply, Request
 from trunkline.api.network import (
     address_groups,
     availability,
+    bindings,
     dialect,
     extensions,
     interfaces,
@@ -131,6 +132,30 @@ class Verbs:
             return self.engine.render(call.tx, call.context, [change(call, id, body)])[0]
 
         return Reply({"address_group": await self.engine.write(request.context, run)})
+
+    async def bindings(self, request: Request) -> Reply:
+        """List the bindings of a port"""
+        with self.engine.store.read() as reader:
+            found = bindings.index(self.engine, reader, request.context, request.path["id"])
+        return Reply({"bindings": found})
+
+    async def add_binding(self, request: Request) -> Reply:
+        """Prepare a port on a further host"""
+        body, id = await request.envelope("binding"), request.path["id"]
+        made = await self.engine.write(request.context, lambda call: bindings.create(call, id, body))
+        return Reply({"binding": made}, 201)
+
+    async def activate_binding(self, request: Request) -> Reply:
+        """Move a port to a host that it is prepared on"""
+        id, host = request.path["id"], request.path["host"]
+        moved = await self.engine.write(request.context, lambda call: bindings.activate(call, id, host))
+        return Reply({"binding": moved})
+
+    async def remove_binding(self, request: Request) -> Reply:
+        """Delete an inactive binding of a port"""
+        id, host = request.path["id"], request.path["host"]
+        await self.engine.write(request.context, lambda call: bindings.delete(call, id, host))
+        return Reply(status=204)
 
     async def add_subports(self, request: Request) -> Reply:
         """Add sub-ports to a trunk"""
@@ -313,7 +338,7 @@ class Verbs:
         router, quota = "/v2.0/routers/{id}", "/v2.0/quotas/{project}"
         pool, prefixes = "/v2.0/subnetpools/{id}", openapi.shape_schema(subnetpools.Prefixes)
         group, members = "/v2.0/address-groups/{id}", openapi.shape_schema(address_groups.Addresses)
-        trunk = "/v2.0/trunks/{id}"
+        trunk, bound = "/v2.0/trunks/{id}", "/v2.0/ports/{id}/bindings"
         leg = openapi.shape_schema(interfaces.Interface)
         routes = openapi.shape_schema(interfaces.RouteChange, "router")
         return [
@@ -336,6 +361,10 @@ class Verbs:
                 kind="address_group",
                 request=members,
             ),
+            at("GET", bound, self.bindings, kind="port"),
+            at("POST", bound, self.add_binding, kind="port", success=201, request=_BINDING),
+            at("PUT", f"{bound}/{{host}}/activate", self.activate_binding, kind="port"),
+            at("DELETE", f"{bound}/{{host}}", self.remove_binding, kind="port", success=204),
             at("GET", f"{trunk}/get_subports", self.subports, kind="trunk"),
             at("PUT", f"{trunk}/add_subports", self.add_subports, kind="trunk", request=_SUBPORTS),
             at("PUT", f"{trunk}/remove_subports", self.remove_subports, kind="trunk", request=_REMOVED),
@@ -356,5 +385,6 @@ class Verbs:
         ]
 
 
+_BINDING = openapi.shape_schema(bindings.Wanted, "binding")
 _SUBPORTS = openapi.shape_schema(trunks.Added)
 _REMOVED = openapi.shape_schema(trunks.Removed)

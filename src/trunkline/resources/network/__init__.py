@@ -20,6 +20,7 @@ from trunkline.resources.network.mirrors import TapMirror
 from trunkline.resources.network.parts import (
     AddressPair,
     AllocationPool,
+    Binding,
     ExtraDhcpOption,
     FixedIp,
     Gateway,
@@ -58,6 +59,7 @@ __all__ = [
     "AddressPair",
     "AddressScope",
     "AllocationPool",
+    "Binding",
     "DefaultSecurityGroupRule",
     "ExtraDhcpOption",
     "FixedIp",

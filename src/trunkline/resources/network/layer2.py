@@ -189,6 +189,8 @@ class Port(Standard, kw_only=True):
     )
     #: The QoS policy that it obeys, instead of its network's.
     qos_policy_id: Annotated[Uuid | None, settable(index=True, refers="qos_policy", alias="qos")] = None
+    #: Its inactive bindings: hosts that are prepared for it.
+    bindings: Annotated[list[parts.Binding], hidden()] = []
     #: The trunk that it is the parent or a sub-port of.
     trunk_id: Annotated[str, hidden()] = ""
     #: Of a sub-port: the parent port, and the VLAN in which the parent's workload reaches it.

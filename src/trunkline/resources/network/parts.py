@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -57,6 +57,14 @@ class ExtraDhcpOption(Part, frozen=True, kw_only=True):
     opt_name: str
     opt_value: str | None = None
     ip_version: Literal[4, 6] = 4
+
+
+class Binding(Part, frozen=True, kw_only=True):
+    """A host that a port is prepared on, beside the one where it is."""
+
+    host: str
+    vnic_type: Literal["normal"] = "normal"
+    profile: dict[str, Any] = {}
 
 
 class Gateway(Part, frozen=True, kw_only=True):
