@@ -170,6 +170,7 @@ def test_translations_and_routes_hang_on_their_router() -> None:
         "ip_prefix": "0.0.0.0/0",
         "nexthop": "203.0.113.1",
         "output_port": "lrp-outer-leg",
+        "bfd": None,
     }
     assert row("NAT", "fip") == {
         "type": "dnat_and_snat",

@@ -214,8 +214,22 @@ def test_a_router_has_legs_routes_and_translations() -> None:
         Route(key="r.10.8.0.0/16.10.0.0.8", router="r", prefix="10.8.0.0/16", next_hop="10.0.0.8"),
     }
     assert set(network.nats.values()) == {
-        Nat(key="gate.s4", router="r", type="snat", external="203.0.113.7", internal="10.0.0.0/24"),
-        Nat(key="f", router="r", type="floating", external="203.0.113.9", internal="10.0.0.5"),
+        Nat(
+            key="gate.s4",
+            router="r",
+            type="snat",
+            external="203.0.113.7",
+            internal="10.0.0.0/24",
+            gateway_port="gate",
+        ),
+        Nat(
+            key="f",
+            router="r",
+            type="floating",
+            external="203.0.113.9",
+            internal="10.0.0.5",
+            gateway_port="gate",
+        ),
     }
 
 

@@ -18,6 +18,7 @@ from trunkline.resources.network import (
     AddressPair,
     FixedIp,
     FloatingIP,
+    Gateway,
     HostRoute,
     Network,
     Port,
@@ -243,7 +244,8 @@ def test_ipv6_addresses_are_told_by_their_mode() -> None:
 def test_a_gateway_is_told_to_the_hosts_that_may_carry_it() -> None:
     outer = Network(id="x1", network_type="vlan", physical_network="physnet1", segmentation_id=30)
     leg = Port(id="g1", network_id="x1", mac_address="fa:16:3e:00:00:77", device_owner=ROUTER_GATEWAY)
-    router = Router(id="r1", gateway_port_id="g1", gateway_hosts=["h2", "h3"])
+    outside = Gateway(network_id="x1")
+    router = Router(id="r1", external_gateway_info=outside, gateway_port_id="g1", gateway_hosts=["h2", "h3"])
     slices = compiled(outer, replace(leg, device_id="r1"), router)
     assert slices["h1"].gateways == ()
     assert slices["h2"].gateways == (

@@ -15,6 +15,7 @@ from trunkline.resources.network import (
     ROUTER_GATEWAY,
     ROUTER_INTERFACE,
     FloatingIP,
+    Gateway,
     Port,
     Router,
 )
@@ -62,8 +63,9 @@ def test_an_address_without_a_wire_has_no_status() -> None:
 
 
 def test_a_floating_ip_is_active_while_its_gateway_is_carried() -> None:
-    router = Router(id="r", gateway_port_id="g")
-    tied, free = FloatingIP(id="t", router_id="r"), FloatingIP(id="f", status="ACTIVE")
+    router = Router(id="r", external_gateway_info=Gateway(network_id="x"), gateway_port_id="g")
+    tied = FloatingIP(id="t", router_id="r", floating_network_id="x")
+    free = FloatingIP(id="f", status="ACTIVE")
     world = snapshot(router, tied, free)
     assert floating_changes(Observation(gateways={"g": "h1"}), world) == {"t": "ACTIVE", "f": "DOWN"}
     assert floating_changes(Observation(), world) == {"f": "DOWN"}

@@ -181,6 +181,17 @@ def _network(t: Things) -> Iterator[Valid]:
             f"/network/v2.0/routers/{t.router}/{verb}_extraroutes",
             {"router": {"routes": [route]}},
         )
+    for verb in ("add", "update", "remove"):
+        yield Valid(
+            f"PUT /network/v2.0/routers/{{id}}/{verb}_external_gateways",
+            f"/network/v2.0/routers/{t.router}/{verb}_external_gateways",
+            {"router": {"external_gateways": [gateway]}},
+            "admin",
+        )
+    switches = {"enable_default_route_ecmp": True, "enable_default_route_bfd": False}
+    yield Valid(
+        "PUT /network/v2.0/routers/{id}", f"/network/v2.0/routers/{t.router}", {"router": switches}, "admin"
+    )
     yield from collection(
         "floatingips",
         "floatingip",

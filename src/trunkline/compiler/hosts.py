@@ -21,7 +21,6 @@ from trunkline.compiler.addresses import metadata_port
 from trunkline.compiler.derive import Derivations, Node, View
 from trunkline.compiler.metadata import meta_data, network_data, vendor_data
 from trunkline.compiler.network import sources
-from trunkline.compiler.routing import leg_of
 from trunkline.compiler.settings import REGION, Settings
 from trunkline.compiler.slices import (
     GatewaySlice,
@@ -37,7 +36,6 @@ from trunkline.compiler.snapshot import Snapshot
 from trunkline.compiler.switching import allowed, transparent, uplink
 from trunkline.resources.compute import FlavorFacts, ImageFacts, Server
 from trunkline.resources.network import (
-    ROUTER_GATEWAY,
     FloatingIP,
     Network,
     Port,
@@ -45,6 +43,7 @@ from trunkline.resources.network import (
     Subnet,
     TapMirror,
     Trunk,
+    gateways_of,
 )
 from trunkline.resources.region import Host
 from trunkline.resources.schema import Resource
@@ -87,7 +86,7 @@ def host_slice(view: View, host: str) -> Iterator[HostSlice]:
     own = [port for server in servers for port in _ports(view, server)]
     others = [*view.where(Port, probe_on, host), *view.where(Port, prepared_on, host)]
     plugged = {port.id: port for port in _by_id([*own, *others])}
-    gateways = (view.ask(gateway_slices, r.id) for r in view.where(Router, "gateway_hosts", host))
+    gateways = (view.ask(gateway_slices, r.id) for r in view.where(Router, gateway_hosts, host))
     inner = [sub for port in plugged.values() for sub in sub_ports(view, port)]
     there = {port.network_id for port in (*plugged.values(), *inner)}
     services = (view.ask(metadata_port, id) for id in sorted(there))
@@ -233,13 +232,19 @@ def metadata_slice(view: View, key: str) -> MetadataSlice:
     )
 
 
+def gateway_hosts(router: Router) -> Iterator[str]:
+    """The hosts that may carry a gateway of a router."""
+    for gateway in gateways_of(router):
+        yield from gateway.hosts
+
+
 def gateway_slices(view: View, key: str) -> tuple[GatewaySlice, ...]:
     """The gateways of a router on physical networks: elsewhere, nobody learns where a MAC address is."""
     found = []
-    for port in view.where(Port, leg_of, key):
-        network = view.get(Network, port.network_id)
+    for gateway in gateways_of(view.need(Router, key)):
+        port, network = view.get(Port, gateway.port_id), view.get(Network, gateway.info.network_id)
         wire = None if network is None else uplink(network)
-        if port.device_owner == ROUTER_GATEWAY and wire is not None:
+        if port is not None and wire is not None:
             found.append(
                 GatewaySlice(
                     id=port.id,
@@ -248,7 +253,7 @@ def gateway_slices(view: View, key: str) -> tuple[GatewaySlice, ...]:
                     physical_network=wire.physical_network,
                     vlan=wire.vlan,
                     service_tag=wire.service_tag,
-                    hosts=tuple(view.need(Router, key).gateway_hosts),
+                    hosts=tuple(gateway.hosts),
                 )
             )
     return tuple(found)

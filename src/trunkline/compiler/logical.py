@@ -136,6 +136,8 @@ class Route(Record, frozen=True, kw_only=True):
     next_hop: str
     #: The router port it leaves by, where the next hop alone does not tell.
     port: str | None = None
+    #: It is taken only while the next hop answers BFD (RFC 5880).
+    bfd: bool = False
 
 
 class Nat(Record, frozen=True, kw_only=True):

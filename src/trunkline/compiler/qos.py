@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from trunkline.compiler.derive import View
 from trunkline.compiler.logical import Direction, Shaping
+from trunkline.compiler.routing import way_out
 from trunkline.resources.network import (
     INTERNAL_OWNERS,
     FloatingIP,
@@ -72,16 +73,11 @@ def port_shapings(view: View, key: str) -> Iterator[Shaping]:
 def floating_shapings(view: View, key: str) -> Iterator[Shaping]:
     """Of a floating IP that stands for a port."""
     floating = view.need(FloatingIP, key)
-    leg = view.ask(gateway_leg, floating.router_id) if floating.router_id else ""
+    router = view.get(Router, floating.router_id)
+    leg = None if router is None else way_out(router, floating)
     if leg:
         network, address = floating.floating_network_id, floating.floating_ip_address
         yield from _at(view, key, floating.qos_policy_id, network, leg, address)
-
-
-def gateway_leg(view: View, router: str) -> str:
-    """The id of the port by which a router is connected to an external network, or ""."""
-    found = view.get(Router, router)
-    return "" if found is None else found.gateway_port_id
 
 
 def gateway_shapings(view: View, key: str) -> Iterator[Shaping]:

@@ -18,6 +18,7 @@ from trunkline.resources.network import (
     Router,
     Subnet,
     SubnetPool,
+    gateways_of,
 )
 
 
@@ -57,9 +58,14 @@ def router_port(view: View, key: str) -> Iterator[RouterPort]:
             networks=tuple(_address(view, f) for f in port.fixed_ips if f.ip_address and f.subnet_id),
             enabled=port.admin_state_up,
             advertisement=None if outside else _advertisement(view, port, network),
-            gateway_hosts=tuple(found.gateway_hosts) if outside else (),
+            gateway_hosts=_hosts(found, key) if outside else (),
             mtu=network.mtu,
         )
+
+
+def _hosts(router: Router, port: str) -> tuple[str, ...]:
+    """The hosts that may carry a gateway."""
+    return next((tuple(g.hosts) for g in gateways_of(router) if g.port_id == port), ())
 
 
 def _address(view: View, fixed: FixedIp) -> str:
@@ -85,7 +91,8 @@ def _subnets(view: View, port: Port) -> Iterator[Subnet]:
 def default_routes(view: View, key: str) -> Iterator[Route]:
     """The default routes by a port that is an external gateway."""
     port = view.need(Port, key)
-    if port.device_owner != ROUTER_GATEWAY or view.get(Router, port.device_id) is None:
+    router = view.get(Router, port.device_id) if port.device_owner == ROUTER_GATEWAY else None
+    if router is None or (key != router.gateway_port_id and not router.enable_default_route_ecmp):
         return
     for subnet in _subnets(view, port):
         if subnet.gateway_ip is not None:
@@ -95,6 +102,7 @@ def default_routes(view: View, key: str) -> Iterator[Route]:
                 prefix="::/0" if subnet.ip_version == 6 else "0.0.0.0/0",
                 next_hop=subnet.gateway_ip,
                 port=key,
+                bfd=router.enable_default_route_bfd,
             )
 
 
@@ -110,43 +118,50 @@ def extra_routes(view: View, key: str) -> Iterator[Route]:
 
 
 def source_nats(view: View, key: str) -> Iterator[Nat]:
-    """Source NAT for the inner IPv4 subnets of a router."""
-    info = view.need(Router, key).external_gateway_info
-    if info is None or info.enable_snat is False:
-        return
+    """Source NAT for the inner IPv4 subnets of a router, by each gateway that does it."""
     legs = view.where(Port, leg_of, key)
-    gateway = next((port for port in legs if port.device_owner == ROUTER_GATEWAY), None)
-    if gateway is None:
-        return
-    own = [f for f in gateway.fixed_ips if f.ip_address and ":" not in f.ip_address]
-    # Within one address scope, addresses are routed as they are.
-    scope = view.ask(scope_of, own[0].subnet_id or "") if own else ""
-    for port in legs:
-        for subnet in _subnets(view, port):
-            inner = port is not gateway and subnet.ip_version == 4
-            if own and inner and not (scope and view.ask(scope_of, subnet.id) == scope):
-                yield Nat(
-                    key=f"{gateway.id}.{subnet.id}",
-                    router=key,
-                    type="snat",
-                    external=own[0].ip_address or "",
-                    internal=subnet.cidr,
-                )
+    for gateway in gateways_of(view.need(Router, key)):
+        leg = view.get(Port, gateway.port_id)
+        fixed = () if leg is None else leg.fixed_ips
+        own = [f for f in fixed if f.ip_address and ":" not in f.ip_address]
+        if not own or gateway.info.enable_snat is False:
+            continue
+        # Within one address scope, addresses are routed as they are.
+        scope = view.ask(scope_of, own[0].subnet_id or "")
+        for port in legs:
+            for subnet in _subnets(view, port):
+                inner = port.device_owner != ROUTER_GATEWAY and subnet.ip_version == 4
+                if inner and not (scope and view.ask(scope_of, subnet.id) == scope):
+                    yield Nat(
+                        key=f"{gateway.port_id}.{subnet.id}",
+                        router=key,
+                        type="snat",
+                        external=own[0].ip_address or "",
+                        internal=subnet.cidr,
+                        gateway_port=gateway.port_id,
+                    )
 
 
 def floating_nat(view: View, key: str) -> Iterator[Nat]:
     """What a floating IP that stands for an address translates."""
     floating = view.need(FloatingIP, key)
-    if floating.fixed_ip_address and view.get(Router, floating.router_id) is not None:
-        assert floating.router_id is not None
+    router = view.get(Router, floating.router_id)
+    if floating.fixed_ip_address and router is not None:
         assert floating.floating_ip_address is not None
         yield Nat(
             key=key,
-            router=floating.router_id,
+            router=router.id,
             type="floating",
             external=floating.floating_ip_address,
             internal=floating.fixed_ip_address,
+            gateway_port=way_out(router, floating),
         )
+
+
+def way_out(router: Router, floating: FloatingIP) -> str | None:
+    """The gateway of a router that a floating IP is behind."""
+    network = floating.floating_network_id
+    return next((g.port_id for g in gateways_of(router) if g.info.network_id == network), None)
 
 
 def forwarding(view: View, key: str) -> Iterator[Forwarding]:

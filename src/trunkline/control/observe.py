@@ -28,6 +28,7 @@ from trunkline.resources.network import (
     FloatingIP,
     Port,
     Router,
+    gateways_of,
 )
 from trunkline.resources.region import Host, HostDaemon, HostProblem
 from trunkline.store import Store, Tx
@@ -121,7 +122,9 @@ def floating_changes(observation: Observation, snapshot: Snapshot) -> dict[str, 
     changes = {}
     for key, floating in snapshot.all(FloatingIP).items():
         router = snapshot.get(Router, floating.router_id)
-        up = router is not None and router.gateway_port_id in observation.gateways
+        ways = [] if router is None else gateways_of(router)
+        network = floating.floating_network_id
+        up = any(w.info.network_id == network and w.port_id in observation.gateways for w in ways)
         status = "ACTIVE" if up else "DOWN"
         if floating.status != status:
             changes[key] = status

@@ -18,7 +18,7 @@ from trunkline.control.directory import RegionDirectory
 from trunkline.control.loop import LoopState
 from trunkline.plan import gateways
 from trunkline.resources.compute import Server
-from trunkline.resources.network import Router
+from trunkline.resources.network import GatewayPort, Router, gateways_of
 from trunkline.resources.region import Host
 from trunkline.store import Reader
 
@@ -82,19 +82,23 @@ def document(reader: Reader, sources: Sources) -> dict[str, Any]:
             "gateways": dict(sources.observation.gateways),
         },
         "hosts": hosts,
-        "gateways": [_gateway(r, sources) for r in reader.select(Router) if r.gateway_port_id],
+        "gateways": [
+            _gateway(router, gateway, sources)
+            for router in reader.select(Router)
+            for gateway in gateways_of(router)
+        ],
         "servers": servers,
         "problems": [asdict(p) for p in problems],
     }
 
 
-def _gateway(router: Router, sources: Sources) -> dict[str, Any]:
-    few = len(router.gateway_hosts) < gateways.FEWEST
+def _gateway(router: Router, gateway: GatewayPort, sources: Sources) -> dict[str, Any]:
+    few = len(gateway.hosts) < gateways.FEWEST
     return {
         "router": router.id,
         "name": router.name,
-        "host": sources.observation.gateways.get(router.gateway_port_id),
-        "hosts": list(router.gateway_hosts),
+        "host": sources.observation.gateways.get(gateway.port_id),
+        "hosts": list(gateway.hosts),
         "note": f"does not move when its host dies: that takes {gateways.FEWEST} hosts" if few else "",
     }
 

@@ -14,10 +14,25 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "binding": ("Port Binding", "The host that a port is plugged in on", "2014-02-03"),
     "binding-extended": ("Port Bindings Extended", "Further hosts that a port is prepared on", "2017-07-17"),
     "default-subnetpools": ("Default Subnetpools", "The pool that subnets are cut from", "2016-02-18"),
+    "enable-default-route-bfd": (
+        "Enable Default Route BFD",
+        "Default routes that are taken while the next hop answers",
+        "2023-02-27",
+    ),
+    "enable-default-route-ecmp": (
+        "Enable Default Route ECMP",
+        "Default routes by all gateways at once",
+        "2023-02-27",
+    ),
     "empty-string-filtering": (
         "Empty String Filtering",
         "Lists can be filtered by empty values",
         "2018-04-09",
+    ),
+    "external-gateway-multihoming": (
+        "Neutron L3 External Gateway Multihoming",
+        "Several gateways of one router",
+        "2023-01-18",
     ),
     "external-net": ("Neutron external network", "Networks that routers have gateways on", "2013-01-14"),
     "ext-gw-mode": ("Neutron L3 Configurable external gateway mode", "SNAT on and off", "2013-03-28"),
@@ -113,6 +128,7 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
         "Groups by whether they are shared",
         "2021-10-05",
     ),
+    "service-type": ("Neutron Service Type Management", "Who provides services", "2013-01-20"),
     "sorting": ("Sorting support", "Lists come in order", "2016-06-12"),
     "standard-attr-description": ("standard-attr-description", "Descriptions", "2016-02-10"),
     "standard-attr-revisions": ("Resource revision numbers", "Counters of changes", "2016-04-11"),

@@ -24,6 +24,7 @@ from trunkline.resources.network import (
     PortForwarding,
     Router,
     Subnet,
+    gateways_of,
 )
 from trunkline.store import Reader, table_of
 
@@ -315,8 +316,8 @@ def router_for(call: Call, floating: FloatingIP, port: Port, fixed: FixedIp) -> 
         if all(f.subnet_id != fixed.subnet_id for f in leg.fixed_ips):
             continue
         router = call.tx.get(Router, leg.device_id)
-        info = None if router is None else router.external_gateway_info
-        if info is None or info.network_id != floating.floating_network_id:
+        ways = [] if router is None else gateways_of(router)
+        if all(way.info.network_id != floating.floating_network_id for way in ways):
             continue
         # The router that the port's own packets go to is the one that replies pass again.
         if found is None or leg.id == gateway_holder:

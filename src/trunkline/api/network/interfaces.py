@@ -20,6 +20,7 @@ from trunkline.resources.network import (
     Port,
     Router,
     Subnet,
+    gateways_of,
 )
 from trunkline.resources.network.checks import clean_uuid
 from trunkline.resources.network.parts import routes as clean_routes
@@ -185,9 +186,8 @@ def _add_port(call: Call, router: Router, port: Port) -> tuple[Port, list[str]]:
 def _check_subnets(call: Call, router: Router, legs: list[Port], subnets: list[Subnet]) -> None:
     """That the router has no leg there, and no other subnet with addresses in common."""
     held = routers.subnets_behind(call, legs)
-    info = router.external_gateway_info
-    if info is not None and info.network_id:
-        held += call.tx.find(Subnet, network_id=info.network_id)
+    for network_id in {gateway.info.network_id for gateway in gateways_of(router)}:
+        held += call.tx.find(Subnet, network_id=network_id)
     for subnet in subnets:
         if subnet.ipv6_address_mode is not None and subnet.ipv6_ra_mode is None:
             raise BadRequest(

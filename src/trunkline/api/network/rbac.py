@@ -90,10 +90,8 @@ def _by_holders(reader: Reader, id: str, projects: Projects) -> bool:
 
 def _by_ways_out(reader: Reader, id: str, projects: Projects) -> bool:
     ports, routers = table_of(Port).c, table_of(Router).c
-    gateways = select(ports.id).where(ports.network_id == id, ports.device_owner == ROUTER_GATEWAY)
-    through = reader.select(
-        Router, routers.gateway_port_id.in_(gateways), projects(routers.project_id), limit=1
-    )
+    gateways = select(ports.device_id).where(ports.network_id == id, ports.device_owner == ROUTER_GATEWAY)
+    through = reader.select(Router, routers.id.in_(gateways), projects(routers.project_id), limit=1)
     return bool(through) or _is_held(reader, FloatingIP, "floating_network_id", [id], projects)
 
 

@@ -16,12 +16,14 @@ from trunkline.resources.network import (
     ROUTER_GATEWAY,
     ROUTER_INTERFACE,
     Gateway,
+    GatewayPort,
     HostRoute,
     Network,
     Port,
     QosPolicy,
     Router,
     Subnet,
+    gateways_of,
 )
 from trunkline.resources.region import Host
 
@@ -29,16 +31,16 @@ from trunkline.resources.region import Host
 def create(call: Call, router: Router, given: frozenset[str]) -> Router:
     """Gives the router its gateway, if it names one."""
     common.owned(router)
-    _hold_policy(call, router, None, router.external_gateway_info)
+    hold_policy(call, router, None, router.external_gateway_info)
     if router.external_gateway_info is None:
         return router
-    return _connected(call, router, router.external_gateway_info, "create")
+    return with_gateways(router, [connected(call, router, router.external_gateway_info, "create")])
 
 
 def update(call: Call, old: Router, new: Router, given: frozenset[str]) -> Router:
     """Moves the gateway; checks the routes."""
     if "external_gateway_info" in given and new.external_gateway_info != old.external_gateway_info:
-        _hold_policy(call, new, old.external_gateway_info, new.external_gateway_info)
+        hold_policy(call, new, old.external_gateway_info, new.external_gateway_info)
         new = _with_gateway(call, old, new)
     if new.routes != old.routes:
         check_routes(call, new, new.routes)
@@ -49,7 +51,8 @@ def delete(call: Call, router: Router) -> None:
     """Refuses while a network is attached."""
     if interfaces(call, router.id):
         raise InUse(f"Router {router.id} still has ports.", type="RouterInUse")
-    _disconnect(call, router)
+    for gateway in gateways_of(router):
+        disconnect(call, router, gateway, [])
 
 
 def interfaces(call: Call, router_id: str) -> list[Port]:
@@ -70,9 +73,8 @@ def check_routes(call: Call, router: Router, routes: Sequence[HostRoute]) -> Non
         BadRequest: InvalidRoutes.
     """
     legs = interfaces(call, router.id)
-    outside = call.tx.get(Port, router.gateway_port_id) if router.gateway_port_id else None
-    if outside is not None:
-        legs.append(outside)
+    outside = (call.tx.get(Port, gateway.port_id) for gateway in gateways_of(router))
+    legs += [port for port in outside if port is not None]
     own = {f.ip_address for leg in legs for f in leg.fixed_ips}
     ranges = [subnet.cidr for subnet in subnets_behind(call, legs)]
     for route in routes:
@@ -100,41 +102,58 @@ def reschedule(call: Call) -> int:
     changed = 0
     networks: dict[str, Network | None] = {}
     for router in call.tx.select(Router):
-        info = router.external_gateway_info
-        if info is None or info.network_id is None:
-            continue
-        if info.network_id not in networks:
-            networks[info.network_id] = call.tx.get(Network, info.network_id)
-        network = networks[info.network_id]
-        if network is None:
-            continue
-        hosts = gateway_hosts(call, router.id, network)
-        if hosts != router.gateway_hosts:
-            call.tx.replace(replace(router, gateway_hosts=hosts))
+        found = []
+        for gateway in gateways_of(router):
+            id = gateway.info.network_id or ""
+            if id not in networks:
+                networks[id] = call.tx.get(Network, id)
+            network = networks[id]
+            hosts = gateway.hosts if network is None else gateway_hosts(call, router.id, network)
+            found.append(replace(gateway, hosts=hosts))
+        new = with_gateways(router, found)
+        if new != router:
+            call.tx.replace(new)
             changed += 1
     return changed
 
 
+def with_gateways(router: Router, found: Sequence[GatewayPort]) -> Router:
+    """The router with these gateways, the first one first."""
+    if not found:
+        return replace(
+            router, external_gateway_info=None, gateway_port_id="", gateway_hosts=[], more_gateways=[]
+        )
+    first, *more = found
+    return replace(
+        router,
+        external_gateway_info=first.info,
+        gateway_port_id=first.port_id,
+        gateway_hosts=first.hosts,
+        more_gateways=more,
+    )
+
+
 def _with_gateway(call: Call, old: Router, new: Router) -> Router:
     info, before = new.external_gateway_info, old.external_gateway_info
-    if info is None:
-        _disconnect(call, old)
-        new = replace(new, gateway_port_id="", gateway_hosts=[])
-        check_routes(call, new, new.routes)
-        return new
-    if before is not None and info.network_id == before.network_id:
-        return _changed_gateway(call, old, new, info, before)
-    _disconnect(call, old)
-    return _connected(call, new, info, "update")
+    first, more = gateways_of(old)[:1], old.more_gateways
+    if first and info is not None and before is not None and info.network_id == before.network_id:
+        return with_gateways(new, [changed(call, old, first[0], info), *more])
+    for gateway in first:
+        disconnect(call, old, gateway, more)
+    if info is not None:
+        return with_gateways(new, [connected(call, new, info, "update"), *more])
+    new = with_gateways(new, more)
+    check_routes(call, new, new.routes)
+    return new
 
 
-def _changed_gateway(call: Call, old: Router, new: Router, info: Gateway, before: Gateway) -> Router:
-    """Other addresses on the same external network, or SNAT switched."""
-    _require(call, old, info, "update")
-    addresses = list(before.external_fixed_ips or ())
+def changed(call: Call, router: Router, gateway: GatewayPort, info: Gateway) -> GatewayPort:
+    """A gateway with other addresses on the same external network, or with SNAT switched."""
+    _require(call, router, info, "update")
+    addresses = list(gateway.info.external_fixed_ips or ())
     if info.external_fixed_ips is not None and info.external_fixed_ips != addresses:
         network = call.get(Network, info.network_id or "")
-        port = call.tx.get(Port, old.gateway_port_id)
+        port = call.tx.get(Port, gateway.port_id)
         assert port is not None
         addresses = addressing.assign(
             call,
@@ -148,12 +167,11 @@ def _changed_gateway(call: Call, old: Router, new: Router, info: Gateway, before
         call.save(replace(port, fixed_ips=addresses))
     # What a request leaves out goes back to its default, as everywhere in this object.
     snat = True if info.enable_snat is None else info.enable_snat
-    filled = replace(info, enable_snat=snat, external_fixed_ips=addresses)
-    return replace(new, external_gateway_info=filled)
+    return replace(gateway, info=replace(info, enable_snat=snat, external_fixed_ips=addresses))
 
 
-def _connected(call: Call, router: Router, info: Gateway, verb: str) -> Router:
-    """The router with a gateway port on the external network."""
+def connected(call: Call, router: Router, info: Gateway, verb: str) -> GatewayPort:
+    """A new gateway of a router, with its port on the external network."""
     network = call.get(Network, info.network_id or "")
     if not network.external:
         raise BadRequest(
@@ -185,15 +203,14 @@ def _connected(call: Call, router: Router, info: Gateway, verb: str) -> Router:
         )
     )
     snat = True if info.enable_snat is None else info.enable_snat
-    return replace(
-        router,
-        external_gateway_info=replace(info, enable_snat=snat, external_fixed_ips=addresses),
-        gateway_port_id=port.id,
-        gateway_hosts=gateway_hosts(call, router.id, network),
+    return GatewayPort(
+        port_id=port.id,
+        hosts=gateway_hosts(call, router.id, network),
+        info=replace(info, enable_snat=snat, external_fixed_ips=addresses),
     )
 
 
-def _hold_policy(call: Call, router: Router, old: Gateway | None, new: Gateway | None) -> None:
+def hold_policy(call: Call, router: Router, old: Gateway | None, new: Gateway | None) -> None:
     """The QoS policy of a gateway is held by its router."""
     before, after = (None if info is None else info.qos_policy_id for info in (old, new))
     if after is not None:
@@ -201,18 +218,23 @@ def _hold_policy(call: Call, router: Router, old: Gateway | None, new: Gateway |
     qos.hold(call, router, before, after)
 
 
-def _disconnect(call: Call, router: Router) -> None:
-    if not router.gateway_port_id:
-        return
-    users = floatingips.through(call, router.id)
-    if users:
-        info = router.external_gateway_info
+def disconnect(call: Call, router: Router, gateway: GatewayPort, others: Sequence[GatewayPort]) -> None:
+    """Takes a gateway away.
+
+    Args:
+        others: the gateways that stay.
+    Raises:
+        InUse: a floating IP needs it.
+    """
+    network = gateway.info.network_id
+    users = [f for f in floatingips.through(call, router.id) if f.floating_network_id == network]
+    if users and all(other.info.network_id != network for other in others):
         raise InUse(
             f"Gateway cannot be updated for router {router.id}, since a gateway to external network "
-            f"{info.network_id if info else ''} is required by one or more floating IPs, as {users[0].id}.",
+            f"{network} is required by one or more floating IPs, as {users[0].id}.",
             type="RouterExternalGatewayInUseByFloatingIp",
         )
-    port = call.tx.get(Port, router.gateway_port_id)
+    port = call.tx.get(Port, gateway.port_id)
     if port is not None:
         call.drop(port)
 

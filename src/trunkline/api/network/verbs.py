@@ -16,6 +16,7 @@ from trunkline.api.network import (
     extensions,
     interfaces,
     logs,
+    multihoming,
     quotas,
     subnetpools,
     topology,
@@ -103,6 +104,24 @@ class Verbs:
             return self.engine.render(call.tx, call.context, [router])[0]
 
         return Reply({"router": await self.engine.write(request.context, run)})
+
+    async def add_gateways(self, request: Request) -> Reply:
+        """Add gateways to a router"""
+        return await self._routes(request, multihoming.add)
+
+    async def remove_gateways(self, request: Request) -> Reply:
+        """Remove gateways of a router"""
+        return await self._routes(request, multihoming.remove)
+
+    async def update_gateways(self, request: Request) -> Reply:
+        """Change gateways of a router"""
+        return await self._routes(request, multihoming.update)
+
+    async def service_providers(self, request: Request) -> Reply:
+        """List who provides services"""
+        self.engine.require("get_service_provider", request.context, {})
+        provider = {"service_type": "L3_ROUTER_NAT", "name": "ovn", "default": True}
+        return Reply({"service_providers": [provider]})
 
     async def add_prefixes(self, request: Request) -> Reply:
         """Add prefixes to a subnet pool"""
@@ -341,6 +360,7 @@ class Verbs:
         trunk, bound = "/v2.0/trunks/{id}", "/v2.0/ports/{id}/bindings"
         leg = openapi.shape_schema(interfaces.Interface)
         routes = openapi.shape_schema(interfaces.RouteChange, "router")
+        ways = openapi.shape_schema(multihoming.GatewayChange, "router")
         return [
             at("GET", "/", self.versions, token=False),
             at("GET", "/v2.0", self.root),
@@ -368,6 +388,14 @@ class Verbs:
             at("GET", f"{trunk}/get_subports", self.subports, kind="trunk"),
             at("PUT", f"{trunk}/add_subports", self.add_subports, kind="trunk", request=_SUBPORTS),
             at("PUT", f"{trunk}/remove_subports", self.remove_subports, kind="trunk", request=_REMOVED),
+            at("PUT", f"{router}/add_external_gateways", self.add_gateways, kind="router", request=ways),
+            at(
+                "PUT", f"{router}/remove_external_gateways", self.remove_gateways, kind="router", request=ways
+            ),
+            at(
+                "PUT", f"{router}/update_external_gateways", self.update_gateways, kind="router", request=ways
+            ),
+            at("GET", "/v2.0/service-providers", self.service_providers),
             at("GET", "/v2.0/floatingip_pools", self.pools),
             at("GET", "/v2.0/floatingip-pools", self.pools),
             at("GET", "/v2.0/network-ip-availabilities", self.availabilities),

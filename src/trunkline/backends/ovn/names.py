@@ -72,7 +72,8 @@ OWNED: dict[str, tuple[str, ...]] = {
     ),
     "Logical_Router_Policy": ("priority", "match", "action", "external_ids"),
     "Gateway_Chassis": ("name", "chassis_name", "priority", "external_ids"),
-    "Logical_Router_Static_Route": ("ip_prefix", "nexthop", "output_port", "external_ids"),
+    "Logical_Router_Static_Route": ("ip_prefix", "nexthop", "output_port", "bfd", "external_ids"),
+    "BFD": ("logical_port", "dst_ip", "external_ids"),
     "NAT": (
         "type",
         "external_ip",

@@ -48,7 +48,10 @@ def route(view: View, key: str) -> Emitted:
     """A static route."""
     found = view.need(Route, key)
     if view.has(Router, found.router):
-        row = entry("Logical_Router_Static_Route", _route(found))
+        watch = _watch(found)
+        if watch is not None:
+            yield watch
+        row = entry("Logical_Router_Static_Route", _route(found, watch))
         yield from _of_router(found.router, "static_routes", row)
 
 
@@ -145,11 +148,24 @@ def _advertisement(advertisement: Advertisement) -> dict[str, str]:
     return config
 
 
-def _route(route: Route) -> Row:
+def _watch(route: Route) -> Entry | None:
+    """Has the gateway that a route leaves by watch the next hop (ovn-nb(5): BFD)."""
+    if not route.bfd or route.port is None:
+        return None
+    row = {
+        "logical_port": names.router_port(route.port),
+        "dst_ip": route.next_hop,
+        "external_ids": ids(route.key),
+    }
+    return entry("BFD", row)
+
+
+def _route(route: Route, watch: Entry | None) -> Row:
     return {
         "ip_prefix": route.prefix,
         "nexthop": route.next_hop,
         "output_port": names.router_port(route.port) if route.port else None,
+        "bfd": None if watch is None else watch.ref,
         "external_ids": ids(route.key),
     }
 

@@ -14,7 +14,7 @@ from trunkline.resources.network.layer2 import (
     Port,
     Subnet,
 )
-from trunkline.resources.network.layer3 import FloatingIP, Router
+from trunkline.resources.network.layer3 import FloatingIP, Router, gateways_of
 from trunkline.resources.network.logs import Log
 from trunkline.resources.network.mirrors import TapMirror
 from trunkline.resources.network.parts import (
@@ -24,6 +24,7 @@ from trunkline.resources.network.parts import (
     ExtraDhcpOption,
     FixedIp,
     Gateway,
+    GatewayPort,
     HostRoute,
 )
 from trunkline.resources.network.pools import AddressScope, SubnetPool
@@ -65,6 +66,7 @@ __all__ = [
     "FixedIp",
     "FloatingIP",
     "Gateway",
+    "GatewayPort",
     "HostRoute",
     "Log",
     "Network",
@@ -84,4 +86,5 @@ __all__ = [
     "SubnetPool",
     "TapMirror",
     "Trunk",
+    "gateways_of",
 ]

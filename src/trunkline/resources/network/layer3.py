@@ -38,10 +38,29 @@ class Router(Standard, kw_only=True):
     routes: Annotated[
         list[parts.HostRoute], changeable(filter=False, alias="extraroute"), Check(parts.routes)
     ] = []
+    #: Whether default routes lead by all of its gateways at once, not by the first one alone.
+    enable_default_route_ecmp: Annotated[
+        bool, settable(guarded_write=True, alias="enable-default-route-ecmp")
+    ] = False
+    #: Whether a default route is taken only while its next hop answers BFD (RFC 5880).
+    enable_default_route_bfd: Annotated[
+        bool, settable(guarded_write=True, alias="enable-default-route-bfd")
+    ] = False
     #: The port of its gateway.
     gateway_port_id: Annotated[str, hidden(index=True)] = ""
     #: The hosts that may carry its gateway, the most wanted first.
     gateway_hosts: Annotated[list[str], hidden()] = []
+    #: Its gateways beside the first one.
+    more_gateways: Annotated[list[parts.GatewayPort], hidden()] = []
+
+
+def gateways_of(router: Router) -> list[parts.GatewayPort]:
+    """All gateways of a router, the first one first."""
+    info = router.external_gateway_info
+    if info is None or not router.gateway_port_id:
+        return []
+    first = parts.GatewayPort(port_id=router.gateway_port_id, hosts=router.gateway_hosts, info=info)
+    return [first, *router.more_gateways]
 
 
 @resource(kind="floatingip", plural="floatingips", service="network", quota=50)

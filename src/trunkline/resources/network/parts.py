@@ -76,6 +76,15 @@ class Gateway(Part, frozen=True, kw_only=True):
     qos_policy_id: str | None = None
 
 
+class GatewayPort(Part, frozen=True, kw_only=True):
+    """A router's gateway with what the cloud chose for it."""
+
+    port_id: str
+    #: The hosts that may carry it, the most wanted first.
+    hosts: list[str] = []
+    info: Gateway
+
+
 def fixed_ips(values: list[FixedIp]) -> list[FixedIp]:
     """Each names a subnet or an address; no address twice."""
     if len(values) > 32:
