@@ -123,3 +123,9 @@ def test_a_router_has_not_too_many(scene: Scene) -> None:
     scene.add(8)
     with scene.lab.unchanged():
         assert scene.ask("add", {"network_id": scene.public})[0] == 400
+
+
+def test_a_router_without_a_gateway_is_given_those_that_an_update_names(scene: Scene) -> None:
+    status, router = scene.ask("update", {"network_id": scene.public}, {"network_id": scene.public})
+    assert (status, router["external_gateways"]) == (200, scene.gateways())
+    assert len(scene.gateways()) == 2

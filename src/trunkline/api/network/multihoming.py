@@ -43,12 +43,7 @@ def view(reader: Reader, context: Context, objects: Sequence[Router]) -> list[Ma
 def add(call: Call, router_id: str, body: Any) -> Router:
     """New gateways, after those that are there."""
     router, wanted = _parse(call, router_id, body, "add_external_gateways")
-    found = gateways_of(router)
-    if len(found) + len(wanted) > MOST:
-        raise BadField(_FIELD, f"a router has at most {MOST} gateways.")
-    return _saved(
-        call, router, [*found, *(routers.connected(call, router, info, "update") for info in wanted)]
-    )
+    return _added(call, router, gateways_of(router), wanted)
 
 
 def remove(call: Call, router_id: str, body: Any) -> Router:
@@ -63,9 +58,14 @@ def remove(call: Call, router_id: str, body: Any) -> Router:
 
 
 def update(call: Call, router_id: str, body: Any) -> Router:
-    """Other addresses, or SNAT switched. A gateway that has none of the addresses gets them."""
+    """Other addresses, or SNAT switched. A gateway that has none of the addresses gets them.
+
+    A router that has no gateway at all gets these: clients that set gateways know no other call.
+    """
     router, wanted = _parse(call, router_id, body, "update_external_gateways")
     found = gateways_of(router)
+    if not found:
+        return _added(call, router, found, wanted)
     rest = list(found)
     pairs: list[tuple[Gateway, GatewayPort]] = []
     for fits in (_same_address, _same_network):
@@ -94,6 +94,13 @@ def _parse(call: Call, router_id: str, body: Any, rule: str) -> tuple[Router, li
     router = call.get(Router, router_id)
     call.require(rule, call.engine.target(call.tx, router))
     return router, wanted
+
+
+def _added(call: Call, router: Router, found: Sequence[GatewayPort], wanted: Sequence[Gateway]) -> Router:
+    if len(found) + len(wanted) > MOST:
+        raise BadField(_FIELD, f"a router has at most {MOST} gateways.")
+    new = [routers.connected(call, router, info, "update") for info in wanted]
+    return _saved(call, router, [*found, *new])
 
 
 def _saved(call: Call, router: Router, found: Sequence[GatewayPort]) -> Router:
