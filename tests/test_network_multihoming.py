@@ -129,3 +129,6 @@ def test_a_router_without_a_gateway_is_given_those_that_an_update_names(scene: S
     status, router = scene.ask("update", {"network_id": scene.public}, {"network_id": scene.public})
     assert (status, router["external_gateways"]) == (200, scene.gateways())
     assert len(scene.gateways()) == 2
+    path = f"{BASE}/routers/{scene.router}/remove_external_gateways"
+    scene.lab.ok("PUT", path, {"router": {"external_gateways": {}}})
+    assert len(scene.gateways()) == 2

@@ -81,6 +81,8 @@ def update(call: Call, router_id: str, body: Any) -> Router:
 
 
 def _parse(call: Call, router_id: str, body: Any, rule: str) -> tuple[Router, list[Gateway]]:
+    if isinstance(body, dict) and body.get(_FIELD) == {}:
+        body = {**body, _FIELD: []}  # The openstack command says so that it names none.
     given: GatewayChange = convert(body, GatewayChange, what="router")
     wanted = []
     for each in given.external_gateways:
