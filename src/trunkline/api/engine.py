@@ -342,9 +342,7 @@ class Engine:
         obj = cls(**blank)
         target = self.target(call.tx, obj)
         call.require(self.rule(cls, "create"), target)
-        # A switch that is off unless somebody turns it on may be named as off by anybody.
-        off = _off(cls)
-        self._guard(call, spec, "create", frozenset(n for n in given if values[n] or n not in off), target)
+        self._guard(call, spec, "create", given, target)
         self._refer(call, spec, obj, given)
         self._quota(call, spec, obj)
         if stages.create is not None:
@@ -488,9 +486,3 @@ def _shown(kind: str) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str
 def required(field: str) -> BadField:
     """The error for a field that is missing."""
     return BadField(field, "it is required.")
-
-
-@cache
-def _off(cls: type[Resource]) -> frozenset[str]:
-    """The attributes that are False unless a request says otherwise."""
-    return frozenset(one.name for one in msgspec.structs.fields(cls) if one.default is False)
