@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from ansible_lab import environment
 from cloud import Cloud
 
 HERE = Path(__file__).parent / "clients"
-sys.path.insert(0, str(HERE))
-
-from ansible_lab import environment  # noqa: E402
 
 #: The collection's modules of the Network API; the rest are of other services.
 MODULES = (

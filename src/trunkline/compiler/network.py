@@ -20,6 +20,7 @@ clock; equal snapshots give equal results.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Any
 
 from trunkline.compiler import addresses, logs, qos, routing, rules, scopes, switching
 from trunkline.compiler.derive import Derivations, Node, Outcome, Sources
@@ -78,5 +79,5 @@ def place(record: Record) -> tuple[Hashable, str]:
 
 def assembled(outcome: Outcome[Record], revision: int) -> LogicalNetwork:
     """The records as one logical network."""
-    kinds = {name: outcome.outputs.get(cls, {}) for cls, name in KINDS.items()}
-    return LogicalNetwork(**kinds, revision=revision)  # type: ignore[arg-type]
+    kinds: dict[str, Any] = {name: outcome.outputs.get(cls, {}) for cls, name in KINDS.items()}
+    return LogicalNetwork(**kinds, revision=revision)

@@ -13,8 +13,8 @@ import venv
 import zipfile
 from pathlib import Path
 
-_REQUIREMENTS = Path(__file__).with_name("requirements.txt")
-_HOME = Path(__file__).resolve().parent.parent.parent / ".venv-ansible"
+_REQUIREMENTS = Path(__file__).with_name("clients") / "requirements.txt"
+_HOME = Path(__file__).resolve().parent.parent / ".venv-ansible"
 _PACKAGE = "ansible==12.3.0"
 _COLLECTION = "ansible_collections/openstack/cloud/"
 
