@@ -9,6 +9,7 @@
     slice, and BFD on the tunnels --> Announcer       whose gateways are here now
                                                          |
                                       HostReport <-------' on every change, and every two seconds
+    twice a second -----------------> Megaflows     what Open vSwitch would forget
 
 Nothing is an event: whatever woke the loop, every manager looks at what is there and puts right what is
 not. A manager that fails leaves a condition in the report, and the others go on.
@@ -33,6 +34,7 @@ from trunkline.agent.daemons import Daemons
 from trunkline.agent.host_network import HostNetwork
 from trunkline.agent.images import Images
 from trunkline.agent.machine import Host
+from trunkline.agent.megaflows import Megaflows
 from trunkline.agent.metadata import Metadata
 from trunkline.agent.mirrors import Mirrors
 from trunkline.agent.ports import Ports
@@ -117,6 +119,7 @@ class Agent:
                 "switch": self._follow_switch,
                 "openflow": self._probe.run,
                 "integration bridge": integration.run,
+                "megaflows": Megaflows(config).run,
                 "announcements": self._announcer.run,
                 "reports": self._send_reports,
                 "loop": self._loop,

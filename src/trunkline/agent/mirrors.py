@@ -2,15 +2,10 @@
 
 A workload's own device is on the guard bridge, so there it is that its frames are copied: on the
 integration bridge it is a patch port, and Open vSwitch copies nothing that goes to one.
-
-Open vSwitch 3.1 does not always look again at the flows of its datapath when a mirror comes, so they are
-thrown away once it has done as the database says; what goes on makes them anew.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from hashlib import blake2b
 from typing import Literal
 
@@ -20,12 +15,8 @@ from trunkline.compiler.slices import HostSlice, MirrorSlice, PortSlice
 from trunkline.devices import openvswitch
 from trunkline.devices.openvswitch import WantedMirror, WantedPort
 from trunkline.devices.ovsdb import Database
-from trunkline.errors import Unavailable
 
-log = logging.getLogger(__name__)
 _OWNER = "mirror"
-#: How long ovs-vswitchd may take to do as the database says.
-_SECONDS = 2.0
 
 
 class Mirrors:
@@ -47,38 +38,19 @@ class Mirrors:
         Raises:
             Unavailable, Conflict, TransactError: something is in the way.
         """
-        bridge, changed = self._config.guard_bridge, False
+        bridge = self._config.guard_bridge
         tunnels = [_tunnel(bridge, mirror) for _, mirror in self._wanted]
         wanted = [_mirror(port, mirror) for port, mirror in self._wanted]
         # A mirror goes before the port that it leads to, and comes after it.
         for step in ("first", "last"):
             operations = openvswitch.mirror_operations(self._db, bridge, wanted, _OWNER)
             if operations:
-                await self._db.transact([*operations, openvswitch.next_configuration(self._db)])
-                changed = True
+                await self._db.transact(operations)
             if step == "first":
                 operations = openvswitch.port_operations(self._db, tunnels, _OWNER)
                 if not operations:
                     break
                 await self._db.transact(operations)
-        if changed:
-            await self._forget_flows()
-
-    async def _forget_flows(self) -> None:
-        """Throws the flows of the datapath away, when ovs-vswitchd has done as the database says."""
-        try:
-            async with asyncio.timeout(_SECONDS):
-                while not openvswitch.is_configured(self._db):
-                    await self._db.changed(self._db.serial)
-        except TimeoutError:
-            log.warning("ovs-vswitchd does not follow its database: mirrors may come late")
-        run = self._config.ovs_run_folder
-        sockets = [*run.glob("ovs-vswitchd.*.ctl"), *run.glob("ovs-vswitchd.ctl")]
-        for socket in sockets:
-            try:
-                await openvswitch.unixctl(socket, "revalidator/purge")
-            except Unavailable as error:
-                log.warning("mirrors may come late: %s", error)
 
 
 def _name(mirror: MirrorSlice) -> str:

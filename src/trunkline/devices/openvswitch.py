@@ -25,7 +25,7 @@ from trunkline.errors import Conflict, Unavailable
 MARK = "trunkline"
 #: What the functions here need of the database.
 TABLES: dict[str, list[str]] = {
-    "Open_vSwitch": ["bridges", "external_ids", "ssl", "next_cfg", "cur_cfg"],
+    "Open_vSwitch": ["bridges", "external_ids", "ssl"],
     "Bridge": ["name", "ports", "datapath_type", "fail_mode", "mirrors", "other_config", "external_ids"],
     "Mirror": ["name", "select_src_port", "select_dst_port", "output_port", "external_ids"],
     "Port": ["name", "interfaces", "external_ids"],
@@ -212,17 +212,6 @@ def _new_port(db: Database, want: WantedPort, owner: str) -> list[Operation]:
         db.ops.insert("Port", outer, port),
         db.ops.mutate("Bridge", bridge[0], [("ports", "insert", [port])]),
     ]
-
-
-def next_configuration(db: Database) -> Operation:
-    """What has ovs-vswitchd tell when it has done all that its transaction says (`is_configured`)."""
-    return db.ops.mutate("Open_vSwitch", root(db)[0], [("next_cfg", "+=", 1)])
-
-
-def is_configured(db: Database) -> bool:
-    """Whether ovs-vswitchd has done what the database says."""
-    row = root(db)[1]
-    return bool(row["cur_cfg"] >= row["next_cfg"])
 
 
 def mirror_operations(
