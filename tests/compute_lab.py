@@ -18,8 +18,8 @@ from starlette.requests import Request
 from trunkline.api import compute, image, network, wiring
 from trunkline.api.app import application
 from trunkline.api.compute.observation import ServerObservation, Trouble, observe
-from trunkline.api.context import Context
-from trunkline.api.engine import Engine
+from trunkline.api.context import CLOUD, Context
+from trunkline.api.engine import Call, Engine
 from trunkline.api.image import register_image
 from trunkline.api.network import security_rules
 from trunkline.api.policy import Rules
@@ -162,7 +162,7 @@ class Lab:
 
     def report(self, host: str, *servers: ServerObservation) -> None:
         """What a host says it sees."""
-        self.store.write_sync(lambda tx: observe(tx, host, servers))
+        self.store.write_sync(lambda tx: observe(Call(self.engine, CLOUD, tx), host, servers))
 
     def running(self, *ids: str, state: str = "running", **more: Any) -> None:
         """Every host of these servers reports them, as wanted, in a state; other servers it has not."""

@@ -9,6 +9,8 @@ from typing import Any
 from api_lab import ApiLab
 
 from trunkline.api.compute.observation import ServerObservation, observe
+from trunkline.api.context import CLOUD
+from trunkline.api.engine import Call
 
 LATEST = {"openstack-api-version": "compute 2.96"}
 
@@ -155,7 +157,8 @@ class Things:
     def runs(self, server: str) -> None:
         """The server's host says that it runs."""
         seen = [ServerObservation(id=server, state="running")]
-        self.lab.store.write_sync(lambda tx: observe(tx, "h1", seen))
+        engine = self.lab.api.engine
+        self.lab.store.write_sync(lambda tx: observe(Call(engine, CLOUD, tx), "h1", seen))
 
     def _unlimited(self) -> None:
         kinds = ("network", "subnet", "port", "router", "floatingip", "security_group", "security_group_rule")

@@ -328,6 +328,7 @@ class Agent:
         config = self._config
         return HostReport(
             host=config.host,
+            address=config.underlay.address.partition("/")[0],
             applied_revision=self._applied,
             vcpus=os.cpu_count() or 1,
             memory_mib=_memory_mib(),

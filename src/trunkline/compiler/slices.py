@@ -195,6 +195,8 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the agent sees, sent on every change and at least every two seconds."""
 
     host: str
+    #: Its own address on the underlay, without prefix length: where the other hosts reach it.
+    address: str = ""
     #: The newest revision that the agent has fully applied.
     applied_revision: int
     vcpus: int

@@ -44,6 +44,7 @@ async def host_report(engine: Engine, name: str, report: HostReport) -> None:
     """
     facts = {
         "alive": True,
+        "underlay_address": report.address,
         "vcpus": report.vcpus,
         "memory_mib": report.memory_mib,
         "disk_gib": report.disk_gib,
@@ -64,7 +65,7 @@ async def host_report(engine: Engine, name: str, report: HostReport) -> None:
             call.tx.observe(msgspec.structs.replace(new, seen_at=time.time()))
         if new.physical_networks != host.physical_networks:
             reschedule(call)
-        observe(call.tx, name, servers)
+        observe(call, name, servers)
 
     await engine.write(CLOUD, write)
 

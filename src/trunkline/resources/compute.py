@@ -193,6 +193,39 @@ class ServerAction(Resource):
     result: Annotated[str | None, observed()] = None
 
 
+@resource(kind="migration", plural="migrations", service="compute")
+class Migration(Resource):
+    """A move of a server to another host, or to another flavor. Its id is what the API calls its uuid."""
+
+    #: What the API calls its id: counts the moves of the cloud.
+    number: Annotated[int, computed(index=True)] = 0
+    #: The server.
+    server_id: Annotated[str, computed(index=True)] = ""
+    #: The project of who asked.
+    project_id: Annotated[str, computed()] = ""
+    #: Who asked.
+    user_id: Annotated[str, computed()] = ""
+    #: migration, resize or live-migration.
+    type: Annotated[str, computed()] = "migration"
+    #: How far it is: migrating, finished, confirmed, reverting, reverted or error; of live migrations
+    #: preparing, running, completed, cancelled, failed.
+    status: Annotated[str, computed()] = ""
+    #: The host that the server leaves.
+    source_host: Annotated[str, computed()] = ""
+    #: The host that it goes to.
+    dest_host: Annotated[str, computed()] = ""
+    #: The address of that host.
+    dest_address: Annotated[str, computed()] = ""
+    #: The flavor before.
+    old_flavor_id: Annotated[str, computed()] = ""
+    #: The flavor after, which may be the same.
+    new_flavor_id: Annotated[str, computed()] = ""
+    #: When it was asked for, UTC.
+    created_at: Annotated[str, computed()] = ""
+    #: When it last came further, UTC.
+    updated_at: Annotated[str | None, computed()] = None
+
+
 @resource(kind="server", plural="servers", service="compute")
 class Server(Resource):
     """A virtual machine."""

@@ -32,7 +32,7 @@ class Host(Resource):
     """A machine (or in the lab, a network namespace) that carries workloads. Its id is its name."""
 
     #: Its address on the underlay, without prefix length.
-    underlay_address: Annotated[str, computed()] = ""
+    underlay_address: Annotated[str, observed()] = ""
     #: The availability zone it is in.
     zone: Annotated[str, computed()] = "nova"
     #: Whether new servers may be placed on it.

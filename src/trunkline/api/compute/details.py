@@ -1,4 +1,4 @@
-"""Smaller things about servers: diagnostics, the password's place, migrations, events from outside."""
+"""Smaller things about servers: diagnostics, the password's place, events from outside."""
 
 from __future__ import annotations
 
@@ -84,17 +84,6 @@ class DetailApi:
         await self.engine.read(lambda reader: self.servers.find(reader, request, rule))
         raise BadRequest("This cloud does not offer consoles. Read the log with os-getConsoleOutput.")
 
-    async def migrations(self, request: Request, minor: int) -> Reply:
-        """The moves of servers between hosts: none."""
-        self.engine.require("os_compute_api:os-migrations:index", request.context, {})
-        return Reply({"migrations": []})
-
-    async def server_migrations(self, request: Request, minor: int) -> Reply:
-        """The moves of one server: none."""
-        rule = "os_compute_api:servers:migrations:index"
-        await self.engine.read(lambda reader: self.servers.find(reader, request, rule))
-        return Reply({"migrations": []})
-
     async def events(self, request: Request, minor: int) -> Reply:
         """Takes note of what other services tell. What they tell is seen by the hosts themselves."""
         body = await request.json()
@@ -165,7 +154,5 @@ def endpoints(engine: Engine) -> list[Endpoint]:
         at("POST", f"{one}/remote-consoles", api.remote_console, since=6, kind="server"),
         at("GET", f"{one}/shares", api.shares, since=97, kind="server"),
         at("POST", f"{one}/shares", api.shares, 201, since=97, kind="server"),
-        at("GET", f"{one}/migrations", api.server_migrations, since=23, kind="server"),
-        at("GET", "/v2.1/os-migrations", api.migrations, kind="server"),
         at("POST", "/v2.1/os-server-external-events", api.events, kind="server"),
     ]

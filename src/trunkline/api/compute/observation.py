@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from trunkline.api.compute import history
+from trunkline.api.compute import history, migrations
 from trunkline.api.compute.status import powered_itself_off, settle
+from trunkline.api.engine import Call
 from trunkline.resources.compute import Fault, Server
 from trunkline.resources.network import Port
 from trunkline.resources.region import Host
@@ -46,13 +47,14 @@ class ServerObservation(msgspec.Struct, frozen=True, kw_only=True):
     accelerated: bool = False
 
 
-def observe(tx: Tx, host: str, reports: Sequence[ServerObservation]) -> None:
+def observe(call: Call, host: str, reports: Sequence[ServerObservation]) -> None:
     """Writes what a host sees of its servers.
 
     Args:
+        call: the cloud's own.
         reports: of all servers that the host has; one that is not there, it does not have.
     """
-    now = tx.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    tx, now = call.tx, call.now
     seen = {report.id: report for report in reports}
     for server in tx.find(Server, host=host):
         report = seen.get(server.id)
@@ -117,5 +119,6 @@ def forget_lost(tx: Tx) -> None:
 def remove(tx: Tx, server: Server, now: str) -> None:
     """Drops the row of a server of which nothing is left."""
     history.end(tx, server, now)
+    migrations.forget(tx, server)
     tx.delete(Server, server.id)
     tx.release(server.id)
