@@ -1,6 +1,6 @@
 """All figures, each of fresh clouds: ``make bench``, or ``python -m bench [PART ...]`` for some parts.
 
-They need root and the Debian packages, as a cloud does, take ten minutes, and leave nothing behind.
+They need root and the Debian packages, as a cloud does, take fifteen minutes, and leave nothing behind.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from bench import api, memory, scale, server, start, wire
+from bench import api, memory, rebuild, scale, server, start, wire
 from bench.cloud import Part, running
 from bench.figures import Figure, machine, table
 
@@ -22,6 +22,7 @@ PARTS: Mapping[str, Part] = {
     "api": api.measure,
     "wire": wire.measure,
     "scale": scale.measure,
+    "rebuild": rebuild.measure,
 }
 
 

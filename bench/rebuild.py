@@ -1,0 +1,76 @@
+"""OVN's northbound database wiped with 10,000 ports in it: how long until OVN has all of them again.
+
+python -m bench.rebuild [--state DIR]
+
+The clock runs from when half of the ports are seen gone until the control process has filled the northbound
+database, and until northd has made of it what it makes (NB_Global: sb_cfg has reached nb_cfg).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+
+from bench.cloud import Cloud, alone
+from bench.figures import Figure
+from trunkline.devices.ovsdb import Database
+
+NETWORKS, EACH = 40, 250
+PORTS = NETWORKS * EACH
+_WIPED = ("Logical_Switch", "Logical_Router", "DHCP_Options", "Port_Group", "Address_Set")
+
+
+async def measure(cloud: Cloud) -> Sequence[Figure]:
+    """One wipe."""
+    await cloud.lift_limits()
+    for number in range(NETWORKS):
+        network = await cloud.network(f"rebuild{number}", f"10.{number}.0.0/16")
+        body = {"ports": [{"network_id": network} for _ in range(EACH)]}
+        await cloud.call("POST", "/network/v2.0/ports", body)
+    remotes = cloud.state.remotes(cloud.facts, "nb")
+    tables = {"Logical_Switch_Port": ["name"], "NB_Global": ["nb_cfg", "sb_cfg"]}
+    north = await Database.connect(remotes, "OVN_Northbound", tables=tables)
+    try:
+        await _filled(north)
+        await _translated(north)
+        print("  wiping", file=sys.stderr, flush=True)
+        commands = [word for table in _WIPED for word in ("--", "--all", "destroy", table)]
+        command = ("ovn-nbctl", "--timeout=60", f"--db={','.join(remotes)}", *commands[1:])
+        wiping = await asyncio.create_subprocess_exec(*command)
+        async with asyncio.timeout(60.0):
+            while len(north.tables["Logical_Switch_Port"]) > PORTS // 2:
+                await north.changed()
+        wiped = time.monotonic()
+        assert await wiping.wait() == 0, command
+        filled = await _filled(north) - wiped
+        translated = await _translated(north) - wiped
+    finally:
+        await north.close()
+    return [
+        Figure(f"{PORTS:,} ports back after a wipe of OVN's northbound database", [filled], "s", 60.0),
+        Figure("  and of what northd made of it", [translated], "s", 60.0),
+    ]
+
+
+async def _filled(north: Database, seconds: float = 180.0) -> float:
+    """When all ports were there."""
+    async with asyncio.timeout(seconds):
+        while len(north.tables["Logical_Switch_Port"]) < PORTS:
+            await north.changed()
+    return time.monotonic()
+
+
+async def _translated(north: Database, seconds: float = 180.0) -> float:
+    """When northd had made of the northbound database all that it makes."""
+    (row,) = north.tables["NB_Global"].values()
+    wanted = row["nb_cfg"]
+    async with asyncio.timeout(seconds):
+        while any(row["sb_cfg"] < wanted for row in north.tables["NB_Global"].values()):
+            await north.changed()
+    return time.monotonic()
+
+
+if __name__ == "__main__":
+    alone(measure)
