@@ -5,6 +5,7 @@ from __future__ import annotations
 from network_lab import ANN, BOB, ROOT, Cloud, cloud
 
 from trunkline.api.network import Settings
+from trunkline.plan import numbers
 
 __all__ = ["cloud"]
 
@@ -27,9 +28,15 @@ def test_the_overlay_is_the_regions_choice(cloud: Cloud) -> None:
 
 def test_the_number_of_a_deleted_network_is_free_again(cloud: Cloud) -> None:
     first = cloud.make("network", by=ROOT)
+    number = numbers.vni_text(first["provider:segmentation_id"])
+    assert _overlay_numbers(cloud) == [number]
     cloud.remove("network", first["id"], by=ROOT)
-    number = "provider:segmentation_id"
-    assert cloud.make("network", by=ROOT)[number] == first[number]
+    assert _overlay_numbers(cloud) == []
+
+
+def _overlay_numbers(cloud: Cloud) -> list[str]:
+    with cloud.store.read() as reader:
+        return reader.claimed("vni")
 
 
 def test_a_vlan_is_chosen_or_given_and_never_used_twice(cloud: Cloud) -> None:

@@ -323,7 +323,7 @@ class Engine:
     def target(self, reader: Reader, obj: Resource) -> dict[str, Any]:
         """What the access rules see of an object: its fields by wire name, and `project_id`."""
         spec = spec_of(type(obj))
-        target = {f.wire: getattr(obj, f.name) for f in spec.fields.values() if f.scalar}
+        target = {wire: getattr(obj, name) for name, wire in spec.scalars}
         if "project_id" in target:
             target["tenant_id"] = target["project_id"]
         more = self.stages_of(type(obj)).target

@@ -179,6 +179,11 @@ class Spec:
         return {f.wire: f for f in self.fields.values()}
 
     @cached_property
+    def scalars(self) -> tuple[tuple[str, str], ...]:
+        """Attribute and wire name of the fields that are one value."""
+        return tuple((f.name, f.wire) for f in self.fields.values() if f.scalar)
+
+    @cached_property
     def create_input(self) -> type[Struct]:
         """The body of a create request, a struct whose fields are all optional but typed."""
         return _input(self, "Create", [f for f in self.fields.values() if f.flags.create])

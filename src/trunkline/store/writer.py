@@ -37,6 +37,9 @@ _SET = Prepared(
     META.update().where(META.c.key == sa.bindparam("of_key")).values(value=sa.bindparam("new_value"))
 )
 _PRUNE = Prepared(CHANGE.delete().where(CHANGE.c.revision <= sa.bindparam("floor")))
+_SAVE = Prepared(sa.text("SAVEPOINT job"))
+_UNDO = Prepared(sa.text("ROLLBACK TO SAVEPOINT job"))
+_KEEP = Prepared(sa.text("RELEASE SAVEPOINT job"))
 
 
 class Job:
@@ -82,6 +85,8 @@ class Writer:
         committed: Callable[[int, set[str]], None],
     ) -> None:
         self._engine = engine
+        #: Kept from one group to the next; after a failure there is another one.
+        self._connection: Connection | None = None
         self._revision = revision
         self._floor = floor
         self._keep = keep
@@ -135,6 +140,7 @@ class Writer:
             else:
                 closing = True
             self._serve([job for job in jobs if not job.future.cancelled()])
+        self._disconnect()
 
     def _serve(self, jobs: list[Job]) -> None:
         try:
@@ -144,6 +150,7 @@ class Writer:
             _LOG.error("Of %d writes, nothing is stored: %s", len(jobs), error, exc_info=not expected)
             for job in jobs:
                 job.error = _unavailable(error)
+            self._disconnect()
         else:
             self._floor = floor
             if revision != self._revision:
@@ -155,14 +162,20 @@ class Writer:
         """Runs the jobs in one transaction. Returns the new revision, the new floor of the log, the kinds."""
         revision, floor, kinds = self._revision, self._floor, set[str]()
         now = datetime.now(UTC)
-        with self._engine.connect() as connection, connection.begin():
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        connection = self._connection
+        with connection.begin() as transaction:
             for job in jobs:
                 tx = Tx(connection, revision + 1, now)
-                if _attempt(connection, job, tx):
+                if _attempt(connection, job, tx, alone=len(jobs) == 1):
                     revision += 1
                     kinds |= tx.kinds
-            if revision != self._revision:
-                _SET.change(connection, {"of_key": "revision", "new_value": str(revision)})
+            if revision == self._revision:
+                # Nothing was changed, or all of it by a job that was alone and failed.
+                transaction.rollback()
+                return revision, floor, kinds
+            _SET.change(connection, {"of_key": "revision", "new_value": str(revision)})
             # Not at each commit, so that what is deleted at once is worth a statement.
             if revision - floor > self._keep + self._keep // 8:
                 floor = revision - self._keep
@@ -170,14 +183,22 @@ class Writer:
                 _SET.change(connection, {"of_key": "floor", "new_value": str(floor)})
         return revision, floor, kinds
 
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
-def _attempt(connection: Connection, job: Job, tx: Tx) -> bool:
+
+def _attempt(connection: Connection, job: Job, tx: Tx, *, alone: bool) -> bool:
     """Runs one job in its savepoint. Returns whether it changed anything.
 
+    Args:
+        alone: it needs no savepoint: where it fails, there is nothing else in the transaction.
     Raises:
         DBAPIError: the database failed, and the whole group with it.
     """
-    connection.exec_driver_sql("SAVEPOINT job")
+    if not alone:
+        _SAVE.change(connection, {})
     changed = False
     try:
         job.result = job.function(tx)
@@ -186,9 +207,10 @@ def _attempt(connection: Connection, job: Job, tx: Tx) -> bool:
         job.error = error
     if tx.failure is not None:
         raise tx.failure
-    if job.error is not None:
-        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT job")
-    connection.exec_driver_sql("RELEASE SAVEPOINT job")
+    if not alone:
+        if job.error is not None:
+            _UNDO.change(connection, {})
+        _KEEP.change(connection, {})
     return changed and job.error is None
 
 

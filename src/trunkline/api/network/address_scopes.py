@@ -104,6 +104,34 @@ def _not_for(pool: SubnetPool, scope_id: str) -> BadRequest:
 
 def network_view(reader: Reader, context: Context, networks: Sequence[Network]) -> list[Mapping[str, Any]]:
     """The scopes of the subnets of each network, by family, beside what all kinds show."""
+    scopes = _few_scopes if len(networks) <= sharing.FEW else _many_scopes
+    found = scopes(reader, networks)
+    return [
+        {
+            "tenant_id": network.project_id,
+            "ipv4_address_scope": found.get((network.id, 4)),
+            "ipv6_address_scope": found.get((network.id, 6)),
+        }
+        for network in networks
+    ]
+
+
+#: Network and family to the id of a scope.
+_Scopes = Mapping[tuple[str, int], str]
+
+
+def _few_scopes(reader: Reader, networks: Sequence[Network]) -> _Scopes:
+    found: dict[tuple[str, int], str] = {}
+    for network in networks:
+        subnets = reader.find(Subnet, network_id=network.id) if network.subnets else []
+        for id in dict.fromkeys(subnet.subnetpool_id for subnet in subnets if subnet.subnetpool_id):
+            pool = reader.get(SubnetPool, id)
+            if pool is not None and pool.address_scope_id is not None:
+                found[network.id, pool.ip_version] = pool.address_scope_id
+    return found
+
+
+def _many_scopes(reader: Reader, networks: Sequence[Network]) -> _Scopes:
     subnets, pools = table_of(Subnet).c, table_of(SubnetPool).c
     statement = (
         select(subnets.network_id, pools.ip_version, pools.address_scope_id)
@@ -113,12 +141,4 @@ def network_view(reader: Reader, context: Context, networks: Sequence[Network]) 
     )
     if len(networks) <= _AT_ONCE:
         statement = statement.where(subnets.network_id.in_([network.id for network in networks]))
-    found = {tuple(row)[:2]: tuple(row)[2] for row in reader.rows(statement)}
-    return [
-        {
-            "tenant_id": network.project_id,
-            "ipv4_address_scope": found.get((network.id, 4)),
-            "ipv6_address_scope": found.get((network.id, 6)),
-        }
-        for network in networks
-    ]
+    return {(row.network_id, row.ip_version): row.address_scope_id for row in reader.rows(statement)}

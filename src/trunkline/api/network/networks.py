@@ -49,6 +49,8 @@ class Networks:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        #: The overlay number given out last: where the next search begins. A hint alone: the claims decide.
+        self._last_number: int | None = None
 
     def create(self, call: Call, network: Network, given: frozenset[str]) -> Network:
         """Chooses the network's number and packet size."""
@@ -63,7 +65,7 @@ class Networks:
                     type="InvalidInput",
                     field="provider:network_type",
                 )
-            network = _overlay(call, network)
+            network = self._numbered(call, network)
         else:
             network = _physical(call, network)
         _check_tags(network)
@@ -101,6 +103,30 @@ class Networks:
             call.drop(port)
         for subnet in call.tx.find(Subnet, network_id=network.id):
             call.drop(subnet)
+
+    def _numbered(self, call: Call, network: Network) -> Network:
+        """Gives an overlay network its number."""
+        for name in ("physical_network", "segmentation_id"):
+            if getattr(network, name) is not None:
+                raise BadRequest(
+                    f"Invalid input for provider:{name}: it is for networks of type flat and vlan; the cloud "
+                    "numbers its overlay networks itself. Remove it.",
+                    type="InvalidInput",
+                    field=f"provider:{name}",
+                )
+
+        def taken(at_least: str, limit: int) -> list[str]:
+            return call.tx.claimed("vni", at_least=at_least, limit=limit)
+
+        start = None if self._last_number is None else self._last_number + 1
+        number = numbers.free([numbers.VNI], taken, 6, start)
+        if number is None:
+            raise Exhausted(
+                "Unable to create the network. No overlay number is left.", type="NoNetworkAvailable"
+            )
+        call.tx.claim("vni", numbers.vni_text(number), network.id)
+        self._last_number = number
+        return replace(network, segmentation_id=number)
 
     def _mtu(self, network: Network) -> int:
         largest = self.settings.largest(network.network_type)
@@ -148,24 +174,6 @@ def check_mtu(network: Network, subnets: Sequence[Subnet]) -> None:
                 type="NetworkMTUSubnetConflict",
                 field="mtu",
             )
-
-
-def _overlay(call: Call, network: Network) -> Network:
-    for name in ("physical_network", "segmentation_id"):
-        if getattr(network, name) is not None:
-            raise BadRequest(
-                f"Invalid input for provider:{name}: it is for networks of type flat and vlan; the cloud "
-                "numbers its overlay networks itself. Remove it.",
-                type="InvalidInput",
-                field=f"provider:{name}",
-            )
-    number = numbers.free(
-        [numbers.VNI], lambda at_least, limit: call.tx.claimed("vni", at_least=at_least, limit=limit), 6
-    )
-    if number is None:
-        raise Exhausted("Unable to create the network. No overlay number is left.", type="NoNetworkAvailable")
-    call.tx.claim("vni", numbers.vni_text(number), network.id)
-    return replace(network, segmentation_id=number)
 
 
 def _physical(call: Call, network: Network) -> Network:

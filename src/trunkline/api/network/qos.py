@@ -162,12 +162,13 @@ def hold(call: Call, user: User, old: str | None, new: str | None) -> None:
 
 def of_networks(reader: Reader, objects: Iterable[Port | FloatingIP]) -> list[str | None]:
     """For each port or floating IP, the policy of its network."""
-    column = table_of(Network).c.qos_policy_id
-    policies = {n.id: n.qos_policy_id for n in reader.select(Network, column.is_not(None))}
-    return [
-        policies.get(each.network_id if isinstance(each, Port) else each.floating_network_id)
-        for each in objects
-    ]
+    ids = [each.network_id if isinstance(each, Port) else each.floating_network_id for each in objects]
+    if len(distinct := set(ids)) <= sharing.FEW:
+        networks = [found for id in distinct if (found := reader.get(Network, id)) is not None]
+    else:
+        networks = reader.select(Network, table_of(Network).c.qos_policy_id.is_not(None))
+    policies = {network.id: network.qos_policy_id for network in networks}
+    return [policies.get(id) for id in ids]
 
 
 def with_network_policy(reader: Reader, context: Context, objects: Sequence[Port]) -> list[Mapping[str, Any]]:

@@ -19,7 +19,7 @@ from trunkline.resources.schema import Resource, spec_of
 from trunkline.store import Reader, table_of
 
 #: Of so many objects each is looked up by itself.
-_FEW = 8
+FEW = 8
 
 Visible = Callable[[Context], list[ColumnElement[bool]]]
 
@@ -76,7 +76,7 @@ def is_shared_with(reader: Reader, obj: Any, project_id: str) -> bool:
 
 def shown(reader: Reader, context: Context, objects: Sequence[Any]) -> list[Mapping[str, Any]]:
     """The field `shared` of each object, as the caller's project has it."""
-    if len(objects) <= _FEW:
+    if len(objects) <= FEW:
         return [{"shared": is_shared_with(reader, obj, context.project_id)} for obj in objects]
     with_caller = _shared_with_caller(reader, context, type(objects[0]))
     return [{"shared": obj.shared or obj.id in with_caller} for obj in objects]
