@@ -29,7 +29,7 @@ import msgspec
 from trunkline.agent import join
 from trunkline.agent.announcer import Announcer
 from trunkline.agent.channel import Channel, Refused
-from trunkline.agent.config import AgentConfig, save, write_durably
+from trunkline.agent.config import AgentConfig, save
 from trunkline.agent.daemons import Daemons
 from trunkline.agent.host_network import HostNetwork
 from trunkline.agent.images import Images
@@ -40,7 +40,7 @@ from trunkline.agent.mirrors import Mirrors
 from trunkline.agent.ports import Ports
 from trunkline.agent.servers import Servers
 from trunkline.compiler.slices import Condition, HostReport, HostSlice
-from trunkline.devices import disks, pki
+from trunkline.devices import disks, files, pki
 from trunkline.devices.openvswitch import TABLES, OpenFlowProbe
 from trunkline.devices.ovsdb import Database, TransactError
 from trunkline.errors import Refusal, Unavailable
@@ -171,7 +171,7 @@ class Agent:
             if newest is not None and newest.host == self._config.host:
                 self._want(newest)
                 await asyncio.to_thread(
-                    write_durably, self._config.folder / "slice.json", msgspec.json.encode(newest), 0o600
+                    files.replace, self._config.folder / "slice.json", msgspec.json.encode(newest), 0o600
                 )
 
     async def _follow_database(self) -> None:

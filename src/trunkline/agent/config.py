@@ -19,6 +19,7 @@ from typing import Literal
 
 import msgspec
 
+from trunkline.devices import files
 from trunkline.devices.pki import IssuedFiles
 from trunkline.errors import BadField, BadRequest
 
@@ -150,20 +151,4 @@ def load(file: Path) -> AgentConfig:
 
 def save(config: AgentConfig, file: Path) -> None:
     """Writes a configuration, durably and readable by nobody else: it may hold a token."""
-    write_durably(file, msgspec.json.format(msgspec.json.encode(config), indent=2), 0o600)
-
-
-def write_durably(file: Path, content: bytes, mode: int = 0o644) -> None:
-    """Replaces a file as a whole; it is on the disk on return."""
-    new = file.with_name(f".{file.name}.new")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as stream:
-        os.fchmod(stream.fileno(), mode)
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(new, file)
-    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    files.replace(file, msgspec.json.format(msgspec.json.encode(config), indent=2), 0o600)

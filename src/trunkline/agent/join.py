@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 
 from trunkline.agent.channel import Link
-from trunkline.agent.config import AgentConfig, Underlay, parse, save, write_durably
-from trunkline.devices import pki
+from trunkline.agent.config import AgentConfig, Underlay, parse, save
+from trunkline.devices import files, pki
 from trunkline.errors import BadField, Unavailable
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def _join(config: AgentConfig) -> None:
     authority = _authority(config.control, fingerprint)
     config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     key, request = _request(config)
-    write_durably(config.files.key, key.encode(), 0o600)
+    files.replace(config.files.key, key.encode(), 0o600)
     link = Link(config.control, pki.client_context(authority))
     try:
         body = msgspec.json.encode({"token": config.token.strip(), "host": config.host, "csr": request})
@@ -61,8 +61,8 @@ def _join(config: AgentConfig) -> None:
         given = msgspec.json.decode(answer.read(), type=dict[str, str])
     finally:
         link.close()
-    write_durably(config.authority, authority.encode())
-    write_durably(config.files.cert, given["certificate"].encode())
+    files.replace(config.authority, authority.encode())
+    files.replace(config.files.cert, given["certificate"].encode())
     log.info("joined the region at %s as %s", config.control, config.host)
 
 

@@ -28,11 +28,10 @@ from typing import Any, Literal
 import msgspec
 
 from trunkline.agent import documents, qemu
-from trunkline.agent.config import write_durably
 from trunkline.agent.images import Images
 from trunkline.agent.ports import tap
 from trunkline.compiler.slices import Condition, ImageSlice, PortSlice, ServerReport, ServerSlice
-from trunkline.devices import configdrive, disks, links, process
+from trunkline.devices import configdrive, disks, files, links, process
 from trunkline.devices.qmp import CommandRefused, Monitor
 from trunkline.errors import Refusal, Unavailable
 
@@ -551,7 +550,7 @@ class Machine:
             file.unlink(missing_ok=True)
 
     async def _save(self) -> None:
-        await asyncio.to_thread(write_durably, self._files.state, msgspec.json.encode(self._reached))
+        await asyncio.to_thread(files.replace, self._files.state, msgspec.json.encode(self._reached))
 
 
 def _tail(file: Path, most: int) -> str:

@@ -22,6 +22,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trunkline.devices import files
 from trunkline.errors import BadField
 
 if TYPE_CHECKING:
@@ -86,13 +87,13 @@ class Authority:
         """
         if not common_name or common_name == "ca" or set(common_name) & set("/\0") or common_name[0] == ".":
             raise BadField("common_name", f"'{common_name}' cannot name a file.")
-        files = IssuedFiles(self.directory / f"{common_name}.key", self.directory / f"{common_name}.crt")
+        issued = IssuedFiles(self.directory / f"{common_name}.key", self.directory / f"{common_name}.crt")
         with _locked(self.directory):
-            key = _key_in(files.key)
-            if not self._still_good(files.cert, key, addresses, names):
+            key = _key_in(issued.key)
+            if not self._still_good(issued.cert, key, addresses, names):
                 pem = self._certify(key.public_key(), common_name, addresses, names)
-                _write(files.cert, pem.encode(), 0o644)
-        return files
+                files.replace(issued.cert, pem.encode(), 0o644)
+        return issued
 
     def sign(
         self, csr_pem: str, common_name: str, addresses: Sequence[str] = (), names: Sequence[str] = ()
@@ -258,7 +259,7 @@ def _make_authority(directory: Path) -> None:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write(directory / "ca.crt", certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    files.replace(directory / "ca.crt", certificate.public_bytes(serialization.Encoding.PEM), 0o644)
 
 
 def _builder(
@@ -324,27 +325,10 @@ def _key_in(file: Path) -> ec.EllipticCurvePrivateKey:
         key = serialization.load_pem_private_key(file.read_bytes(), password=None)
     except FileNotFoundError:
         key = _new_key()
-        _write(file, _key_pem(key), 0o600)
+        files.replace(file, _key_pem(key), 0o600)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise BadField(str(file), "it holds a key of another kind. Move it away, and a new one is made.")
     return key
-
-
-def _write(file: Path, content: bytes, mode: int) -> None:
-    """Replaces a file as a whole, durably."""
-    new = file.with_name(f".{file.name}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as stream:
-        os.fchmod(stream.fileno(), mode)
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(new, file)
-    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 @contextlib.contextmanager
