@@ -214,11 +214,13 @@ def configuration(
                 "max_microversion": newest,
             },
             "compute-feature-enabled": dict.fromkeys(
-                ("resize", "cold_migration", "live_migration", "suspend", "shelve", "snapshot",
+                ("resize", "cold_migration", "live_migration", "suspend", "shelve",
                  "vnc_console", "change_password", "personality", "swap_volume"),
                 "false",
             )
-            | dict.fromkeys(("pause", "rescue", "interface_attach", "console_output", "config_drive"), "true")
+            | dict.fromkeys(
+                ("pause", "rescue", "snapshot", "interface_attach", "console_output", "config_drive"), "true"
+            )
             | {"metadata_service": "true"},
             "image": {
                 "container_formats": "bare,ami,ari,aki,ovf,ova",
@@ -231,6 +233,8 @@ def configuration(
                 # Formats are enforced; this is about random bytes under formats that say nothing of content.
                 "image_format_enforcement": "false",
             },
+            # Images of servers are made without volumes; this lets the tests of them run.
+            "volume-feature-enabled": {"enable_volume_image_dep_tests": "true"},
             "validation": {
                 "run_validation": "false",
                 "security_group": "false",

@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from trunkline.api import compute, image, network, wiring
 from trunkline.api.app import application
-from trunkline.api.compute.observation import ServerObservation, Trouble, observe
+from trunkline.api.compute.observation import ServerObservation, SnapshotObservation, Trouble, observe
 from trunkline.api.context import CLOUD, Context
 from trunkline.api.engine import Call, Engine
 from trunkline.api.image import register_image
@@ -193,7 +193,12 @@ class Lab:
 
 
 def seen(
-    row: Server, state: str, *, problem: Trouble | None = None, ports: Sequence[str] | None = None
+    row: Server,
+    state: str,
+    *,
+    problem: Trouble | None = None,
+    ports: Sequence[str] | None = None,
+    snapshot: SnapshotObservation | None = None,
 ) -> ServerObservation:
     """What a host reports of a server that has reached what is wanted."""
     return ServerObservation(
@@ -204,4 +209,5 @@ def seen(
         soft_reboot_serial=row.soft_reboot_serial,
         ports=tuple(row.ports if ports is None else ports),
         problem=problem,
+        snapshot=snapshot,
     )

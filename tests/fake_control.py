@@ -6,13 +6,13 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from trunkline.compiler.slices import HostReport, HostSlice
 from trunkline.control.channel import channel_app, new_token, serve, token_matches
 from trunkline.devices.pki import Authority
-from trunkline.errors import Conflict
+from trunkline.errors import Conflict, NotFound
 
 
 class FakeControl:
@@ -26,6 +26,9 @@ class FakeControl:
         self.reports: list[HostReport] = []
         self.consoles: dict[tuple[str, str], bytes] = {}
         self.removed: set[str] = set()
+        #: Images that hosts may upload, and those that came.
+        self.expected: set[str] = set()
+        self.received: dict[str, bytes] = {}
         self._slices: dict[str, HostSlice] = {}
         self._hosts: dict[str, str] = {}
         self._digests: set[str] = set()
@@ -127,6 +130,11 @@ class FakeControl:
 
     async def console(self, host: str, server: str, text: bytes) -> None:
         self.consoles[host, server] = text
+
+    async def receive_image(self, host: str, id: str, content: AsyncIterator[bytes]) -> None:
+        if id not in self.expected:
+            raise NotFound(f"Nobody waits for image {id}.")
+        self.received[id] = b"".join([piece async for piece in content])
 
     def image_path(self, id: str) -> Path | None:
         return self.images.get(id)

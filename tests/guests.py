@@ -141,7 +141,7 @@ class Guests:
         ]
         made = self.compute.create_server(
             name=name,
-            image_id=self.image.id,
+            image_id=fields.pop("image_id", self.image.id),
             flavor_id=self.flavor.id,
             networks=[{"port": port.id} for port in ports],
             **fields,
@@ -154,6 +154,10 @@ class Guests:
             )
             guest.address = address.floating_ip_address
         return guest
+
+    def delete_image(self, image: Any) -> None:
+        """Of a server, which it outlives."""
+        self._connection.image.delete_image(image.id)
 
     def delete(self, guest: Guest, seconds: float = 20.0) -> None:
         """Returns when the server is gone."""

@@ -421,7 +421,7 @@ def test_a_locked_server_is_left_alone(lab: Lab) -> None:
     lab.act(id, "os-stop", by=ROOT)
 
 
-@pytest.mark.parametrize("action", ["resize", "migrate", "createImage", "shelve", "suspend"])
+@pytest.mark.parametrize("action", ["changePassword", "evacuate", "suspend"])
 def test_what_is_not_offered_is_said_clearly(lab: Lab, action: str) -> None:
     id = lab.booted()
     refused = lab.act(id, {action: {}}, status=400)["badRequest"]["message"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,10 @@ def region(tmp_path: Path) -> Iterator[RegionDirectory]:
     async def observe(host: str, seen: HostReport) -> None:
         return None
 
-    yield RegionDirectory(store, Authority.open(tmp_path / "pki"), tmp_path / "images", observe)
+    async def receive(host: str, id: str, content: AsyncIterator[bytes]) -> None:
+        return None
+
+    yield RegionDirectory(store, Authority.open(tmp_path / "pki"), tmp_path / "images", observe, receive)
     store.close()
 
 

@@ -193,6 +193,19 @@ def test_a_server_without_dhcp_is_told_its_address_by_its_config_drive(scene: Sc
     scene.guests.delete(guest)
 
 
+def test_an_image_of_a_server_boots_with_what_was_on_its_disk(scene: Scene) -> None:
+    guest, compute = scene.two, scene.guests.compute
+    guest.shell("sh", "-c", "'echo mine >/persist/imaged; sync'")
+    before = guest.boot_id()
+    image = compute.create_server_image(guest.id, "copy", wait=True)
+    guest.reaches("ACTIVE")
+    assert guest.boot_id() == before
+    copy = scene.guests.boot("copy", scene.web, image_id=image.id).reaches("ACTIVE")
+    assert copy.shell("cat", "/persist/imaged") == "mine"
+    scene.guests.delete(copy)
+    scene.guests.delete_image(image)
+
+
 def test_a_rescued_server_boots_another_disk_and_has_its_own_behind_it(scene: Scene) -> None:
     guest, compute = scene.two, scene.guests.compute
     guest.shell("sh", "-c", "'echo mine >/persist/kept; sync'")

@@ -80,6 +80,8 @@ def compute_requests(t: Things) -> Iterator[Valid]:
         ({"addSecurityGroup": {"name": "default"}}, "demo"),
         ({"removeSecurityGroup": {"name": "default"}}, "demo"),
         ({"os-getConsoleOutput": {"length": 10}}, "demo"),
+        ({"createImage": {"name": "i", "metadata": {"a": "b"}}}, "demo"),
+        ({"createBackup": {"name": "b", "backup_type": "daily", "rotation": 1, "metadata": {}}}, "demo"),
         ({"resize": {"flavorRef": "2"}}, "demo"),
     ]
     for body, by in actions:

@@ -105,6 +105,7 @@ class Agent:
                 starting=asyncio.Semaphore(max(4, 2 * (os.cpu_count() or 1))),
                 changed=self._changed,
                 reported=self._told,
+                upload=self._channel.upload,
             ),
         )
         self._ports.held = self._servers.held_ports

@@ -26,6 +26,8 @@ T = TypeVar("T")
 #: Longer than the server holds a request for a slice.
 _SLICE_TIMEOUT = 40.0
 _TIMEOUT = 10.0
+#: The control plane answers to a file when it has checked it and has it on disk.
+_UPLOAD_TIMEOUT = 300.0
 _PIECE = 256 * 1024
 
 
@@ -43,7 +45,7 @@ class Link:
     def __init__(self, control: str, context: ssl.SSLContext, timeout: float = _TIMEOUT) -> None:
         parts = urlsplit(control)
         self._http = http.client.HTTPSConnection(
-            parts.hostname or "", parts.port, timeout=timeout, context=context
+            parts.hostname or "", parts.port, timeout=timeout, context=context, blocksize=_PIECE
         )
         self._closed = False
 
@@ -105,10 +107,10 @@ class Channel:
         self._context = context
         self._slices = Link(control, context, _SLICE_TIMEOUT)
         self._rest = Link(control, context)
-        self._downloads: set[Link] = set()
+        self._transfers: set[Link] = set()
         self._slice_thread = ThreadPoolExecutor(1, "slice")
         self._rest_thread = ThreadPoolExecutor(1, "report")
-        self._download_threads = ThreadPoolExecutor(2, "image")
+        self._transfer_threads = ThreadPoolExecutor(2, "image")
 
     async def slice_after(self, revision: int) -> HostSlice | None:
         """The host's slice when it is newer than `revision`; None after some seconds.
@@ -162,7 +164,7 @@ class Channel:
 
         def ask() -> None:
             link = Link(self._control, self._context)
-            self._downloads.add(link)
+            self._transfers.add(link)
             try:
                 with file.open("ab") as stream:
                     have = stream.tell()
@@ -177,16 +179,37 @@ class Channel:
                         if stream.tell() > size:
                             raise Unavailable(f"image {image} is larger than its {size} bytes")
             finally:
-                self._downloads.discard(link)
+                self._transfers.discard(link)
                 link.close()
 
-        await self._in(self._download_threads, ask)
+        await self._in(self._transfer_threads, ask)
+
+    async def upload(self, image: str, file: Path) -> None:
+        """Gives the control plane the content of an image; it has it durably when this returns.
+
+        Raises:
+            Unavailable, Refused: as `Link.ask`.
+        """
+        link = Link(self._control, self._context, _UPLOAD_TIMEOUT)
+
+        def ask() -> None:
+            with file.open("rb") as stream:
+                length = str(file.stat().st_size)
+                headers = {"Content-Type": "application/octet-stream", "Content-Length": length}
+                _read(link.ask("PUT", f"/v1/images/{image}", stream, headers))
+
+        self._transfers.add(link)
+        try:
+            await self._in(self._transfer_threads, ask)
+        finally:
+            self._transfers.discard(link)
+            link.close()
 
     async def close(self) -> None:
         """Ends every request and thread."""
-        for link in (self._slices, self._rest, *self._downloads):
+        for link in (self._slices, self._rest, *self._transfers):
             link.close()
-        for pool in (self._slice_thread, self._rest_thread, self._download_threads):
+        for pool in (self._slice_thread, self._rest_thread, self._transfer_threads):
             pool.shutdown(wait=False, cancel_futures=True)
 
     @staticmethod

@@ -30,6 +30,7 @@ import msgspec
 from trunkline.agent import documents, qemu
 from trunkline.agent.images import Images
 from trunkline.agent.ports import tap
+from trunkline.agent.snapshots import Snapshot, Upload
 from trunkline.compiler.slices import Condition, ImageSlice, PortSlice, ServerReport, ServerSlice
 from trunkline.devices import configdrive, disks, files, links, process
 from trunkline.devices.qmp import CommandRefused, Monitor
@@ -84,6 +85,8 @@ class Host:
     changed: Callable[[], None]
     #: Returns when what is seen now has been reported, or after a moment.
     reported: Callable[[], Awaitable[None]]
+    #: Gives the control plane the content of an image.
+    upload: Upload
 
 
 class Machine:
@@ -113,6 +116,7 @@ class Machine:
         self._crashes: list[float] = []
         self._failures = 0
         self._crash: tuple[float, Condition] | None = None
+        self._snapshot = Snapshot(files, host.upload, self._wake.set)
         #: Of one that was found, nothing is said before it was looked at.
         self._state: State = "absent" if reached.disk_serial is None else "unknown"
         self._problem: Condition | None = None
@@ -154,6 +158,7 @@ class Machine:
             soft_reboot_serial=reached.soft_reboot_serial,
             ports=tuple(p.id for p in self._ports if qemu.device(p.id) in self._devices),
             problem=problem,
+            snapshot=self._snapshot.report,
             accelerated=reached.accelerated,
         )
 
@@ -163,6 +168,7 @@ class Machine:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+        await self._snapshot.stop()
         await self._hang_up()
 
     # The task.
@@ -175,6 +181,8 @@ class Machine:
                 pause = await self._step()
                 self._failures, self._problem = 0, None
                 self.settled = pause is None
+                if pause is None and self._server is not None:
+                    pause = await self._snapshot.step(self._server.snapshot, self._monitor)
             except Exception as error:
                 if not isinstance(error, (Refusal, CommandRefused, OSError)):
                     log.exception("server %s", self._name)
@@ -399,6 +407,7 @@ class Machine:
         return None
 
     async def _start(self, server: ServerSlice) -> None:
+        await self._snapshot.stop()
         if self._state != "crashed":
             self._state = "starting"
         if len(self._ports) < len(server.ports):
@@ -540,7 +549,16 @@ class Machine:
         # The state file last: with it gone, nobody would know of the others.
         files = self._files
         self._drop_rescue_disk()
-        for file in (files.disk, files.drive, files.console, files.errors, files.monitor, files.state):
+        await self._snapshot.stop()
+        for file in (
+            *files.snapshots,
+            files.disk,
+            files.drive,
+            files.console,
+            files.errors,
+            files.monitor,
+            files.state,
+        ):
             file.unlink(missing_ok=True)
         self._state = "absent"
         self.gone.set()

@@ -43,6 +43,15 @@ class Files:
         """The disk that it boots from while it is rescued."""
         return self.folder / f"{self.name}.rescue"
 
+    def snapshot(self, image: str) -> Path:
+        """The image of the root disk that is to be uploaded, once it is whole."""
+        return self.folder / f"{self.name}.{image}.image"
+
+    @property
+    def snapshots(self) -> list[Path]:
+        """All images of the root disk that are there, whole or not."""
+        return list(self.folder.glob(f"{self.name}.*.image*"))
+
     @property
     def drive(self) -> Path:
         """The config drive."""

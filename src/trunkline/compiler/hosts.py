@@ -150,6 +150,7 @@ def server_slice(view: View, key: str) -> ServerSlice:
         hard_reboot_serial=server.hard_reboot_serial,
         soft_reboot_serial=server.soft_reboot_serial,
         rescue=server.rescue_image_id,
+        snapshot=server.snapshot.image_id if server.snapshot else "",
         config_drive=server.config_drive,
         flavor=flavor.name,
         public_addresses=tuple(address for port in ports for address in _floating(view, port)),

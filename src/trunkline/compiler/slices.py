@@ -98,6 +98,8 @@ class ServerSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     soft_reboot_serial: int = 0
     #: The image whose disk it boots from for now, with its own disk behind it; "" for its own disk.
     rescue: str = ""
+    #: The id of an image that is to be made of the root disk, and uploaded; "" for none.
+    snapshot: str = ""
     config_drive: bool = False
     #: The name of the flavor, and the floating addresses of the server: the metadata service tells them.
     flavor: str = ""
@@ -158,6 +160,16 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     remedy: str = ""
 
 
+class SnapshotReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far the image is that is made of a server's disk."""
+
+    #: The image's id.
+    image: str
+    state: Literal["taking", "uploading", "failed"]
+    #: Why it failed: it is not tried any more.
+    cause: str = ""
+
+
 class ServerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the agent sees of one server."""
 
@@ -176,6 +188,7 @@ class ServerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     #: Ports that are plugged in and answered for by a running guest device.
     ports: tuple[str, ...] = ()
     problem: Condition | None = None
+    snapshot: SnapshotReport | None = None
     #: Whether the guest runs under KVM.
     accelerated: bool = False
 

@@ -2,7 +2,8 @@
 
     a connection, TLS of the region's authority
       |-- without a certificate     GET /v1/authority, POST /v1/join; closed after a few seconds
-      `-- with one                  GET /v1/slice, POST /v1/report, POST /v1/consoles/ID, GET /v1/images/ID
+      `-- with one                  GET /v1/slice, POST /v1/report, POST /v1/consoles/ID, GET and
+      |                               PUT /v1/images/ID
                                       the host is the certificate's common name, never a name in a body,
                                       and the certificate's key is the one it joined with last
 
@@ -21,7 +22,7 @@ import socket as sockets
 import ssl
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -97,6 +98,13 @@ class Directory(Protocol):
 
     def image_path(self, id: str) -> Path | None:
         """The file of an image; None where there is none."""
+
+    async def receive_image(self, host: str, id: str, content: AsyncIterator[bytes]) -> None:
+        """Takes the content of an image that the host was to make of a server's disk.
+
+        Raises:
+            trunkline.errors.Refusal: nothing is kept of it.
+        """
 
 
 def new_token(authority: Authority) -> tuple[str, str]:
@@ -215,6 +223,11 @@ def channel_app(directory: Directory, *, long_poll: float = LONG_POLL) -> Starle
             raise NotFound(f"There is no image {request.path_params['id']}.")
         return FileResponse(path, media_type="application/octet-stream")
 
+    async def receive_image(request: Request) -> Response:
+        host = _host(request, directory)
+        await directory.receive_image(host, request.path_params["id"], _stream(request))
+        return Response(status_code=204)
+
     return Starlette(
         routes=[
             Route("/v1/authority", authority, methods=["GET"]),
@@ -223,6 +236,7 @@ def channel_app(directory: Directory, *, long_poll: float = LONG_POLL) -> Starle
             Route("/v1/report", report, methods=["POST"]),
             Route("/v1/consoles/{server}", console, methods=["POST"]),
             Route("/v1/images/{id}", image, methods=["GET"]),
+            Route("/v1/images/{id}", receive_image, methods=["PUT"]),
         ],
         exception_handlers={Refusal: _refused},
     )
@@ -312,14 +326,19 @@ def _identity(certificate_pem: str) -> tuple[str, str]:
 async def _bytes(request: Request, largest: int) -> bytes:
     """The body of a request, never more than `largest` bytes of it."""
     body = bytearray()
+    async for piece in _stream(request):
+        body += piece
+        if len(body) > largest:
+            raise BadRequest(f"The body is larger than {largest} bytes.")
+    return bytes(body)
+
+
+async def _stream(request: Request) -> AsyncIterator[bytes]:
     try:
         async for piece in request.stream():
-            body += piece
-            if len(body) > largest:
-                raise BadRequest(f"The body is larger than {largest} bytes.")
+            yield piece
     except ClientDisconnect:
         raise BadRequest("The body ended early.") from None
-    return bytes(body)
 
 
 async def _body(request: Request, shape: type[T], largest: int) -> T:

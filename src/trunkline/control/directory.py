@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -35,11 +35,13 @@ class RegionDirectory:
         authority: Authority,
         images: Path,
         observe: Callable[[str, HostReport], Awaitable[None]],
+        receive: Callable[[str, str, AsyncIterator[bytes]], Awaitable[None]],
     ) -> None:
         self._store = store
         self._authority = authority
         self._images = images
         self._observe = observe
+        self._receive = receive
         self._slices: dict[str, HostSlice] = {}
         self._published = asyncio.Event()
         self._closed = False
@@ -172,3 +174,7 @@ class RegionDirectory:
         """The file of an image; None where there is none."""
         path = self._images / id
         return path if "/" not in id and not id.startswith(".") and path.is_file() else None
+
+    async def receive_image(self, host: str, id: str, content: AsyncIterator[bytes]) -> None:
+        """Takes the content of an image that the host was to make of a server's disk."""
+        await self._receive(host, id, content)

@@ -19,6 +19,7 @@ import secrets
 import signal
 import socket
 import time
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -29,6 +30,7 @@ from starlette.routing import Route
 
 from trunkline.api import network, wiring
 from trunkline.api.app import application
+from trunkline.api.compute import snapshots
 from trunkline.api.identity.keys import KeyRepository
 from trunkline.api.image.behaviour import referenced
 from trunkline.backends.contract import Observation
@@ -115,7 +117,8 @@ class ControlProcess:
         async def host_reported(name: str, report: HostReport) -> None:
             await observe.host_report(api.engine, name, report)
 
-        directory = RegionDirectory(store, authority, folder.root / "images", host_reported)
+        receive = partial(snapshots.receive, api.engine, images)
+        directory = RegionDirectory(store, authority, folder.root / "images", host_reported, receive)
         self._directory = directory
         backend = OvnBackend(folder.remotes(cloud, "nb"), folder.remotes(cloud, "sb"))
 

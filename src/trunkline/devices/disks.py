@@ -10,6 +10,8 @@ from pathlib import Path
 from trunkline.devices.tools import ToolFailed, run
 
 GIB = 1 << 30
+#: The longest time that copying a disk takes, seconds.
+_LONG = 6 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,26 @@ async def create_overlay(file: Path, image: Path, image_format: str, size_gib: i
         ("qemu-img", "create", "-q", "-f", "qcow2", "-F", image_format, "-b", str(image), str(new), *size)
     )
     os.replace(new, file)
+
+
+async def create_blank(file: Path, size: int) -> None:
+    """A new qcow2 file of `size` bytes that reads as zeros.
+
+    Raises:
+        trunkline.devices.tools.ToolFailed: it cannot be made.
+    """
+    await run(("qemu-img", "create", "-q", "-f", "qcow2", str(file), str(size)))
+
+
+async def copy(disk: Path, file: Path) -> None:
+    """A new qcow2 file that holds all that a disk shows, and builds on no other file.
+
+    Raises:
+        trunkline.devices.tools.ToolFailed: the disk cannot be read, or the file not be written.
+    """
+    await run(
+        ("qemu-img", "convert", "-q", "-f", "qcow2", "-O", "qcow2", str(disk), str(file)), timeout=_LONG
+    )
 
 
 def free_bytes(folder: Path) -> int:

@@ -57,6 +57,16 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     details: str = ""
 
 
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An image that is being made of a server's disk."""
+
+    image_id: str
+    kind: Literal["snapshot", "backup", "shelve"] = "snapshot"
+    #: Of backups: how many of their type are kept, and the type.
+    rotation: int = 0
+    backup_type: str = ""
+
+
 @resource(kind="flavor", plural="flavors", service="compute", unique=(("name",),))
 class Flavor(Resource):
     """A size of servers."""
@@ -304,6 +314,8 @@ class Server(Resource):
     rescue_image_id: Annotated[str, computed()] = ""
     #: What that image was when it was chosen.
     rescue_image: Annotated[ImageFacts | None, hidden()] = None
+    #: The image that its host is to make of its disk.
+    snapshot: Annotated[Snapshot | None, hidden()] = None
     #: It is to be removed, and goes when its host has done so.
     deleting: Annotated[bool, computed()] = False
     #: An operator set it to error.
@@ -317,6 +329,8 @@ class Server(Resource):
     observed_disk_serial: Annotated[int, observed(shown=False)] = -1
     observed_hard_reboot_serial: Annotated[int, observed(shown=False)] = 0
     observed_soft_reboot_serial: Annotated[int, observed(shown=False)] = 0
+    #: How far its host is with the image of its disk: taking or uploading; "" for not begun.
+    observed_snapshot: Annotated[str, observed(shown=False)] = ""
     #: Ports that the guest's devices answer for.
     plugged: Annotated[list[str], observed(shown=False)] = []
     #: What is not well, by the host's word.

@@ -14,11 +14,12 @@ from trunkline.api.compute import changes, networking
 from trunkline.api.compute.history import record
 from trunkline.api.compute.requests import RebuildBody, understand_rebuild
 from trunkline.api.compute.server_api import ServerApi, shown
-from trunkline.api.compute.wire import at, only, printable_name, shaped, whole
+from trunkline.api.compute.servers import check_labels
+from trunkline.api.compute.wire import at, labels, only, printable_name, shaped, whole
 from trunkline.api.engine import Call, Engine
 from trunkline.api.http import Endpoint, Reply, Request
 from trunkline.errors import BadField, BadRequest, Conflict, NotFound
-from trunkline.resources.compute import MAX_INT, Server
+from trunkline.resources.compute import MAX_INT, Server, Snapshot
 
 #: (host, server, lines or None for all) -> what a server last wrote to its serial console.
 Console = Callable[[str, str, "int | None"], Awaitable[str]]
@@ -100,6 +101,45 @@ def _rescue(call: Call, server: Server, asked: Asked) -> Any:
     password = fields.get("adminPass") or secrets.token_urlsafe(9)
     changes.rescue(call, server, fields.get("rescue_image_ref", server.image_id), password)
     return {"adminPass": password}
+
+
+def _create_image(call: Call, server: Server, asked: Asked) -> Any:
+    fields = _fields(asked, {"name", "metadata"})
+    name, given = _of_image(call, server, asked, fields)
+    return _imaged(asked, changes.image(call, server, "createImage", name, given, Snapshot(image_id="")))
+
+
+def _create_backup(call: Call, server: Server, asked: Asked) -> Any:
+    fields = _fields(asked, {"name", "backup_type", "rotation", "metadata"})
+    name, given = _of_image(call, server, asked, fields)
+    kind = fields.get("backup_type")
+    if not isinstance(kind, str) or len(kind) > 255 or not kind.isprintable():
+        raise BadField("createBackup.backup_type", "it is a text of up to 255 characters, as daily.")
+    rotation = whole("createBackup.rotation", fields.get("rotation"), 0, MAX_INT)
+    wish = Snapshot(image_id="", kind="backup", rotation=rotation, backup_type=kind)
+    server = changes.image(call, server, "createBackup", name, given, wish)
+    if asked.minor < 45 and not rotation:
+        return None
+    return _imaged(asked, server)
+
+
+def _of_image(
+    call: Call, server: Server, asked: Asked, fields: Mapping[str, Any]
+) -> tuple[str, Mapping[str, str]]:
+    """The name and the labels of an image that is asked for."""
+    given = fields.get("metadata")
+    given = {} if given is None else labels(f"{asked.name}.metadata", given)
+    check_labels(call, server.project_id, given)
+    return printable_name(f"{asked.name}.name", fields.get("name")), given
+
+
+def _imaged(asked: Asked, server: Server) -> Any:
+    """The image's id in the body from microversion 2.45 on, in its address before."""
+    assert server.snapshot is not None
+    if asked.minor >= 45:
+        return {"image_id": server.snapshot.image_id}
+    images = f"{asked.request.base_url.removesuffix('/compute')}/image/v2/images"
+    return Reply(status=202, headers={"location": f"{images}/{server.snapshot.image_id}"})
 
 
 def _lock(call: Call, server: Server, asked: Asked) -> None:
@@ -187,6 +227,8 @@ ACTIONS: Mapping[str, Action] = {
     "reboot": Action("os_compute_api:servers:reboot", _reboot),
     "rebuild": Action("os_compute_api:servers:rebuild", _rebuild),
     "rescue": Action("os_compute_api:os-rescue", _rescue, 200),
+    "createImage": Action("os_compute_api:servers:create_image", _create_image),
+    "createBackup": Action("os_compute_api:os-create-backup", _create_backup),
     "unrescue": Action("os_compute_api:os-unrescue", _plain(changes.unrescue)),
     "lock": Action("os_compute_api:os-lock-server:lock", _lock),
     "unlock": Action("os_compute_api:os-lock-server:unlock", _plain(changes.unlock)),
@@ -214,8 +256,6 @@ NOT_OFFERED: Mapping[str, str] = {
     "shelve": "Stop the server.",
     "shelveOffload": "Stop the server.",
     "unshelve": "Servers are not shelved here.",
-    "createImage": "Upload an image with the Image API.",
-    "createBackup": "Upload an image with the Image API.",
     "changePassword": "Use a key pair.",
     "trigger_crash_dump": "Reboot the server.",
     "addFloatingIp": "Use the Network API: set port_id of the floating IP.",
@@ -255,7 +295,7 @@ class ActionApi:
         result = await self.servers.change(
             request, action.rule, lambda call, server: action.run(call, server, asked)
         )
-        return Reply(result, action.status)
+        return result if isinstance(result, Reply) else Reply(result, action.status)
 
     async def _console(self, request: Request, value: Any) -> Reply:
         length = None

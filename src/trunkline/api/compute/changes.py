@@ -7,18 +7,18 @@ delete   ports go at once; the row goes when nothing of the server is left on it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
-from trunkline.api.compute import history, networking
+from trunkline.api.compute import history, networking, snapshots
 from trunkline.api.compute.observation import remove
 from trunkline.api.compute.servers import check_fit, check_labels, image_of, key_of
 from trunkline.api.compute.status import settle
 from trunkline.api.engine import Call
 from trunkline.errors import Conflict, Forbidden
-from trunkline.resources.compute import Server
+from trunkline.resources.compute import Server, Snapshot
 from trunkline.resources.region import Host
 
 
@@ -174,6 +174,17 @@ def unrescue(call: Call, server: Server) -> Server:
     )
 
 
+def image(
+    call: Call, server: Server, action: str, name: str, labels: Mapping[str, str], wish: Snapshot
+) -> Server:
+    """Makes an image of a server's disk, as it is at one moment soon."""
+    check(call, server, action, ("active", "paused", "stopped"))
+    if not server.host or server.launched_at is None:
+        raise Conflict(f"Cannot '{action}' instance {server.id}: it never ran. Delete it.")
+    history.record(call, server, action)
+    return save(call, snapshots.begin(call, server, name, labels, wish))
+
+
 def lock(call: Call, server: Server, reason: str | None) -> Server:
     """Keeps everybody but operators from changing a server."""
     if server.locked and not call.context.is_admin and server.locked_by_admin:
@@ -192,8 +203,10 @@ def unlock(call: Call, server: Server) -> Server:
 
 
 def reset_state(call: Call, server: Server, state: str) -> Server:
-    """Sets a server to error, or takes that away; what it is else, is seen."""
+    """Sets a server to error, or takes that away; what it is else, is seen. An image is not waited for."""
     unlocked(call, server)
+    if server.snapshot is not None:
+        server = snapshots.failed(call.tx, server, "The state was reset.", call.now)
     return save(call, replace(server, forced_error=state == "error"))
 
 
@@ -236,6 +249,7 @@ def delete(call: Call, server: Server) -> None:
         return
     networking.release(call, server, server.ports)
     history.record(call, server, "delete")
+    server = snapshots.abandon(call.tx, server)
     server = replace(server, ports=[], own_ports=[], port_tags={}, deleting=True)
     host = call.tx.get(Host, server.host) if server.host else None
     if host is None or not host.alive or server.observed_state in ("", "absent"):

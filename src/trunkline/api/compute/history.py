@@ -81,6 +81,12 @@ def finish(tx: Tx, server: Server, now: str) -> None:
         tx.observe(replace(entry, finished_at=now, result="Error" if failed else "Success", message=message))
 
 
+def fail(tx: Tx, server: Server, message: str, now: str) -> None:
+    """Ends the actions under way of a server that cannot be done."""
+    for entry in tx.find(ServerAction, server_id=server.id, finished_at=None):
+        tx.observe(replace(entry, finished_at=now, result="Error", message=message[:255]))
+
+
 def end(tx: Tx, server: Server, now: str) -> None:
     """Ends all actions under way of a server that is gone."""
     for entry in tx.find(ServerAction, server_id=server.id, finished_at=None):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from trunkline.api.compute import history, migrations
+from trunkline.api.compute import history, migrations, snapshots
 from trunkline.api.compute.status import powered_itself_off, settle
 from trunkline.api.engine import Call
 from trunkline.resources.compute import Fault, Server
@@ -27,6 +27,15 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     what: str
     cause: str
     remedy: str = ""
+
+
+class SnapshotObservation(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a host is with the image of a server's disk."""
+
+    image: str
+    #: taking, uploading, or failed, which has a cause.
+    state: str
+    cause: str = ""
 
 
 class ServerObservation(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +53,7 @@ class ServerObservation(msgspec.Struct, frozen=True, kw_only=True):
     #: Ports that the guest's devices answer for.
     ports: tuple[str, ...] = ()
     problem: Trouble | None = None
+    snapshot: SnapshotObservation | None = None
     accelerated: bool = False
 
 
@@ -69,6 +79,10 @@ def observe(call: Call, host: str, reports: Sequence[ServerObservation]) -> None
         if report.state == "unknown":
             continue
         new = _seen(tx, server, report, now)
+        if cause := _snapshot_trouble(tx, new, report):
+            new = settle(replace(snapshots.failed(tx, new, cause, now), updated_at=now), now)
+            tx.replace(new)
+            continue
         if powered_itself_off(new, report.halted):
             # It ran, if not long enough to be seen running.
             since = new.launched_at or now
@@ -95,8 +109,11 @@ def _seen(tx: Tx, server: Server, report: ServerObservation, now: str) -> Server
         message = f"{report.problem.what}: {report.problem.cause}"
         if problem is None or problem.message != message or problem.details != report.problem.remedy:
             problem = Fault(code=500, message=message, created=now, details=report.problem.remedy)
+    image = report.snapshot
+    imaged = image is not None and server.snapshot is not None and image.image == server.snapshot.image_id
     return replace(
         server,
+        observed_snapshot=image.state if imaged and image is not None else server.observed_snapshot,
         observed_state=report.state,
         observed_disk_serial=report.disk_serial,
         observed_hard_reboot_serial=report.hard_reboot_serial,
@@ -105,6 +122,18 @@ def _seen(tx: Tx, server: Server, report: ServerObservation, now: str) -> Server
         problem=problem,
         accelerated=report.accelerated,
     )
+
+
+def _snapshot_trouble(tx: Tx, server: Server, report: ServerObservation) -> str:
+    """Why the image that is to be made of a server will not be made; "" where it will."""
+    if server.snapshot is None:
+        return ""
+    if snapshots.lost(tx, server):
+        return f"Image {server.snapshot.image_id} was deleted, or given other content."
+    image = report.snapshot
+    if image is None or (image.image, image.state) != (server.snapshot.image_id, "failed"):
+        return ""
+    return f"The image could not be made: {image.cause}"
 
 
 def forget_lost(tx: Tx) -> None:

@@ -62,6 +62,8 @@ class State(NamedTuple):
 def derive(server: Server) -> State:
     """The state of a server, as of its fields."""
     vm_state, task = _rest(server)
+    if task is None and server.snapshot is not None:
+        task = _imaging(server)
     status = _STATUS_BY_TASK.get(task or "", _STATUS[vm_state])
     if server.deleting:
         task = "deleting"
@@ -98,6 +100,14 @@ def _rest(server: Server) -> tuple[str, str | None]:
     if seen == "paused":
         return "paused", "unpausing"
     return ("rescued" if server.rescue_image_id else "active"), None
+
+
+def _imaging(server: Server) -> str:
+    """What is under way of an image of the server's disk."""
+    assert server.snapshot is not None
+    if server.observed_snapshot == "uploading":
+        return "image_uploading"
+    return "image_backup" if server.snapshot.kind == "backup" else "image_snapshot"
 
 
 def _restarting(server: Server) -> tuple[str, str]:

@@ -176,7 +176,7 @@ def activate(call: Call, id: str, facts: Facts) -> None:
     image = call.tx.get(Image, id)
     if image is None:
         raise NotFound(f"Image {id} was deleted while its content was uploaded.")
-    if image.status not in ("queued", "uploading", "importing"):
+    if image.status not in ("queued", "saving", "uploading", "importing"):
         raise Conflict(f"Image {id} has content already.")
     call.save(with_facts(image, facts))
 

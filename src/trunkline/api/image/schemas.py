@@ -16,7 +16,7 @@ from trunkline.resources.image import (
 from trunkline.resources.schema import FieldSpec, spec_of
 
 _TYPES = {str: "string", int: "integer", bool: "boolean", float: "number"}
-_STATUSES = ("queued", "uploading", "importing", "active", "deactivated")
+_STATUSES = ("queued", "saving", "uploading", "importing", "active", "deactivated")
 _CHOICES = {
     "disk_format": DISK_FORMATS,
     "container_format": CONTAINER_FORMATS,
