@@ -223,6 +223,7 @@ def small_networks(draw: st.DrawFn) -> LogicalNetwork:
             enabled=draw(flag),
             host=draw(st.none() | st.just("h1")),
             unknown=draw(flag),
+            community=draw(st.sampled_from([None, "", "one", "two"])),
             dhcp4="d4" if "d4" in dhcps else None,
             dhcp6="d6" if "d6" in dhcps else None,
         )

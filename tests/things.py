@@ -45,6 +45,9 @@ class Things:
             "subnets", subnet={"network_id": self.network, "ip_version": 4, "cidr": "10.0.0.0/16"}
         )
         self.port = network("ports", port={"network_id": self.network})
+        self.private = network("networks", network={"name": "private", "pvlan": True})
+        community = {"pvlan_type": "community", "pvlan_community": "one"}
+        self.neighbour = network("ports", port={"network_id": self.private, **community})
         self.router = network("routers", router={"name": "router"})
         self.pool = network("subnetpools", subnetpool={"name": "pool", "prefixes": ["172.16.0.0/16"]})
         self.group = network("security-groups", security_group={"name": "group"})

@@ -36,7 +36,14 @@ def _network(t: Things) -> Iterator[Valid]:
         "networks",
         "network",
         t.network,
-        {**owner, "tags": ["t"], "admin_state_up": True, "mtu": 1400, "port_security_enabled": True},
+        {
+            **owner,
+            "tags": ["t"],
+            "admin_state_up": True,
+            "mtu": 1400,
+            "port_security_enabled": True,
+            "pvlan": True,
+        },
         {"name": "m", "description": "e", "admin_state_up": True, "mtu": 0},
     )
     yield Valid(
@@ -151,6 +158,10 @@ def _network(t: Things) -> Iterator[Valid]:
         },
         "admin",
     )
+    base = "/network/v2.0/ports"
+    for fields in ({"pvlan_type": "isolated"}, {"pvlan_type": "community", "pvlan_community": "two"}):
+        yield Valid(f"POST {base}", base, {"port": {"network_id": t.private, **fields}})
+        yield Valid(f"PUT {base}/{{id}}", f"{base}/{t.neighbour}", {"port": fields})
     gateway = {"network_id": t.public, "enable_snat": True}
     yield from collection(
         "routers",

@@ -89,6 +89,9 @@ class SwitchPort(Record, frozen=True, kw_only=True):
     role: Literal["workload", "metadata"] = "workload"
     #: Whether frames to addresses that no port owns are sent to it.
     unknown: bool = False
+    #: Whom it reaches on its switch (RFC 5517). None: everybody. Otherwise nobody but those of None, and
+    #: those of the same community; "" is isolated, and is no community.
+    community: str | None = None
     #: A sub-port of a trunk: it is plugged in where `parent` is, and its frames are those that have the
     #: tag of `vlan` there (IEEE Std 802.1Q).
     parent: str | None = None

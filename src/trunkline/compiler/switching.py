@@ -90,6 +90,7 @@ def _workload(view: View, key: str, port: Port) -> SwitchPort:
         dhcp6=answered.get(6),
         host=port.host_id or None,
         unknown=not port.port_security_enabled,
+        community="" if port.pvlan_type == "isolated" else port.pvlan_community,
         parent=port.parent_id or None,
         vlan=port.trunk_vlan,
     )

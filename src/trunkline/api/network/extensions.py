@@ -81,6 +81,7 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "port-security": ("Port Security", "Anti-spoofing, on and off", "2012-07-23"),
     "project-id": ("project_id field enabled", "Projects by their present name", "2016-09-09"),
     "provider": ("Provider Network", "Networks on physical networks", "2012-09-07"),
+    "pvlan": ("Private VLAN", "Ports of one network that are kept apart", "2026-02-03"),
     "qos": ("Quality of Service", "Limits and marks of what is sent and comes", "2015-06-08"),
     "qos-bw-limit-direction": ("Direction for QoS bandwidth limit rule", "Limits both ways", "2017-04-10"),
     "qos-default": ("QoS default policy", "The policy of a project's new networks", "2017-06-04"),

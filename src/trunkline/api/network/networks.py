@@ -9,7 +9,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from trunkline.api.engine import Call
-from trunkline.api.network import common, qos
+from trunkline.api.network import common, private_vlans, qos
 from trunkline.errors import BadRequest, Conflict, Exhausted, InUse
 from trunkline.plan import numbers
 from trunkline.resources.network import (
@@ -83,6 +83,7 @@ class Networks:
         qos.hold(call, new, old.qos_policy_id, new.qos_policy_id)
         if given & {"is_default", "external"}:
             _check_default(call, new)
+        private_vlans.switched(call, old, new)
         return new
 
     def delete(self, call: Call, network: Network) -> None:

@@ -14,6 +14,7 @@ from trunkline.api.network import (
     forwarding,
     logs,
     mirrors,
+    private_vlans,
     qos,
     security_groups,
 )
@@ -51,6 +52,7 @@ def create(call: Call, port: Port, given: frozenset[str]) -> Port:
     if "port_security_enabled" not in given:
         trusted = port.device_owner.startswith("network:")
         port = replace(port, port_security_enabled=network.port_security_enabled and not trusted)
+    port = private_vlans.first(call, network, port)
     mac = addressing.claim_mac(call, network.id, port.id, port.mac_address)
     addresses = addressing.assign(
         call, network, port.id, mac, port.device_owner, port.fixed_ips if "fixed_ips" in given else None
@@ -105,6 +107,7 @@ def update(call: Call, old: Port, new: Port, given: frozenset[str]) -> Port:
         new = replace(new, extra_dhcp_opts=_merged(old.extra_dhcp_opts, new.extra_dhcp_opts))
         _check_options(new.extra_dhcp_opts)
     _check_security(new)
+    new = private_vlans.changed(network, new, given)
     qos.hold(call, new, old.qos_policy_id, new.qos_policy_id)
     if new.host_id != old.host_id:
         left = [each for each in new.bindings if each.host != new.host_id] if new.host_id else []

@@ -6,7 +6,7 @@ a name the key is the name, so that a row that lost its mark is known again.
     Switch k        ls-k                    SwitchPort k    k (the iface-id on the host)
     its uplink      ln-k                    RouterPort k    lrp-k, and lsp-lrp-k on the switch
     Router k        lr-k                    RuleSet k       rs_k, escaped
-                                            AddressGroup k  ag_k_ip4, ag_k_ip6, escaped
+    community c of a switch k  pv_k_c       AddressGroup k  ag_k_ip4, ag_k_ip6, escaped
 """
 
 from __future__ import annotations
@@ -232,6 +232,12 @@ def gateway(router_port: str, host: str) -> str:
 def port_group(rule_set: str) -> str:
     """Of a rule set. Names of groups match ``[a-zA-Z_.][a-zA-Z_.0-9]*``; different keys differ here too."""
     return "rs_" + re.sub(r"[^a-zA-Z0-9-]", _escaped, rule_set).replace("-", "_")
+
+
+def community(switch: str, community: str) -> str:
+    """The group of the ports of a community of a switch; with "", of those that are isolated."""
+    # No community begins with a digit.
+    return f"pv_{re.sub(r'[^a-zA-Z0-9-]', _escaped, switch).replace('-', '_')}_{community or '0'}"
 
 
 def address_set(address_group: str, family: int) -> str:

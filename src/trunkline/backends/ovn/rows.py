@@ -7,6 +7,7 @@
     RuleSet ──────▶ Port_Group, ACL                   Dhcp ───────▶ DHCP_Options
     AddressGroup ─▶ Address_Set                       Forwarding ─▶ Load_Balancer
     Shaping ──────▶ QoS, member of ▶ Logical_Switch   Barrier ────▶ Logical_Router_Policy
+    communities ──▶ Port_Group, Address_Set, ACL
     TrafficLog ───▶ ACL, as part of the groups        always ─────▶ Meter
 
 One line a node: what it goes over, and the function of one of these (`compiler.derive`). What many
@@ -19,7 +20,7 @@ from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from trunkline.backends.ovn import balancing, dhcp, filters, logging, qos, routing, switching
+from trunkline.backends.ovn import balancing, communities, dhcp, filters, logging, qos, routing, switching
 from trunkline.backends.ovn.names import GATHERED, OWNED, Entry, Member, Once, Owner, Ref, Row, Tables
 from trunkline.compiler.derive import Derivations, Node, Sources
 from trunkline.compiler.logical import (
@@ -54,6 +55,8 @@ NODES = (
     Node(Once, logging.meter),
     Node(RuleSet, filters.group),
     Node(SwitchPort, filters.memberships),
+    Node(Switch, communities.groups),
+    Node(SwitchPort, communities.membership),
     Node(AddressGroup, filters.address_sets),
     Node(Dhcp, dhcp.answers),
 )

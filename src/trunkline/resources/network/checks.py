@@ -139,6 +139,13 @@ def address_or_prefix(value: str) -> str:
     return normal_prefix(value)
 
 
+def community_name(text: str) -> str:
+    """The name of a community of ports."""
+    if not re.fullmatch(r"[a-zA-Z_.][a-zA-Z_.0-9]*", text):
+        raise ValueError("a community's name has letters, digits, _ and ., and begins with no digit.")
+    return text
+
+
 def dns_servers(values: list[str]) -> list[str]:
     """Up to 5 addresses, none twice."""
     if len(values) > 5:

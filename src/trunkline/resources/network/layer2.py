@@ -8,7 +8,14 @@ import msgspec
 from msgspec import Meta
 
 from trunkline.resources.network import parts
-from trunkline.resources.network.checks import MacOrNew, Uuid, dns_servers, service_types, subnet_cidr
+from trunkline.resources.network.checks import (
+    MacOrNew,
+    Uuid,
+    community_name,
+    dns_servers,
+    service_types,
+    subnet_cidr,
+)
 from trunkline.resources.schema import (
     Check,
     computed,
@@ -76,6 +83,8 @@ class Network(Standard, kw_only=True):
     #: On a VLAN: its tag on the wire is a service's (IEEE Std 802.1Q, type 0x88a8), and guests' tags pass
     #: inside it.
     qinq: Annotated[bool | None, fixed(alias="qinq")] = None
+    #: Whether its ports may be kept apart: `pvlan_type` of each says whom it reaches.
+    pvlan: Annotated[bool, settable(alias="pvlan")] = False
     #: The QoS policy of ports on it that have none of their own.
     qos_policy_id: Annotated[Uuid | None, settable(index=True, refers="qos_policy", alias="qos")] = None
 
@@ -189,6 +198,18 @@ class Port(Standard, kw_only=True):
     )
     #: The QoS policy that it obeys, instead of its network's.
     qos_policy_id: Annotated[Uuid | None, settable(index=True, refers="qos_policy", alias="qos")] = None
+    #: On a network with `pvlan`: promiscuous reaches all, community its own community and what is
+    #: promiscuous, isolated what is promiscuous alone. By default promiscuous; isolated, for who may not
+    #: choose: guests of a shared network. None on other networks, and on the cloud's own ports, which all
+    #: reach.
+    pvlan_type: Annotated[
+        Literal["promiscuous", "isolated", "community"] | None, settable(guarded_write=True, alias="pvlan")
+    ] = None
+    #: The name of its community on its network.
+    pvlan_community: Annotated[
+        Annotated[str, Meta(max_length=232), Check(community_name)] | None,
+        settable(guarded_write=True, alias="pvlan"),
+    ] = None
     #: Its inactive bindings: hosts that are prepared for it.
     bindings: Annotated[list[parts.Binding], hidden()] = []
     #: The trunk that it is the parent or a sub-port of.
