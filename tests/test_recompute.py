@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from things import Things
 from valid_requests import valid_requests
 
+from trunkline import persistent
 from trunkline.backends.ovn.rows import Translation, desired
 from trunkline.compiler.hosts import PROBE, host_slices
 from trunkline.compiler.incremental import Compiler
@@ -28,7 +29,9 @@ MOVES = {"request": 6, "delete": 3, "probe": 1, "attach": 1, "detach": 1}
 
 
 @pytest.fixture(params=[1, 2, 3])
-def walk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Walk]:
+def walk(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Walk]:
+    # What a walk makes is not much: what is large is so with few entries.
+    monkeypatch.setattr(persistent, "SMALL", 4)
     lab = ApiLab(tmp_path)
     yield Walk(lab, random.Random(request.param))
     lab.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -36,9 +37,9 @@ class Observation:
     """What the backend sees of the data plane."""
 
     #: Keys of the switch ports that are plugged in and wired on some host, with that host.
-    ports_up: dict[str, str] = field(default_factory=dict)
+    ports_up: Mapping[str, str] = field(default_factory=dict)
     #: Key of each gateway router port, to the host that carries it now.
-    gateways: dict[str, str] = field(default_factory=dict)
+    gateways: Mapping[str, str] = field(default_factory=dict)
     #: The hosts that the backend knows as alive forwarding elements.
     hosts: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)

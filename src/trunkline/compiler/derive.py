@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Generic, TypeVar, cast
 
+from trunkline.persistent import changed_map, differing_keys
+
 T = TypeVar("T")
 V = TypeVar("V")
 
@@ -49,7 +51,7 @@ class Node:
 class Outcome(Generic[V]):
     """What follows from the sources."""
 
-    #: By kind and key. Nobody changes one: a kind in which something changed has a new dictionary.
+    #: By kind and key. Nobody changes one: a kind in which something changed has another map.
     outputs: Mapping[Hashable, Mapping[str, V]] = field(default_factory=dict)
     #: Kind to the keys that came, went or differ since the outcome before.
     changed: Mapping[Hashable, Collection[str]] = field(default_factory=dict)
@@ -165,7 +167,7 @@ class Derivations(Generic[V]):
         before, self.sources = self.sources, sources
         if changed is None:
             changed = {
-                cls: differing(before.get(cls, {}), sources.get(cls, {})) for cls in {*before, *sources}
+                cls: differing_keys(before.get(cls, {}), sources.get(cls, {})) for cls in {*before, *sources}
             }
         for cls, keys in changed.items():
             self._note(cls, keys, before.get(cls, {}), sources.get(cls, {}))
@@ -263,7 +265,6 @@ class Derivations(Generic[V]):
         come: dict[tuple[Hashable, str], V] = {}
         gone: dict[tuple[Hashable, str], None] = {}
         stale, self._stale_nodes = self._stale_nodes, {}
-        outputs = dict(self._outcome.outputs)
         for derivation in stale:
             node, key = derivation
             old = self._done.pop(derivation, None)
@@ -279,35 +280,31 @@ class Derivations(Generic[V]):
                 come.update((self._place(one), one) for one in kept)
                 self._done[derivation] = _Done(reads, kept)
         self._forget_unread()
-        changed: defaultdict[Hashable, set[str]] = defaultdict(set)
-        for kind, key in gone.keys() - come.keys():
-            self._changing(outputs, changed, kind, key).pop(key, None)
-        for (kind, key), one in come.items():
-            if outputs.get(kind, {}).get(key) is not one:
-                self._changing(outputs, changed, kind, key)[key] = one
-        for kind in changed:
-            if not outputs[kind]:
-                del outputs[kind]
-        self._outcome = Outcome(outputs, changed)
+        self._outcome = self._following(come, gone.keys() - come.keys())
         return self._outcome
+
+    def _following(
+        self, come: Mapping[tuple[Hashable, str], V], gone: Iterable[tuple[Hashable, str]]
+    ) -> Outcome[V]:
+        """The outcome with the outputs that came, and without those that are gone."""
+        before = self._outcome.outputs
+        new: defaultdict[Hashable, dict[str, V]] = defaultdict(dict)
+        old: defaultdict[Hashable, set[str]] = defaultdict(set)
+        for kind, key in gone:
+            old[kind].add(key)
+        for (kind, key), one in come.items():
+            if before.get(kind, {}).get(key) is not one:
+                new[kind][key] = one
+        changed = {kind: old[kind].union(new[kind]) for kind in (*new, *old)}
+        kinds = {kind: changed_map(before.get(kind, {}), new[kind], old[kind]) for kind in changed}
+        empty = [kind for kind, outputs in kinds.items() if not outputs]
+        return Outcome(changed_map(before, kinds, empty), changed)
 
     def _kept(self, output: V) -> V:
         """The object that is there already, where it is equal."""
         kind, key = self._place(output)
         known = self._outcome.outputs.get(kind, {}).get(key)
         return known if known == output and known is not None else output
-
-    def _changing(
-        self,
-        outputs: dict[Hashable, Mapping[str, V]],
-        changed: defaultdict[Hashable, set[str]],
-        kind: Hashable,
-        key: str,
-    ) -> dict[str, V]:
-        if kind not in changed:
-            outputs[kind] = dict(outputs.get(kind, {}))
-        changed[kind].add(key)
-        return cast("dict[str, V]", outputs[kind])
 
     def _forget_unread(self) -> None:
         """Drops the answers that nobody asks for any more."""
@@ -355,11 +352,3 @@ def _of_attribute(name: str) -> Callable[[Any], Iterable[Hashable]]:
         return value if isinstance(value, list | tuple | set | frozenset) else (value,)
 
     return values
-
-
-def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """The keys of the objects that came, went, or are not the same."""
-    if before is after:
-        return []
-    changed = [key for key, one in after.items() if before.get(key) is not one]
-    return changed + [key for key in before if key not in after]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import msgspec
@@ -20,6 +20,7 @@ from trunkline.backends.contract import Observation
 from trunkline.compiler.slices import HostReport
 from trunkline.compiler.snapshot import Snapshot
 from trunkline.control.directory import RegionDirectory
+from trunkline.persistent import differing_keys
 from trunkline.resources.network import (
     FLOATING_IP,
     METADATA,
@@ -157,13 +158,13 @@ class Statuses:
         if self._last is None:
             return None
         seen, before = self._last
-        keys = set(_differing(seen.ports_up, observation.ports_up))
-        keys.update(_differing(seen.gateways, observation.gateways))
-        ports, known = snapshot.all(Port), before.all(Port)
+        keys = set(differing_keys(seen.ports_up, observation.ports_up))
+        keys.update(differing_keys(seen.gateways, observation.gateways))
+        ports = snapshot.all(Port)
         if snapshot.since == before.revision and snapshot.touched is not None:
             keys.update(snapshot.touched.get(Port, ()))
-        elif ports is not known:
-            keys.update(key for key, port in ports.items() if known.get(key) is not port)
+        else:
+            keys.update(differing_keys(before.all(Port), ports))
         return {key: ports[key] for key in keys if key in ports}
 
     def _carriage(self, observation: Observation, snapshot: Snapshot) -> bool:
@@ -173,13 +174,6 @@ class Statuses:
         seen, before = self._last
         same = all(before.objects.get(cls) is snapshot.objects.get(cls) for cls in (FloatingIP, Router))
         return not same or seen.gateways != observation.gateways
-
-
-def _differing(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
-    """The keys whose values are not the same."""
-    if old is not new:
-        yield from (key for key, value in new.items() if old.get(key) != value)
-        yield from old.keys() - new.keys()
 
 
 def _write(wired: Mapping[str, str], carried: Mapping[str, str], tx: Tx) -> None:

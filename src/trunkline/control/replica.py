@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trunkline.compiler.snapshot import Snapshot
+from trunkline.persistent import changed_map
 from trunkline.resources.schema import Resource, Spec, spec_of, specs
 from trunkline.store import Reader, Store
 
@@ -13,8 +14,8 @@ COMPILED = frozenset({"network", "compute", "image", "region"})
 class Replica:
     """Owns the newest snapshot. `refresh` reads what has changed since, or everything.
 
-    A snapshot that was handed out is never changed: the dictionaries of the classes that have
-    changed are copied first.
+    A snapshot that was handed out is never changed: the classes in which something has changed have other
+    maps.
     """
 
     def __init__(self, store: Store) -> None:
@@ -62,11 +63,7 @@ def _advanced(reader: Reader, old: Snapshot, revision: int) -> Snapshot:
     objects = dict(old.objects)
     for cls, ids in touched.items():
         found = {obj.id: obj for obj in reader.get_all(cls, ids)}
-        kept = dict(objects.get(cls, {}))
-        kept.update(found)
-        for id in ids - found.keys():
-            kept.pop(id, None)
-        objects[cls] = kept
+        objects[cls] = changed_map(objects.get(cls, {}), found, ids - found.keys())
     return Snapshot(
         revision=revision, intent=intent, objects=objects, since=old.revision, touched=touched, changed=wanted
     )

@@ -162,7 +162,7 @@ class OvnBackend:
             self._steady = Steady(wanted, plan.places, self._north.schema)
             self._memory = Memory()
         else:
-            self._steady.confirm(wanted, self._translation.news)
+            self._steady.confirm(wanted, self._translation.news, self._touched, self._north.tables)
         self._translation.news, self._refused = News(), ""
         self._touched.clear()
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from trunkline.backends.contract import Observation, Problem
 from trunkline.backends.ovn.names import MARK, redirect
 from trunkline.devices.ovsdb import Row
+from trunkline.persistent import changed_map
 
 Database = Mapping[str, Mapping[str, Row]]
 
@@ -85,35 +86,39 @@ class Eyes:
 
     def look(self, southbound: Database) -> Observation:
         """Ports, gateways and hosts as the southbound database has them."""
-        bindings = southbound["Port_Binding"]
+        bindings, last = southbound["Port_Binding"], self._seen
+        if last is not None and not self._changed:
+            return last
         hosts = {uuid: row["name"] for uuid, row in southbound["Chassis"].items()}
-        if self._seen is None:
-            self._seen = Observation(hosts=set(hosts.values()))
-            rows = list(bindings.values())
-        elif self._changed:
-            last = self._seen
-            self._seen = replace(last, ports_up=dict(last.ports_up), gateways=dict(last.gateways))
-            for name in (name for names in self._changed.values() for name in names):
-                self._seen.ports_up.pop(name, None)
-                self._seen.gateways.pop(name.removeprefix(_REDIRECT), None)
-            rows = [bindings[uuid] for uuid in self._changed if uuid in bindings]
+        if last is None:
+            last, rows = Observation(hosts=set(hosts.values())), list(bindings.values())
         else:
-            return self._seen
-        self._changed.clear()
+            rows = [bindings[uuid] for uuid in self._changed if uuid in bindings]
+        ports: dict[str, str] = {}
+        gateways: dict[str, str] = {}
         for row in rows:
-            _see(row, hosts, self._seen)
+            _see(row, hosts, ports, gateways)
+        names = {name for names in self._changed.values() for name in names}
+        self._changed.clear()
+        self._seen = replace(
+            last,
+            ports_up=changed_map(last.ports_up, ports, names - ports.keys()),
+            gateways=changed_map(
+                last.gateways, gateways, {name.removeprefix(_REDIRECT) for name in names} - gateways.keys()
+            ),
+        )
         return self._seen
 
 
-def _see(row: Row, hosts: Mapping[str, str], seen: Observation) -> None:
+def _see(row: Row, hosts: Mapping[str, str], ports: dict[str, str], gateways: dict[str, str]) -> None:
     """Notes what a binding tells."""
     host = hosts.get(row["chassis"])
     if host is None:
         return
     if row["type"] == "" and row["up"] and MARK in row["external_ids"]:
-        seen.ports_up[row["logical_port"]] = host
+        ports[row["logical_port"]] = host
     elif row["type"] == "chassisredirect" and row["logical_port"].startswith(_REDIRECT):
-        seen.gateways[row["logical_port"].removeprefix(_REDIRECT)] = host
+        gateways[row["logical_port"].removeprefix(_REDIRECT)] = host
 
 
 def lagging(late: Mapping[str, float]) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ dealt with here: then everything is compared (`diff`).
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from trunkline.backends.ovn.diff import Database, Memory, Plan, marked, resolved
@@ -16,6 +16,7 @@ from trunkline.backends.ovn.names import MARK, NAMED, OWNED, Owner, Ref, Row
 from trunkline.backends.ovn.rows import News, Wanted
 from trunkline.devices.ovsdb import Operation, Operations, Schema
 from trunkline.devices.ovsdb import Row as Found
+from trunkline.persistent import differing_members
 
 
 class Unhandled(Exception):
@@ -38,6 +39,8 @@ class Steady:
         self._refs = {uuid: ref for ref, uuid in places.items()}
         #: By column that is gathered, of the rows that have a place: the members that have one.
         self._gathered: dict[Owner, set[str]] = {}
+        #: The same columns, as the database had them when they were last found right.
+        self._right: dict[Owner, Set[str]] = {}
         for ref in places:
             self._gather(ref, wanted)
 
@@ -68,14 +71,23 @@ class Steady:
         for ref in [ref for ref in seen if not self._there(ref, database)]:
             seen.discard(ref)
             self._forget(ref)
-        return _Step(wanted, news, seen, database, schema, self._places, self._refs, self._gathered).plan()
+        return _Step(
+            wanted, news, seen, database, schema, self._places, self._refs, self._gathered, self._right
+        ).plan()
 
-    def confirm(self, wanted: Wanted, news: News) -> None:
-        """Takes it that the database holds `wanted`."""
+    def confirm(
+        self, wanted: Wanted, news: News, touched: Iterable[tuple[str, str]], database: Database
+    ) -> None:
+        """Takes it that the database holds `wanted`, `touched` as of `plan`."""
         self._wanted = wanted
         for ref in news.rows:
             if wanted.row(ref) is None:
                 self._forget(ref)
+        for table, uuid in touched:
+            row, known = database[table].get(uuid), self._refs.get(uuid)
+            if row is not None and known is not None:
+                owners = (owner for owner in wanted.owners(known) if owner.column in row)
+                self._right.update((owner, row[owner.column]) for owner in owners)
 
     def _seen(self, wanted: Wanted, touched: Iterable[tuple[str, str]], database: Database) -> set[Ref]:
         """The rows of ours that changed in the database. New ones get their place."""
@@ -134,6 +146,7 @@ class Steady:
             del self._refs[uuid]
         for owner in self._wanted.owners(ref):
             self._gathered.pop(owner, None)
+            self._right.pop(owner, None)
 
 
 class _Step:
@@ -149,6 +162,7 @@ class _Step:
         places: dict[Ref, str],
         refs: Mapping[str, Ref],
         gathered: Mapping[Owner, set[str]],
+        right: Mapping[Owner, Set[str]],
     ) -> None:
         self._wanted = wanted
         self._news = news
@@ -158,6 +172,7 @@ class _Step:
         self._operations = Operations(schema)
         self._refs = refs
         self._gathered = gathered
+        self._right = right
         self._there = places
         #: The rows to look at, in the order of the tables.
         known = [ref for ref in news.rows | seen if ref.table in schema.tables]
@@ -237,7 +252,7 @@ class _Step:
             return []
         if owner.column not in table.columns:
             return []
-        found: frozenset[str] = self._database[owner.table][place][owner.column]
+        found: Set[str] = self._database[owner.table][place][owner.column]
         members, gathered = self._wanted.members(owner), self._gathered[owner]
         added, dropped = set[str](), set[str]()
         for key in self._news.members.get(owner, ()):
@@ -250,12 +265,17 @@ class _Step:
                     added.add(where)
             elif where is not None and where in found:
                 dropped.add(where)
-        if whole and found != gathered:
-            added |= gathered - found
-            dropped |= {one for one in found - gathered if one in self._refs}
+        if whole:
+            # What has not changed since all of it was right, and is not among the news, is right.
+            right = self._right.get(owner)
+            for one in differing_members(gathered if right is None else right, found):
+                if one in gathered and one not in found:
+                    added.add(one)
+                elif one in found and one not in gathered and one in self._refs:
+                    dropped.add(one)
         return _mutations(owner.column, added, dropped)
 
-    def _difference(self, column: str, wanted: frozenset[str], found: frozenset[str]) -> list[Any]:
+    def _difference(self, column: str, wanted: frozenset[str], found: Set[str]) -> list[Any]:
         dropped = {one for one in found - wanted if one in self._refs}
         return _mutations(column, wanted - found, dropped)
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from trunkline.persistent import changed_set
+
 #: What ``"unlimited"`` means as a number.
 UNLIMITED = sys.maxsize
 
@@ -154,7 +156,7 @@ class Column:
         if self.max == 1:
             return change
         if self.value is None:
-            return old ^ change
+            return changed_set(old, change)
         new = dict(old)
         for key, value in change.items():
             if key in new and new[key] == value:
