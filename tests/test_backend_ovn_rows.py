@@ -15,7 +15,7 @@ from trunkline.backends.ovn import names, unsupported_dhcp_options, unsupported_
 from trunkline.backends.ovn.names import OWNED, Ref
 from trunkline.backends.ovn.rows import Translation, desired
 from trunkline.backends.ovn.switching import port_security
-from trunkline.compiler.logical import AddressGroup, Dhcp, LogicalNetwork, RuleSet
+from trunkline.compiler.logical import AddressGroup, Barrier, Dhcp, LogicalNetwork, Nat, RuleSet
 
 NETWORK = everything()
 ROWS = desired(NETWORK)
@@ -179,9 +179,31 @@ def test_translations_and_routes_hang_on_their_router() -> None:
         "logical_port": "p1",
         "external_mac": "fa:16:3e:02:00:01",
         "gateway_port": Ref("Logical_Router_Port", "lrp-outer-leg"),
+        "options": {},
     }
     central = row("NAT", "fip2")
     assert (central["logical_port"], central["external_mac"], central["gateway_port"]) == (None, None, None)
+
+
+def test_an_address_that_a_gateway_answers_for_is_translated_to_itself_without_tracking() -> None:
+    address = "2001:db8::5"
+    proxy = Nat(key="n", router="r", type="proxy", external=address, internal=address)
+    found = desired(replace(NETWORK, nats={"n": proxy}))["NAT"]["n"]
+    assert (found["type"], found["external_ip"], found["logical_ip"]) == ("dnat_and_snat", address, address)
+    assert found["options"] == {"stateless": "true"}
+
+
+def test_exceptions_of_a_barrier_go_before_it() -> None:
+    around = ("10.0.0.5", "10.0.0.6")
+    fields = {"router": "r", "family": 4, "leaving": "outer-leg", "entered": ("web-leg",)}
+    barrier = Barrier(key="b", except_from=around, except_to=("10.0.0.7",), **fields)
+    found = desired(replace(NETWORK, barriers={"b": barrier}))["Logical_Router_Policy"]
+    way = 'inport == {"lrp-web-leg"} && outport == "lrp-outer-leg" && ip4'
+    assert {(row["priority"], row["match"], row["action"]) for row in found.values()} == {
+        (30000, way, "drop"),
+        (30001, f"{way} && ip4.src == {{10.0.0.5, 10.0.0.6}}", "allow"),
+        (30001, f"{way} && ip4.dst == {{10.0.0.7}}", "allow"),
+    }
 
 
 def test_every_filtered_port_drops_what_no_rule_allows() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 from api_lab import ApiLab, message_of
-from things import forwarder
+from things import forwarder, proxying
 
 from trunkline.api import openapi, wiring
 from trunkline.errors import BadField
@@ -179,6 +179,7 @@ class World:
         (public,) = lab.ok("GET", "/network/v2.0/networks?name=public")["networks"]
         self.public: str = public["id"]
         self.floatingip, self.inner = forwarder(lab)
+        self.proxying, self.proxied = proxying(lab, 150)
         # Each trunk that is asked for has a port of its own.
         ports = {"ports": [{"network_id": self.network}] * 300}
         made = lab.ok("POST", "/network/v2.0/ports", ports, by="demo")["ports"]
@@ -203,6 +204,7 @@ LEAST: Mapping[str, Callable[[World, int], dict[str, Any]]] = {
     "log": lambda w, n: {"resource_type": "security_group"},
     "address_scope": lambda w, n: {"ip_version": 4},
     "network": lambda w, n: {},
+    "ndp_proxy": lambda w, n: {"router_id": w.proxying, "port_id": w.proxied.pop()},
     "tap_mirror": lambda w, n: {
         "port_id": w.port,
         "directions": {"IN": n},

@@ -17,11 +17,11 @@ from trunkline.resources.standard import Standard
 __all__ = ["cloud"]
 
 EVERY = [spec for spec in specs().values() if spec.service == "network"]
-#: Those whose collections are inside of no other kind; what is below /qos and /taas has tests of its own.
+#: Those whose collections are inside of no other kind; what has paths of its own form has tests of its own.
 KINDS = [
     spec
     for spec in EVERY
-    if spec.cls not in {child for child, *_ in NESTED} and not spec.kind.startswith(("qos_", "tap_"))
+    if spec.cls not in {child for child, *_ in NESTED} and not spec.kind.startswith(("qos_", "tap_", "ndp_"))
 ]
 #: Those with description, tags and revision.
 STANDARD = [spec.kind for spec in KINDS if issubclass(spec.cls, Standard)]

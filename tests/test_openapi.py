@@ -103,6 +103,7 @@ def ids(things: Things) -> Mapping[str, str]:
         "floatingips": things.floatingip,
         "policies": things.policy,
         "tap_mirrors": things.mirror,
+        "ndp_proxies": things.proxy,
         "bandwidth_limit_rules": things.limit_rule,
         "dscp_marking_rules": things.dscp_rule,
         "security-groups": things.group,

@@ -22,8 +22,8 @@ GROUPS = (
     r"network (create|delete|list|set|show|unset)|network (qos|rbac|trunk) .*|network subport list|"
     r"(subnet|port|router|security group|floating ip|address group|address scope|default security) .*"
 )
-#: Commands of others' extensions among them: ND proxies, default statefulness.
-NOT_OFFERED = re.compile(r"router ndp proxy .*|security group default statefulness .*")
+#: Commands of others' extensions among them: default statefulness.
+NOT_OFFERED = re.compile(r"security group default statefulness .*")
 
 
 class Commands:

@@ -33,6 +33,30 @@ def forwarder(lab: ApiLab) -> tuple[str, str]:
     return floating, make("ports", "port", network_id=network, fixed_ips=[address])
 
 
+def proxying(lab: ApiLab, ports: int) -> tuple[str, list[str]]:
+    """A router of the demo project that is an NDP proxy, and ports behind it."""
+
+    def make(path: str, by: str = "demo", **body: Any) -> dict[str, Any]:
+        made = lab.ok("POST", f"/network/v2.0/{path}", body, by=by)
+        return dict(next(iter(made.values())))
+
+    scope = make("address-scopes", "admin", address_scope={"ip_version": 6})["id"]
+    prefix = {"prefixes": ["2001:db8:f::/48"], "default_prefixlen": 64}
+    pool = make("subnetpools", "admin", subnetpool={"name": "f", "address_scope_id": scope, **prefix})["id"]
+    wire = {"provider:network_type": "vlan", "provider:physical_network": "physnet1"}
+    outer = make("networks", "admin", network={"router:external": True, **wire})["id"]
+    inner = make("networks", network={"name": "proxied"})["id"]
+    subnet = {"ip_version": 6, "subnetpool_id": pool}
+    make("subnets", "admin", subnet={"network_id": outer, **subnet})
+    leg = make("subnets", "admin", subnet={"network_id": inner, **subnet})["id"]
+    fields = {"external_gateway_info": {"network_id": outer}, "enable_ndp_proxy": True}
+    router = make("routers", router=fields)["id"]
+    lab.ok("PUT", f"/network/v2.0/routers/{router}/add_router_interface", {"subnet_id": leg}, by="demo")
+    bulk = {"ports": [{"network_id": inner}] * ports}
+    made = lab.ok("POST", "/network/v2.0/ports", bulk, by="demo")["ports"]
+    return router, [port["id"] for port in made]
+
+
 class Things:
     """One of everything that the requests below refer to; the demo project's, where a project has it."""
 
@@ -95,6 +119,9 @@ class Things:
                 "mirror_type": "gre",
             },
         )
+        self.proxying, self.proxied = proxying(lab, 2)
+        fields = {"router_id": self.proxying, "port_id": self.proxied.pop()}
+        self.proxy = network("ndp_proxies", ndp_proxy=fields)
         operator = self._maker("/network/v2.0/qos", "admin")
         self.policy = operator("policies", policy={"name": "policy", "shared": True})
         below = f"policies/{self.policy}"

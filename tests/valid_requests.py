@@ -16,6 +16,7 @@ def valid_requests(t: Things) -> Iterator[Valid]:
     yield from _network(t)
     yield from _qos(t)
     yield from _mirrors(t)
+    yield from _ndp_proxies(t)
     yield from identity_requests(t)
     yield from compute_requests(t)
     yield from _image(t)
@@ -318,6 +319,19 @@ def _mirrors(t: Things) -> Iterator[Valid]:
     yield Valid(f"POST {base}", base, {"tap_mirrors": [second]})
     yield Valid(f"PUT {template}", f"{base}/{t.mirror}", {"tap_mirror": words})
     yield Valid(f"PUT {template}/tags", f"{base}/{t.mirror}/tags", {"tags": ["one"]})
+
+
+def _ndp_proxies(t: Things) -> Iterator[Valid]:
+    base, template = "/network/v2.0/ndp_proxies", "/network/v2.0/ndp_proxies/{id}"
+    (port,), words = t.proxied, {"name": "n", "description": "d"}
+    fields = {"router_id": t.proxying, "port_id": port, "ip_address": None, "tags": ["t"]}
+    yield Valid(f"POST {base}", base, {"ndp_proxy": {**fields, **words, "project_id": t.project}})
+    yield Valid(f"POST {base}", base, {"ndp_proxies": [fields]})
+    yield Valid(f"PUT {template}", f"{base}/{t.proxy}", {"ndp_proxy": words})
+    yield Valid(f"PUT {template}/tags", f"{base}/{t.proxy}/tags", {"tags": ["one"]})
+    router = "/network/v2.0/routers"
+    for on in (False, True):
+        yield Valid(f"PUT {router}/{{id}}", f"{router}/{t.proxying}", {"router": {"enable_ndp_proxy": on}})
 
 
 def _qos(t: Things) -> Iterator[Valid]:

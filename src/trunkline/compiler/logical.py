@@ -148,10 +148,11 @@ class Nat(Record, frozen=True, kw_only=True):
 
     snat: sources in `internal` (a prefix) leave as `external`.
     floating: `external` and `internal` (an address) stand for each other, both ways.
+    proxy: both are one address, which stays as it is; the gateway answers for it (RFC 4389).
     """
 
     router: str
-    type: Literal["snat", "floating"]
+    type: Literal["snat", "floating", "proxy"]
     external: str
     internal: str
     #: For a floating address that is translated on the workload's own host: the switch port
@@ -171,6 +172,8 @@ class Barrier(Record, frozen=True, kw_only=True):
     entered: tuple[str, ...]
     #: Addresses whose packets pass all the same: those that floating addresses stand for.
     except_from: tuple[str, ...] = ()
+    #: Addresses that packets to pass all the same.
+    except_to: tuple[str, ...] = ()
     #: What an address translation brought here passes all the same.
     except_translated: bool = False
 

@@ -5,6 +5,7 @@
     Port ────────────────▶ SwitchPort        a workload, or the network's metadata service
       of a router ───────▶ RouterPort        with Router, for Advertisement and Route
     Router ──────────────▶ Router, Route, Nat (snat)
+    NdpProxy ────────────▶ Nat (proxy); Router ─ Barrier around it
     SubnetPool ─ scopes ─▶ Barrier           between legs of a router
     FloatingIP ──────────▶ Nat (floating)
     PortForwarding ──────▶ Forwarding
@@ -22,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
-from trunkline.compiler import addresses, logs, qos, routing, rules, scopes, switching
+from trunkline.compiler import addresses, logs, ndp_proxies, qos, routing, rules, scopes, switching
 from trunkline.compiler.derive import Derivations, Node, Outcome, Sources
 from trunkline.compiler.logical import KINDS, LogicalNetwork, Record
 from trunkline.compiler.settings import REGION, Settings
@@ -31,6 +32,7 @@ from trunkline.resources.network import (
     AddressGroup,
     FloatingIP,
     Log,
+    NdpProxy,
     Network,
     Port,
     PortForwarding,
@@ -51,6 +53,8 @@ NODES = (
     Node(Router, routing.source_nats),
     Node(Router, scopes.barriers),
     Node(FloatingIP, routing.floating_nat),
+    Node(NdpProxy, ndp_proxies.answered_address),
+    Node(Router, ndp_proxies.entrances),
     Node(PortForwarding, routing.forwarding),
     Node(Port, qos.port_shapings),
     Node(FloatingIP, qos.floating_shapings),

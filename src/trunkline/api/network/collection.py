@@ -23,7 +23,7 @@ MOST_AT_ONCE = 1000
 #: What stands around a resource in a body, where it is not its kind.
 ENVELOPES = {"qos_policy": "policy"}
 #: What is before the plural in a path, and where else tags are: Neutron has those of policies beside /qos.
-_FOLDERS = {"log": "log/", "qos_policy": "qos/", "tap_mirror": "taas/"}
+_FOLDERS = {"log": "log/", "ndp_proxy": "", "qos_policy": "qos/", "tap_mirror": "taas/"}
 _TAGS_TOO = {"qos_policy": ("/v2.0/policies",)}
 
 Handle = Callable[[Request], Awaitable[Reply]]
@@ -31,7 +31,7 @@ Handle = Callable[[Request], Awaitable[Reply]]
 
 def path_of(spec: Spec) -> str:
     """Where a kind's collection is: words are joined by hyphens."""
-    # The words of what is in a folder of later days are joined by underscores.
+    # The words of what came in later days are joined by underscores.
     plural = spec.plural if spec.kind in _FOLDERS else spec.plural.replace("_", "-")
     return f"/v2.0/{_FOLDERS.get(spec.kind, '')}{plural}"
 

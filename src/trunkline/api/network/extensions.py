@@ -68,6 +68,8 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     ),
     "floatingip-pools": ("Floatingip pools", "What floating IPs are taken from", "2018-03-21"),
     "ip-substring-filtering": ("IP address substring filtering", "Ports by part of an address", "2017-11-28"),
+    "l3-ext-ndp-proxy": ("Router support to enable NDP proxy", "Routers that are NDP proxies", "2020-08-25"),
+    "l3-ndp-proxy": ("L3 NDP Proxy", "IPv6 addresses that routers answer for outside", "2021-06-29"),
     "logging": ("Logging API Extension", "Logs of what passes and what is dropped", "2017-01-01"),
     "net-mtu": ("Network MTU", "The largest packet of a network", "2015-03-25"),
     "net-mtu-writable": ("Network MTU (writable)", "The largest packet of a network, set", "2017-07-12"),

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from trunkline.api.engine import Call
-from trunkline.api.network import addressing, floatingips, forwarding, routers
+from trunkline.api.network import addressing, floatingips, forwarding, ndp_proxies, routers
 from trunkline.errors import BadField, BadRequest, Conflict, InUse, NotFound
 from trunkline.plan import ipam
 from trunkline.resources.network import (
@@ -263,6 +263,13 @@ def _refuse_while_needed(call: Call, router: Router, port: Port, leaving: list[F
                 f"Router interface for subnet {sorted(filter(None, gone))} on router {router.id} cannot be "
                 f"deleted, as it is required by floating IP {floating.id}.",
                 type="RouterInterfaceInUseByFloatingIP",
+            )
+    for proxy in ndp_proxies.through(call, router.id):
+        if _is_on(call, proxy.port_id, proxy.ip_address, gone):
+            raise InUse(
+                f"Unable to remove subnet {sorted(filter(None, gone))} from router {router.id}: NDP proxy "
+                f"{proxy.id} is in use on it.",
+                type="RouterInterfaceInUseByNDPProxy",
             )
     for subnet in routers.subnets_behind(call, [port]):
         for route in router.routes:

@@ -13,7 +13,7 @@ import msgspec
 
 from trunkline.api.context import Context
 from trunkline.api.engine import Call
-from trunkline.api.network import common, routers
+from trunkline.api.network import common, ndp_proxies, routers
 from trunkline.errors import BadField
 from trunkline.resources.network import Gateway, GatewayPort, Router, gateways_of
 from trunkline.resources.network.parts import gateway as clean_gateway
@@ -113,6 +113,7 @@ def _saved(call: Call, router: Router, found: Sequence[GatewayPort]) -> Router:
     if new == router:
         return router
     routers.hold_policy(call, router, router.external_gateway_info, new.external_gateway_info)
+    ndp_proxies.check_router(call, new)
     routers.check_routes(call, new, new.routes)
     return call.save(new)
 

@@ -14,6 +14,7 @@ from trunkline.api.network import (
     forwarding,
     logs,
     mirrors,
+    ndp_proxies,
     private_vlans,
     qos,
     security_groups,
@@ -132,6 +133,7 @@ def delete(call: Call, port: Port) -> None:
         )
     floatingips.disassociate(call, port)
     mirrors.leave(call, port)
+    ndp_proxies.leave(call, port)
     forwarding.drop_of(call, port)
     logs.drop_of(call, port)
 
@@ -248,6 +250,7 @@ def _with_addresses(call: Call, network: Network, old: Port, new: Port, wanted: 
     gone = {f.ip_address for f in old.fixed_ips} - {f.ip_address for f in addresses}
     floatingips.refuse_without(call, old, gone)
     forwarding.refuse_without(call, old, gone)
+    ndp_proxies.refuse_without(call, old, gone)
     return replace(new, fixed_ips=addresses)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from trunkline.api.engine import Call
-from trunkline.api.network import addressing, common, floatingips, qos
+from trunkline.api.network import addressing, common, floatingips, ndp_proxies, qos
 from trunkline.errors import BadRequest, InUse
 from trunkline.plan import gateways, ipam
 from trunkline.resources.network import (
@@ -32,16 +32,21 @@ def create(call: Call, router: Router, given: frozenset[str]) -> Router:
     """Gives the router its gateway, if it names one."""
     common.owned(router)
     hold_policy(call, router, None, router.external_gateway_info)
-    if router.external_gateway_info is None:
-        return router
-    return with_gateways(router, [connected(call, router, router.external_gateway_info, "create")])
+    if router.external_gateway_info is not None:
+        made = connected(call, router, router.external_gateway_info, "create")
+        router = replace(with_gateways(router, [made]), enable_ndp_proxy=router.enable_ndp_proxy)
+    ndp_proxies.check_router(call, router)
+    return router
 
 
 def update(call: Call, old: Router, new: Router, given: frozenset[str]) -> Router:
     """Moves the gateway; checks the routes."""
     if "external_gateway_info" in given and new.external_gateway_info != old.external_gateway_info:
         hold_policy(call, new, old.external_gateway_info, new.external_gateway_info)
-        new = _with_gateway(call, old, new)
+        wanted, new = new.enable_ndp_proxy, _with_gateway(call, old, new)
+        new = replace(new, enable_ndp_proxy=wanted) if "enable_ndp_proxy" in given else new
+    if (new.enable_ndp_proxy, new.external_gateway_info) != (old.enable_ndp_proxy, old.external_gateway_info):
+        ndp_proxies.check_router(call, new)
     if new.routes != old.routes:
         check_routes(call, new, new.routes)
     return new
@@ -118,14 +123,20 @@ def reschedule(call: Call) -> int:
 
 
 def with_gateways(router: Router, found: Sequence[GatewayPort]) -> Router:
-    """The router with these gateways, the first one first."""
+    """The router with these gateways, the first one first. With another first one, it is no NDP proxy."""
     if not found:
         return replace(
-            router, external_gateway_info=None, gateway_port_id="", gateway_hosts=[], more_gateways=[]
+            router,
+            external_gateway_info=None,
+            gateway_port_id="",
+            gateway_hosts=[],
+            more_gateways=[],
+            enable_ndp_proxy=False,
         )
     first, *more = found
     return replace(
         router,
+        enable_ndp_proxy=router.enable_ndp_proxy and first.port_id == router.gateway_port_id,
         external_gateway_info=first.info,
         gateway_port_id=first.port_id,
         gateway_hosts=first.hosts,
@@ -224,8 +235,9 @@ def disconnect(call: Call, router: Router, gateway: GatewayPort, others: Sequenc
     Args:
         others: the gateways that stay.
     Raises:
-        InUse: a floating IP needs it.
+        InUse: a floating IP or an NDP proxy needs it.
     """
+    ndp_proxies.refuse_unset(call, router, gateway)
     network = gateway.info.network_id
     users = [f for f in floatingips.through(call, router.id) if f.floating_network_id == network]
     if users and all(other.info.network_id != network for other in others):

@@ -6,7 +6,7 @@ Subnet ─── pools, modes ─▶ metadata    FloatingIP ─ address port, re
 Port ───── MAC, addresses, groups      SecurityGroup, -Rule ─ defaults, meaning, duplicates
                                        AddressGroup ─ stays while a rule refers to it
 RbacPolicy ─ shared, external: around the stages of whatever can be shared
-TapMirror ── numbers
+TapMirror ── numbers                   NdpProxy ─── address, scope
 QosPolicy ── users, default            QosRules ─── the policy changes with them
 Trunk ──── parent, sub-ports, VLANs
 """
@@ -28,6 +28,7 @@ from trunkline.api.network import (
     logs,
     mirrors,
     multihoming,
+    ndp_proxies,
     ports,
     qos,
     rbac,
@@ -46,6 +47,7 @@ from trunkline.resources.network import (
     DefaultSecurityGroupRule,
     FloatingIP,
     Log,
+    NdpProxy,
     Network,
     QosPolicy,
     Router,
@@ -180,6 +182,9 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
         ),
         "tap_mirror": Stages(
             create=mirrors.create, view=common.tenants, filters=filters.standard(TapMirror), lax=True
+        ),
+        "ndp_proxy": Stages(
+            create=ndp_proxies.create, view=common.tenants, filters=filters.standard(NdpProxy), lax=True
         ),
         "qos_policy": Stages(
             create=qos.create,

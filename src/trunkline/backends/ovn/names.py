@@ -81,6 +81,7 @@ OWNED: dict[str, tuple[str, ...]] = {
         "logical_port",
         "external_mac",
         "gateway_port",
+        "options",
         "external_ids",
     ),
     "Load_Balancer": ("name", "protocol", "vips", "options", "external_ids"),

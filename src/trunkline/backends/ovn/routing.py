@@ -13,8 +13,8 @@ from trunkline.compiler.logical import Advertisement, Barrier, Nat, Route, Route
 _MODES = {"slaac": "slaac", "dhcpv6-stateful": "dhcpv6_stateful", "dhcpv6-stateless": "dhcpv6_stateless"}
 #: The most wanted gateway host has this priority, the next ones less.
 _FIRST_PRIORITY = 1000
-#: Of what a router keeps apart, among its policies.
-_BARRIER_PRIORITY = 30000
+#: Of what a router keeps apart, among its policies, and of what passes all the same.
+_BARRIER_PRIORITY, _PASS_PRIORITY = 30000, 30001
 
 
 def router(view: View, key: str) -> Emitted:
@@ -63,29 +63,37 @@ def nat(view: View, key: str) -> Emitted:
 
 
 def barrier(view: View, key: str) -> Emitted:
-    """What does not leave by a leg, as a policy: these are applied when the way out is known."""
+    """What does not leave by a leg, as policies: these are applied when the way out is known.
+
+    Exceptions are policies too. To say "none of these addresses" in one match takes as many flows as the
+    product of their bits.
+    """
     found = view.need(Barrier, key)
     if view.has(Router, found.router):
-        row = entry("Logical_Router_Policy", _barrier(found))
-        yield from _of_router(found.router, "policies", row)
+        for row in _barrier(found):
+            yield from _of_router(found.router, "policies", entry("Logical_Router_Policy", row))
 
 
-def _barrier(barrier: Barrier) -> Row:
+def _barrier(barrier: Barrier) -> Iterator[Row]:
     entered = ", ".join(f'"{names.router_port(port)}"' for port in barrier.entered)
-    parts = [
-        f'inport == {{{entered}}} && outport == "{names.router_port(barrier.leaving)}" && ip{barrier.family}'
-    ]
-    if barrier.except_from:
-        parts.append(f"!(ip{barrier.family}.src == {{{', '.join(barrier.except_from)}}})")
-    if barrier.except_translated:
-        # Nothing but a translation sends a packet through connection tracking before this.
-        parts.append("!ct.trk")
-    return {
+    family = f"ip{barrier.family}"
+    way = f'inport == {{{entered}}} && outport == "{names.router_port(barrier.leaving)}" && {family}'
+    # Nothing but a translation sends a packet through connection tracking before this.
+    match = f"{way} && !ct.trk" if barrier.except_translated else way
+    yield {
         "priority": _BARRIER_PRIORITY,
-        "match": " && ".join(parts),
+        "match": match,
         "action": "drop",
         "external_ids": ids(barrier.key),
     }
+    for side, addresses in (("src", barrier.except_from), ("dst", barrier.except_to)):
+        if addresses:
+            yield {
+                "priority": _PASS_PRIORITY,
+                "match": f"{way} && {family}.{side} == {{{', '.join(addresses)}}}",
+                "action": "allow",
+                "external_ids": ids(f"{barrier.key}.{side}"),
+            }
 
 
 def _of_router(router: str, column: str, made: Entry) -> Emitted:
@@ -184,5 +192,7 @@ def _nat(view: View, nat: Nat) -> Row:
         "gateway_port": Ref("Logical_Router_Port", names.router_port(nat.gateway_port or ""))
         if named
         else None,
+        # What stays as it is needs no connection tracking.
+        "options": {"stateless": "true"} if nat.type == "proxy" else {},
         "external_ids": ids(nat.key),
     }

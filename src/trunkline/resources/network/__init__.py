@@ -17,6 +17,7 @@ from trunkline.resources.network.layer2 import (
 from trunkline.resources.network.layer3 import FloatingIP, Router, gateways_of
 from trunkline.resources.network.logs import Log
 from trunkline.resources.network.mirrors import TapMirror
+from trunkline.resources.network.ndp_proxies import NdpProxy
 from trunkline.resources.network.parts import (
     AddressPair,
     AllocationPool,
@@ -69,6 +70,7 @@ __all__ = [
     "GatewayPort",
     "HostRoute",
     "Log",
+    "NdpProxy",
     "Network",
     "NetworkQuota",
     "Port",

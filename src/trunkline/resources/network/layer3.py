@@ -46,6 +46,9 @@ class Router(Standard, kw_only=True):
     enable_default_route_bfd: Annotated[
         bool, settable(guarded_write=True, alias="enable-default-route-bfd")
     ] = False
+    #: Whether its gateway answers for the addresses that it has NDP proxies for, and lets in nothing to
+    #: others of the external network's address scope.
+    enable_ndp_proxy: Annotated[bool, settable(alias="l3-ext-ndp-proxy")] = False
     #: The port of its gateway.
     gateway_port_id: Annotated[str, hidden(index=True)] = ""
     #: The hosts that may carry its gateway, the most wanted first.
