@@ -11,6 +11,7 @@ from trunkline.compiler.network import logical_network
 from trunkline.compiler.settings import Settings
 from trunkline.compiler.snapshot import Snapshot
 from trunkline.resources.network import (
+    FLOATING_IP,
     METADATA,
     ROUTER_GATEWAY,
     ROUTER_INTERFACE,
@@ -28,6 +29,7 @@ from trunkline.resources.network import (
     SecurityGroupRule,
     Subnet,
 )
+from trunkline.resources.region import Host
 from trunkline.resources.schema import Resource
 
 MAC = "fa:16:3e:00:00:0{}"
@@ -231,6 +233,25 @@ def test_a_router_has_legs_routes_and_translations() -> None:
             gateway_port="gate",
         ),
     }
+
+
+def test_a_floating_ip_of_a_distributed_router_is_at_the_host_of_its_port_if_that_is_connected() -> None:
+    floating = FloatingIP(
+        id="f", floating_network_id="x", floating_ip_address="203.0.113.9", router_id="r", port_id="w",
+        fixed_ip_address="10.0.0.5", floating_port_id="held",
+    )  # fmt: skip
+    held = Port(id="held", network_id="x", mac_address=MAC.format(9), device_owner=FLOATING_IP)
+    world = (INNER, OUTER, WEB4, WEB6, PUBLIC, META, LEG, GATE, WORK, GROUP, floating, held)
+
+    def place(host: Host, *, distributed: bool = True) -> tuple[str | None, str | None]:
+        found = compiled(*world, host, replace(EDGE, distributed=distributed)).nats["f"]
+        return found.port, found.external_mac
+
+    connected = Host(id=WORK.host_id, wired=["physnet1"])
+    assert place(connected) == ("w", MAC.format(9))
+    assert place(connected, distributed=False) == (None, None)
+    assert place(Host(id=WORK.host_id, wired=["physnet2"])) == (None, None)
+    assert place(replace(connected, id="elsewhere")) == (None, None)
 
 
 def test_without_snat_only_floating_addresses_are_translated() -> None:

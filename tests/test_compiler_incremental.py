@@ -75,7 +75,19 @@ FORMS: tuple[tuple[Resource, ...], ...] = (
     ),
     (QosDscpMarkingRule(id="qm", qos_policy_id="q", dscp_mark=46),),
     (SecurityGroupRule(id="rule", security_group_id="g", direction="egress", ethertype="IPv4"),),
-    (FloatingIP(id="f", router_id="r", floating_ip_address="203.0.113.9", fixed_ip_address="10.0.0.5"),),
+    tuple(
+        FloatingIP(
+            id="f",
+            router_id="r",
+            floating_ip_address="203.0.113.9",
+            fixed_ip_address="10.0.0.5",
+            port_id=port,
+            floating_network_id="x",
+        )
+        for port in ("w", "w2")
+    ),
+    (replace(EDGE, distributed=True), EDGE),
+    (Host(id="h1", wired=["physnet1"]), Host(id="h1")),
 )
 Objects = Mapping[type[Resource], Mapping[str, Resource]]
 

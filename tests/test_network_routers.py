@@ -146,6 +146,15 @@ def test_hosts_that_come_are_wanted_for_gateways(cloud: Cloud) -> None:
     assert cloud.loop.run_until_complete(cloud.engine.write(CLOUD, reschedule)) == 0
 
 
+def test_only_operators_see_and_choose_whether_a_router_is_distributed(cloud: Cloud) -> None:
+    router = cloud.make("router")
+    assert "distributed" not in router
+    assert cloud.refused("PUT", f"/routers/{router['id']}", {"router": {"distributed": True}})[0] == 403
+    assert cloud.show("router", router["id"], by=ROOT)["distributed"] is False
+    assert cloud.change("router", router["id"], by=ROOT, distributed=True)["distributed"] is True
+    assert cloud.make("router", by=ROOT, distributed=True)["distributed"] is True
+
+
 def test_routes_lead_to_neighbours(cloud: Cloud) -> None:
     _, (subnet,) = cloud.net("10.0.0.0/24")
     router = cloud.make("router")

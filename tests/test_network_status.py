@@ -16,9 +16,11 @@ from trunkline.resources.network import (
     ROUTER_INTERFACE,
     FloatingIP,
     Gateway,
+    Network,
     Port,
     Router,
 )
+from trunkline.resources.region import Host
 from trunkline.resources.schema import Resource
 from trunkline.store import Store
 
@@ -69,6 +71,19 @@ def test_a_floating_ip_is_active_while_its_gateway_is_carried() -> None:
     world = snapshot(router, tied, free)
     assert floating_changes(Observation(gateways={"g": "h1"}), world) == {"t": "ACTIVE", "f": "DOWN"}
     assert floating_changes(Observation(), world) == {"f": "DOWN"}
+
+
+def test_a_floating_ip_at_the_host_of_its_port_is_active_while_that_is_wired() -> None:
+    gateway = Gateway(network_id="x")
+    world = snapshot(
+        Router(id="r", external_gateway_info=gateway, gateway_port_id="g", distributed=True),
+        Network(id="x", physical_network="physnet1"),
+        Host(id="h1", wired=["physnet1"]),
+        Port(id="p", host_id="h1"),
+        FloatingIP(id="t", router_id="r", floating_network_id="x", port_id="p"),
+    )
+    assert floating_changes(Observation(ports_up={"p": "h1"}), world) == {"t": "ACTIVE"}
+    assert floating_changes(Observation(gateways={"g": "h1"}, ports_up={"p": "h2"}), world) == {}
 
 
 @pytest.mark.parametrize("again", ["the port", "what is seen"])

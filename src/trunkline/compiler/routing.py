@@ -20,6 +20,7 @@ from trunkline.resources.network import (
     SubnetPool,
     gateways_of,
 )
+from trunkline.resources.region import Host
 
 
 def scope_of(view: View, subnet_id: str) -> str:
@@ -148,6 +149,8 @@ def floating_nat(view: View, key: str) -> Iterator[Nat]:
     router = view.get(Router, floating.router_id)
     if floating.fixed_ip_address and router is not None:
         assert floating.floating_ip_address is not None
+        own = view.ask(leaves_at_host, key)
+        holder = view.get(Port, floating.floating_port_id)
         yield Nat(
             key=key,
             router=router.id,
@@ -155,7 +158,25 @@ def floating_nat(view: View, key: str) -> Iterator[Nat]:
             external=floating.floating_ip_address,
             internal=floating.fixed_ip_address,
             gateway_port=way_out(router, floating),
+            port=floating.port_id if own else None,
+            external_mac=holder.mac_address if own and holder is not None else None,
         )
+
+
+def leaves_at_host(view: View, key: str) -> bool:
+    """Whether a floating IP is translated on the host of its port, and leaves there."""
+    floating = view.need(FloatingIP, key)
+    router, port = view.get(Router, floating.router_id), view.get(Port, floating.port_id)
+    network = view.get(Network, floating.floating_network_id)
+    host = None if port is None else view.get(Host, port.host_id)
+    return is_at_host(router, network, host)
+
+
+def is_at_host(router: Router | None, network: Network | None, host: Host | None) -> bool:
+    """The same, of its router, its external network, and the host of its port."""
+    if router is None or network is None or host is None or not network.physical_network:
+        return False
+    return router.distributed and network.physical_network in host.wired
 
 
 def way_out(router: Router, floating: FloatingIP) -> str | None:

@@ -17,6 +17,7 @@ from trunkline.api.context import CLOUD
 from trunkline.api.engine import Call, Engine
 from trunkline.api.network import reschedule, trunks
 from trunkline.backends.contract import Observation
+from trunkline.compiler.routing import is_at_host
 from trunkline.compiler.slices import HostReport
 from trunkline.compiler.snapshot import Snapshot
 from trunkline.control.directory import RegionDirectory
@@ -27,6 +28,7 @@ from trunkline.resources.network import (
     ROUTER_GATEWAY,
     ROUTER_INTERFACE,
     FloatingIP,
+    Network,
     Port,
     Router,
     gateways_of,
@@ -64,7 +66,7 @@ async def host_report(engine: Engine, name: str, report: HostReport) -> None:
         new = msgspec.structs.replace(host, **facts)
         if new != host:
             call.tx.observe(msgspec.structs.replace(new, seen_at=time.time()))
-        if new.physical_networks != host.physical_networks:
+        if new.physical_networks != host.wired:
             reschedule(call)
         observe(call, name, servers)
 
@@ -120,13 +122,21 @@ def _carried(key: str, port: Port, observation: Observation) -> bool:
 
 
 def floating_changes(observation: Observation, snapshot: Snapshot) -> dict[str, str]:
-    """Floating IP id to its new status: ACTIVE where its router's gateway is carried by a host."""
+    """Floating IP id to its new status: ACTIVE where a host carries its router's gateway.
+
+    Of those that leave at the hosts of their ports: where the port is carried there.
+    """
     changes = {}
     for key, floating in snapshot.all(FloatingIP).items():
         router = snapshot.get(Router, floating.router_id)
         ways = [] if router is None else gateways_of(router)
         network = floating.floating_network_id
-        up = any(w.info.network_id == network and w.port_id in observation.gateways for w in ways)
+        port = snapshot.get(Port, floating.port_id)
+        host = None if port is None else snapshot.get(Host, port.host_id)
+        if port is not None and is_at_host(router, snapshot.get(Network, network), host):
+            up = _carried(port.id, port, observation)
+        else:
+            up = any(w.info.network_id == network and w.port_id in observation.gateways for w in ways)
         status = "ACTIVE" if up else "DOWN"
         if floating.status != status:
             changes[key] = status
@@ -173,7 +183,12 @@ class Statuses:
             return True
         seen, before = self._last
         same = all(before.objects.get(cls) is snapshot.objects.get(cls) for cls in (FloatingIP, Router))
-        return not same or seen.gateways != observation.gateways
+        if not same or seen.gateways != observation.gateways:
+            return True
+        ports = (
+            before.objects.get(Port) is snapshot.objects.get(Port) and seen.ports_up is observation.ports_up
+        )
+        return not ports and any(router.distributed for router in snapshot.all(Router).values())
 
 
 def _write(wired: Mapping[str, str], carried: Mapping[str, str], tx: Tx) -> None:

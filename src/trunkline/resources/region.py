@@ -61,6 +61,8 @@ class Host(Resource):
     datapath: Annotated[str, observed()] = "netdev"
     #: The physical networks it is connected to.
     physical_networks: Annotated[list[str], observed()] = []
+    #: The same, as gateways and floating IPs are placed by them: it changes what hosts are told.
+    wired: Annotated[list[str], hidden()] = []
     daemons: Annotated[list[HostDaemon], observed()] = []
     problems: Annotated[list[HostProblem], observed()] = []
 

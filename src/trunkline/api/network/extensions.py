@@ -14,6 +14,7 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "binding": ("Port Binding", "The host that a port is plugged in on", "2014-02-03"),
     "binding-extended": ("Port Bindings Extended", "Further hosts that a port is prepared on", "2017-07-17"),
     "default-subnetpools": ("Default Subnetpools", "The pool that subnets are cut from", "2016-02-18"),
+    "dvr": ("Distributed Virtual Router", "Floating IPs at the hosts of their servers", "2014-06-01"),
     "enable-default-route-bfd": (
         "Enable Default Route BFD",
         "Default routes that are taken while the next hop answers",

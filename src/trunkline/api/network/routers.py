@@ -100,11 +100,14 @@ def carries(host: Host, network: Network) -> bool:
 
 
 def reschedule(call: Call) -> int:
-    """Chooses the hosts of all gateways anew, after hosts came or went. Returns how many routers changed.
+    """Chooses the hosts of all gateways anew, after hosts changed. Returns how many routers did.
 
     Called by the cloud itself, in a transaction of its own.
     """
     changed = 0
+    for host in call.tx.find(Host):
+        if host.wired != host.physical_networks:
+            call.tx.replace(replace(host, wired=host.physical_networks))
     networks: dict[str, Network | None] = {}
     for router in call.tx.select(Router):
         found = []

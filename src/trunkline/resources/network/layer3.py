@@ -49,6 +49,9 @@ class Router(Standard, kw_only=True):
     #: Whether its gateway answers for the addresses that it has NDP proxies for, and lets in nothing to
     #: others of the external network's address scope.
     enable_ndp_proxy: Annotated[bool, settable(alias="l3-ext-ndp-proxy")] = False
+    #: Whether floating IPs leave and come at the hosts of their servers, where these are connected to the
+    #: external network, and not by the gateway.
+    distributed: Annotated[bool, settable(guarded_read=True, guarded_write=True, alias="dvr")] = False
     #: The port of its gateway.
     gateway_port_id: Annotated[str, hidden(index=True)] = ""
     #: The hosts that may carry its gateway, the most wanted first.
