@@ -170,13 +170,15 @@ def test_tags_are_replaced_added_asked_for_and_removed(cloud: Cloud) -> None:
     assert cloud.ask("GET", f"{where}/c%20d").status_code == 204
     assert cloud.ask("PUT", f"{where}/%2541").status_code == 201
     assert cloud.ask("GET", where).json() == {"tags": ["a", "b", "c d", "%41"]}
+    more = cloud.ask("POST", where, {"tags": ["e", "b"]})
+    assert (more.status_code, more.json()) == (201, {"tags": ["a", "b", "c d", "%41", "e"]})
     assert cloud.ask("DELETE", f"{where}/a").status_code == 204
     assert cloud.refused("GET", f"{where}/a") == (404, "TagNotFound")
     assert cloud.refused("DELETE", f"{where}/a") == (404, "TagNotFound")
     assert cloud.ask("DELETE", where).status_code == 204
     assert cloud.ask("GET", where).json() == {"tags": []}
     for bad in ({"tags": [""]}, {"tags": ["x" * 256]}, {"tags": "a"}, {}, {"tags": [1]}):
-        assert cloud.refused("PUT", where, bad)[0] == 400
+        assert cloud.refused("PUT", where, bad)[0] == cloud.refused("POST", where, bad)[0] == 400
 
 
 def test_lists_are_filtered_by_tags(cloud: Cloud) -> None:

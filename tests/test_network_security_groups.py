@@ -57,6 +57,18 @@ def test_the_default_group_is_one_and_keeps_its_name(cloud: Cloud) -> None:
     assert cloud.refused("PUT", f"/security-groups/{group['id']}", body)[0] == 409
 
 
+def test_a_rule_tells_whether_it_is_of_a_default_group(cloud: Cloud) -> None:
+    (default,) = cloud.all("security_group")
+    group = cloud.make("security_group", name="web")
+    ssh = {"direction": "ingress", "protocol": "tcp", "port_range_min": 22, "port_range_max": 22}
+    for each in (default, group):
+        made = cloud.make("security_group_rule", security_group_id=each["id"], **ssh)
+        assert made["belongs_to_default_sg"] is (each is default)
+    of_default = cloud.all("security_group_rule", "?belongs_to_default_sg=true")
+    assert len(of_default) == 5
+    assert {rule["security_group_id"] for rule in of_default} == {default["id"]}
+
+
 def test_an_admin_removes_the_default_group_and_it_is_made_again(cloud: Cloud) -> None:
     (default,) = cloud.all("security_group")
     cloud.remove("security_group", default["id"], by=ROOT)

@@ -47,6 +47,40 @@ def test_a_range_can_be_named(cloud: Cloud) -> None:
     assert refuses(cloud, pool, cidr="10.1.0.0/24") == (409, "SubnetAllocationError")
 
 
+def test_subnets_that_are_there_come_into_a_pool_with_their_ranges(cloud: Cloud) -> None:
+    network, (four, more, six) = cloud.net("10.0.7.0/24", "10.0.8.0/24", "fd00::/64")
+    pool = cloud.make("subnetpool", prefixes=["10.9.0.0/16"], default_prefixlen=24)
+    where = f"/subnetpools/{pool['id']}/onboard_network_subnets"
+    body = {"network_id": network["id"]}
+    reply = cloud.ask("PUT", where, body)
+    assert reply.status_code == 200
+    came = [{"id": subnet["id"], "cidr": subnet["cidr"]} for subnet in (four, more)]
+    assert sorted(reply.json(), key=str) == sorted(came, key=str)
+    assert cloud.show("subnetpool", pool["id"])["prefixes"] == ["10.0.7.0/24", "10.0.8.0/24", "10.9.0.0/16"]
+    pools = [cloud.show("subnet", subnet["id"])["subnetpool_id"] for subnet in (four, more, six)]
+    assert pools == [pool["id"], pool["id"], None]
+    # Who comes again comes to nothing new, and what the pool has given once is given to nobody else.
+    assert cloud.ask("PUT", where, body).json() == []
+    assert refuses(cloud, pool, cidr="10.0.7.0/24") == (409, "SubnetAllocationError")
+
+
+def test_what_a_pool_has_given_to_others_does_not_come_into_it_again(cloud: Cloud) -> None:
+    pool = cloud.make("subnetpool", prefixes=["10.0.0.0/16"])
+    cut(cloud, pool, cidr="10.0.7.0/25")
+    network, (_, free) = cloud.net("10.0.7.0/24", "10.0.8.0/24")
+    where = f"/subnetpools/{pool['id']}/onboard_network_subnets"
+    assert cloud.refused("PUT", where, {"network_id": network["id"]}) == (409, "IllegalSubnetPoolUpdate")
+    assert cloud.show("subnet", free["id"])["subnetpool_id"] is None
+
+
+def test_the_subnets_of_others_do_not_come_into_ones_pool(cloud: Cloud) -> None:
+    network = cloud.make("network", by=ROOT, shared=True)
+    cloud.make("subnet", by=ROOT, network_id=network["id"], ip_version=4, cidr="10.0.7.0/24")
+    pool = cloud.make("subnetpool", prefixes=["10.0.0.0/16"])
+    where = f"/subnetpools/{pool['id']}/onboard_network_subnets"
+    assert cloud.refused("PUT", where, {"network_id": network["id"]})[0] in (403, 404)
+
+
 def test_lengths_have_bounds(cloud: Cloud) -> None:
     pool = cloud.make("subnetpool", prefixes=["10.0.0.0/16"], min_prefixlen=24, max_prefixlen=28)
     assert (pool["min_prefixlen"], pool["default_prefixlen"], pool["max_prefixlen"]) == ("24", "24", "28")

@@ -30,7 +30,8 @@ def _network(t: Things) -> Iterator[Valid]:
         yield Valid(f"POST {base}", base, {kind: create})
         yield Valid(f"POST {base}", base, {f"{kind}s": [create]})
         yield Valid(f"PUT {base}/{{id}}", f"{base}/{id}", {kind: update})
-        yield Valid(f"PUT {base}/{{id}}/tags", f"{base}/{id}/tags", {"tags": ["one"]})
+        for method in ("PUT", "POST"):
+            yield Valid(f"{method} {base}/{{id}}/tags", f"{base}/{id}/tags", {"tags": ["one"]})
 
     owner = {"project_id": t.project, "description": "d", "name": "n"}
     yield from collection(
@@ -121,6 +122,8 @@ def _network(t: Things) -> Iterator[Valid]:
     for verb in ("add", "remove"):
         where = f"{path}/{t.pool}/{verb}_prefixes"
         yield Valid(f"PUT {path}/{{id}}/{verb}_prefixes", where, {"prefixes": ["172.30.0.0/16"]})
+    where = f"{path}/{t.pool}/onboard_network_subnets"
+    yield Valid(f"PUT {path}/{{id}}/onboard_network_subnets", where, {"network_id": t.network})
     yield from collection(
         "ports",
         "port",
@@ -318,7 +321,8 @@ def _mirrors(t: Things) -> Iterator[Valid]:
     yield Valid(f"POST {base}", base, {"tap_mirror": {**first, **words, "project_id": t.project}})
     yield Valid(f"POST {base}", base, {"tap_mirrors": [second]})
     yield Valid(f"PUT {template}", f"{base}/{t.mirror}", {"tap_mirror": words})
-    yield Valid(f"PUT {template}/tags", f"{base}/{t.mirror}/tags", {"tags": ["one"]})
+    for method in ("PUT", "POST"):
+        yield Valid(f"{method} {template}/tags", f"{base}/{t.mirror}/tags", {"tags": ["one"]})
 
 
 def _ndp_proxies(t: Things) -> Iterator[Valid]:
@@ -341,7 +345,10 @@ def _qos(t: Things) -> Iterator[Valid]:
     yield Valid(f"POST {base}", base, {"policy": {**policy, "tags": ["t"]}}, "admin")
     yield Valid(f"PUT {template}", one, {"policy": {**policy, "shared": True}}, "admin")
     for where in (base, "/network/v2.0/policies"):
-        yield Valid(f"PUT {where}/{{id}}/tags", f"{where}/{t.policy}/tags", {"tags": ["one"]}, "admin")
+        for method in ("PUT", "POST"):
+            yield Valid(
+                f"{method} {where}/{{id}}/tags", f"{where}/{t.policy}/tags", {"tags": ["one"]}, "admin"
+            )
     limit = {"max_kbps": 1000, "max_burst_kbps": 100, "direction": "ingress"}
     for kind, id, values in (
         ("bandwidth_limit_rule", t.limit_rule, limit),

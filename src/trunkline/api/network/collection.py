@@ -114,6 +114,13 @@ class Collection:
         stored = await self._write(request, lambda call: tags.replace_all(call, self.tagged, id, body))
         return Reply({"tags": stored})
 
+    async def add_tags(self, request: Request) -> Reply:
+        """Adds tags to those of one."""
+        body = await request.json()
+        id = request.path["id"]
+        stored = await self._write(request, lambda call: tags.add_some(call, self.tagged, id, body))
+        return Reply({"tags": stored}, status=201)
+
     async def remove_tags(self, request: Request) -> Reply:
         """Removes all tags of one."""
         await self._write(request, lambda call: tags.remove_all(call, self.tagged, request.path["id"]))
@@ -182,6 +189,7 @@ class Collection:
             found += [
                 at("GET", where, self.tags, f"List the tags of a {words}"),
                 at("PUT", where, self.replace_tags, f"Replace the tags of a {words}", request=_TAGS),
+                at("POST", where, self.add_tags, f"Add tags to a {words}", success=201, request=_TAGS),
                 at("DELETE", where, self.remove_tags, f"Remove the tags of a {words}", success=204),
                 at("GET", f"{where}/{{tag}}", self.has_tag, f"Ask for a tag of a {words}", success=204),
                 at("PUT", f"{where}/{{tag}}", self.add_tag, f"Add a tag to a {words}", success=201),

@@ -127,6 +127,11 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
         "Rules for the prefixes of an address group",
         "2020-08-25",
     ),
+    "security-groups-rules-belongs-to-default-sg": (
+        "Security group rule belongs to the project's default security group",
+        "Whether a rule is of a default group",
+        "2023-05-23",
+    ),
     "security-groups-shared-filtering": (
         "Security group filtering on the shared field",
         "Groups by whether they are shared",
@@ -142,8 +147,10 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "subnet-external-network": ("Subnet of an external network", "Everybody sees them", "2023-03-28"),
     "subnet-service-types": ("Subnet service types", "Subnets for kinds of ports", "2016-03-15"),
     "subnet_allocation": ("Subnet Allocation", "Subnets are cut from pools", "2015-03-30"),
+    "subnet_onboard": ("Subnet Onboard", "Pools take subnets that are there", "2018-12-18"),
     "subnetpool-prefix-ops": ("Subnet Pool Prefix Operations", "Prefixes one by one", "2019-02-08"),
     "tag": ("Tag support", "Tags of networks", "2016-01-01"),
+    "tag-creation": ("Tag creation extension", "Several tags are added at once", "2024-07-23"),
     "tag-ext": ("Tag support for resources", "Tags of all resources", "2017-01-01"),
     "tag-ports-during-bulk-creation": ("Tag Ports During Bulk Creation", "Tags on creation", "2019-12-29"),
     "tap-mirror": ("Tap as a Service GRE or ERSPAN mirror", "Copies of what ports send", "2023-05-05"),

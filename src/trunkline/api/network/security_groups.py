@@ -12,9 +12,9 @@ from trunkline.api.network import common, logs, security_rules
 from trunkline.errors import Conflict, InUse
 from trunkline.resources.identity import Project
 from trunkline.resources.network import DefaultSecurityGroupRule, SecurityGroup, SecurityGroupRule
+from trunkline.resources.network.security import DEFAULT
 from trunkline.store import Reader, table_of
 
-DEFAULT = "default"
 _DEFAULTS = "default-security-group"
 
 

@@ -13,7 +13,7 @@ from trunkline.api.network import common
 from trunkline.errors import BadField, BadRequest, Conflict
 from trunkline.resources.network import DefaultSecurityGroupRule, SecurityGroup, SecurityGroupRule
 from trunkline.resources.network.checks import ICMP, ICMPV6, WITH_PORTS, normal_prefix, protocol_number
-from trunkline.resources.network.security import PARENT, Traffic
+from trunkline.resources.network.security import DEFAULT, PARENT, Traffic
 from trunkline.store import Tx
 
 _TEMPLATES = "default-security-group-rules"
@@ -27,7 +27,7 @@ def create(call: Call, rule: SecurityGroupRule, given: frozenset[str]) -> Securi
     if rule.remote_group_id is not None:
         call.get(SecurityGroup, rule.remote_group_id)
     _check(rule)
-    rule = replace(rule, normalized_cidr=_normal(rule))
+    rule = replace(rule, normalized_cidr=_normal(rule), belongs_to_default_sg=group.name == DEFAULT)
     _claim(call, rule)
     call.save(group)
     return rule
@@ -58,6 +58,7 @@ def fill(call: Call, group: SecurityGroup, *, default: bool) -> None:
             remote_address_group_id=template.remote_address_group_id,
             remote_ip_prefix=template.remote_ip_prefix,
             normalized_cidr=_normal(template),
+            belongs_to_default_sg=default,
         )
         _claim(call, rule)
         call.add(rule)

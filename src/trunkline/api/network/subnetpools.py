@@ -15,7 +15,7 @@ from trunkline.api.network import address_scopes, common
 from trunkline.api.network.addressing import refuse_field
 from trunkline.errors import BadField, BadRequest, Conflict, InUse, NotFound
 from trunkline.plan import prefixes
-from trunkline.resources.network import Subnet, SubnetPool
+from trunkline.resources.network import Network, Subnet, SubnetPool
 from trunkline.resources.network.pools import pool_prefixes
 from trunkline.resources.schema import convert
 from trunkline.store import Reader
@@ -28,6 +28,12 @@ class Prefixes(msgspec.Struct, forbid_unknown_fields=True):
     """The body of the verbs that add and remove prefixes."""
 
     prefixes: list[str]
+
+
+class Onboarding(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of the verb that takes the subnets of a network into a pool."""
+
+    network_id: str
 
 
 def view(reader: Reader, context: Context, pools: Sequence[SubnetPool]) -> list[Mapping[str, Any]]:
@@ -121,6 +127,40 @@ def remove_prefixes(call: Call, id: str, body: Any) -> list[str]:
                 field="prefixes",
             )
     return _store(call, pool, pool_prefixes(texts))
+
+
+def onboard(call: Call, id: str, body: Any) -> list[dict[str, str]]:
+    """Takes the subnets of a network that are of the pool's family into the pool, and their ranges.
+
+    Those that are in it already stay. Returns the id and the cidr of each that came (Network API, "Onboard
+    Network Subnets into a Subnet Pool").
+
+    Raises:
+        Conflict: the pool has given a part of such a range to somebody else.
+    """
+    given: Onboarding = convert(body, Onboarding, what="subnetpool")
+    pool = call.get(SubnetPool, id)
+    call.require("update_subnetpool", call.engine.target(call.tx, pool))
+    network = call.get(Network, given.network_id)
+    subnets = call.tx.find(Subnet, network_id=network.id, ip_version=pool.ip_version)
+    coming = [subnet for subnet in subnets if subnet.subnetpool_id != pool.id]
+    taken = [subnet.cidr for subnet in call.tx.find(Subnet, subnetpool_id=pool.id)]
+    for subnet in coming:
+        call.require("update_subnet", call.engine.target(call.tx, subnet))
+        if prefixes.overlapping(taken, [subnet.cidr]):
+            raise Conflict(
+                f"Illegal subnetpool update: the pool has given addresses of {subnet.cidr}, the range of "
+                f"subnet {subnet.id}, to another subnet.",
+                type="IllegalSubnetPoolUpdate",
+                field="network_id",
+            )
+    if coming:
+        wider = replace(pool, prefixes=pool_prefixes([*pool.prefixes, *(subnet.cidr for subnet in coming)]))
+        address_scopes.check_pool(call, wider)
+        _store(call, pool, wider.prefixes)
+    for subnet in coming:
+        call.save(replace(subnet, subnetpool_id=pool.id))
+    return [{"id": subnet.id, "cidr": subnet.cidr} for subnet in coming]
 
 
 def cut(call: Call, subnet: Subnet, given: frozenset[str]) -> Subnet:

@@ -14,7 +14,7 @@ from trunkline.resources.standard import Standard, clean_tag, clean_tags
 
 
 class Tags(msgspec.Struct, forbid_unknown_fields=True):
-    """The body that replaces all tags."""
+    """The body that replaces all tags, or adds some."""
 
     tags: list[str]
 
@@ -23,6 +23,13 @@ def replace_all(call: Call, cls: type[Standard], id: str, body: Any) -> list[str
     """Gives the resource these tags and no others."""
     given: Tags = convert(body, Tags, what="tags")
     return _store(call, _held(call, cls, id), _clean(given.tags))
+
+
+def add_some(call: Call, cls: type[Standard], id: str, body: Any) -> list[str]:
+    """Adds tags to those that the resource has."""
+    given: Tags = convert(body, Tags, what="tags")
+    obj = _held(call, cls, id)
+    return _store(call, obj, _clean([*obj.tags, *given.tags]))
 
 
 def add(call: Call, cls: type[Standard], id: str, tag: str) -> None:

@@ -133,6 +133,13 @@ class Verbs:
         """Remove prefixes of a subnet pool"""
         return await self._prefixes(request, subnetpools.remove_prefixes)
 
+    async def onboard(self, request: Request) -> Reply:
+        """Take the subnets of a network into a subnet pool"""
+        body, id = await request.json(), request.path["id"]
+        return Reply(
+            await self.engine.write(request.context, lambda call: subnetpools.onboard(call, id, body))
+        )
+
     async def _prefixes(self, request: Request, change: Callable[[Call, str, Any], list[str]]) -> Reply:
         body, id = await request.json(), request.path["id"]
         found = await self.engine.write(request.context, lambda call: change(call, id, body))
@@ -375,6 +382,13 @@ class Verbs:
             at("PUT", f"{router}/remove_extraroutes", self.remove_routes, kind="router", request=routes),
             at("PUT", f"{pool}/add_prefixes", self.add_prefixes, kind="subnetpool", request=prefixes),
             at("PUT", f"{pool}/remove_prefixes", self.remove_prefixes, kind="subnetpool", request=prefixes),
+            at(
+                "PUT",
+                f"{pool}/onboard_network_subnets",
+                self.onboard,
+                kind="subnetpool",
+                request=openapi.shape_schema(subnetpools.Onboarding),
+            ),
             at("PUT", f"{group}/add_addresses", self.add_addresses, kind="address_group", request=members),
             at(
                 "PUT",

@@ -14,6 +14,8 @@ from trunkline.resources.types import Id, Name
 _Number = Annotated[int, Check(port_number)]
 #: What a template names as its remote group for the very group that a rule is made for.
 PARENT = "PARENT"
+#: The name of the group that every project has.
+DEFAULT = "default"
 
 
 @resource(kind="security_group", plural="security_groups", service="network", quota=10)
@@ -60,6 +62,10 @@ class SecurityGroupRule(Traffic, kw_only=True):
     security_group_id: Annotated[Uuid, fixed(required=True, index=True)] = ""
     #: The prefix of the other side in its normal form.
     normalized_cidr: Annotated[str | None, computed(alias="security-groups-normalized-cidr")] = None
+    #: Whether that group is the default one of its project.
+    belongs_to_default_sg: Annotated[bool, computed(alias="security-groups-rules-belongs-to-default-sg")] = (
+        False
+    )
 
 
 @resource(kind="default_security_group_rule", plural="default_security_group_rules", service="network")
