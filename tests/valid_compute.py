@@ -83,6 +83,10 @@ def compute_requests(t: Things) -> Iterator[Valid]:
         ({"createImage": {"name": "i", "metadata": {"a": "b"}}}, "demo"),
         ({"createBackup": {"name": "b", "backup_type": "daily", "rotation": 1, "metadata": {}}}, "demo"),
         ({"resize": {"flavorRef": "2"}}, "demo"),
+        ({"resize": {"flavorRef": "2", "OS-DCF:diskConfig": "AUTO"}}, "demo"),
+        ({"confirmResize": None}, "demo"),
+        ({"revertResize": None}, "demo"),
+        ({"migrate": {"host": "h2"}}, "admin"),
     ]
     for body, by in actions:
         yield Valid(f"POST {at}/action", f"{one}/action", body, by, LATEST)

@@ -33,6 +33,7 @@ from trunkline.agent.config import AgentConfig, save
 from trunkline.agent.daemons import Daemons
 from trunkline.agent.host_network import HostNetwork
 from trunkline.agent.images import Images
+from trunkline.agent.kept import Kept
 from trunkline.agent.machine import Host
 from trunkline.agent.megaflows import Megaflows
 from trunkline.agent.metadata import Metadata
@@ -95,10 +96,18 @@ class Agent:
         self._metadata = Metadata(config, self._db)
         self._announcer = Announcer(config, self._db)
         self._images = Images(config.folder / "i", self._channel)
+        self._kept = Kept(
+            config.folder / "k",
+            config.host,
+            config.underlay.address.partition("/")[0],
+            config.files,
+            config.authority,
+        )
         self._servers = Servers(
             config.folder / "s",
             Host(
                 images=self._images,
+                kept=self._kept,
                 accelerated=self._accelerated,
                 datapath=config.datapath,
                 graceful_seconds=config.graceful_seconds,
@@ -111,7 +120,7 @@ class Agent:
         self._ports.held = self._servers.held_ports
         self._images.in_use = self._servers.images
         self._servers.open()
-        self._want(await asyncio.to_thread(self._remembered))
+        self._want(await asyncio.to_thread(self._remembered), certain=False)
         tasks = [
             asyncio.create_task(work(), name=name)
             for name, work in {
@@ -135,6 +144,7 @@ class Agent:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._servers.close()
+            self._kept.close()
             await self._ports.close()
             await self._metadata.close()
             await self._db.close()
@@ -186,10 +196,12 @@ class Agent:
             self._probe.changed.clear()
             self._wake.set()
 
-    def _want(self, slice_: HostSlice | None) -> None:
+    def _want(self, slice_: HostSlice | None, *, certain: bool = True) -> None:
+        """`certain`: the control plane says so now."""
         if slice_ is None:
             return
         self._slice = slice_
+        self._kept.want(slice_.kept, certain=certain)
         for manager in (
             self._ports,
             self._mirrors,
@@ -234,6 +246,7 @@ class Agent:
                 ("mirrors", self._mirrors.apply),
                 ("metadata", self._metadata.apply),
                 ("images", self._images.apply),
+                ("disks set aside", self._kept.apply),
                 ("servers", self._servers.apply),
             ):
                 well = await self._try(name, apply) and well

@@ -4,6 +4,7 @@
     DIRECTORY/host.key .crt     who the host is (from joining), and ca.crt, whom it trusts
     DIRECTORY/slice.json        the newest slice that it was told, to go on with when it is told nothing
     DIRECTORY/i/ID              images, whole and verified
+    DIRECTORY/k/ID.N*           disks of servers that moved, until that is confirmed
     DIRECTORY/s/8HEX*           servers: disks, console, sockets, pid files, by the start of their ids
 
 Unix socket paths end at 107 bytes, so names below the folder are short.

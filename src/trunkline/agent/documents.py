@@ -132,13 +132,21 @@ def _ec2(server: ServerSlice, ports: Iterable[PortSlice]) -> dict[str, bytes | T
     }
     tree: dict[str, bytes | Tree] = {name: value.encode() for name, value in text.items()}
     tree["placement"] = {"availability-zone": str(meta.get("availability_zone", "")).encode()}
-    tree["block-device-mapping"] = {"ami": b"vda", "root": b"/dev/vda"}
+    tree["block-device-mapping"] = {"ami": b"vda", "root": b"/dev/vda", **_other_disks(server)}
     if isinstance(keys, dict) and keys:
         tree["public-keys"] = {
             str(index): {"_label": str(name).encode(), "openssh-key": str(key).encode()}
             for index, (name, key) in enumerate(keys.items())
         }
     return tree
+
+
+def _other_disks(server: ServerSlice) -> dict[str, bytes]:
+    """The guest's names of the second disk and the one to swap to, while it runs from its own first."""
+    names = [
+        name for name, there in (("ephemeral0", server.ephemeral_gib), ("swap", server.swap_mib)) if there
+    ]
+    return {name: f"/dev/vd{letter}".encode() for letter, name in zip("bc", names, strict=False)}
 
 
 def _flat(tree: Tree) -> dict[str, Any]:

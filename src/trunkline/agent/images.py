@@ -25,6 +25,8 @@ class Images:
         self._folder = folder
         self._channel = channel
         self._known: dict[str, ImageSlice] = {}
+        #: What disks that were set aside build on.
+        self._kept: set[str] = set()
         self._fetching: dict[str, asyncio.Task[Path]] = {}
         #: Says which images disks of servers build on: they must stay.
         self.in_use: Callable[[], Iterable[str]] = tuple
@@ -32,6 +34,7 @@ class Images:
     def want(self, slice_: HostSlice) -> None:
         """The images that servers of the slice start from. They are fetched when `get` asks."""
         self._known = {image.id: image for image in slice_.images}
+        self._kept = {kept.image for kept in slice_.kept}
 
     async def apply(self) -> None:
         """Removes what was on its way for nobody."""
@@ -75,7 +78,7 @@ class Images:
 
     def _make_room(self, size: int) -> None:
         """Removes images that nothing uses, those that were used longest ago first, until `size` is free."""
-        used = {*self._known, *self.in_use()}
+        used = {*self._known, *self._kept, *self.in_use()}
         idle = [f for f in self._folder.iterdir() if not f.suffix and f.name not in used]
         for file in sorted(idle, key=lambda f: f.stat().st_atime):
             if disks.free_bytes(self._folder) >= size:

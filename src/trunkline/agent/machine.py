@@ -20,23 +20,25 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from trunkline.agent import documents, qemu
 from trunkline.agent.images import Images
+from trunkline.agent.kept import Kept
 from trunkline.agent.ports import tap
 from trunkline.agent.snapshots import Snapshot, Upload
-from trunkline.compiler.slices import Condition, ImageSlice, PortSlice, ServerReport, ServerSlice
+from trunkline.compiler.slices import Condition, ImageSlice, Origin, PortSlice, ServerReport, ServerSlice
 from trunkline.devices import configdrive, disks, files, links, process
 from trunkline.devices.qmp import CommandRefused, Monitor
 from trunkline.errors import Refusal, Unavailable
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 State = Literal[
     "unknown", "absent", "fetching", "starting", "running", "stopped", "paused", "crashed", "failed"
 ]
@@ -67,6 +69,8 @@ class Reached(msgspec.Struct, kw_only=True):
     disk_serial: int | None = None
     hard_reboot_serial: int = 0
     soft_reboot_serial: int = 0
+    #: The newest origin that its disk came from.
+    moved: int = 0
     halted: bool = False
     accelerated: bool = False
 
@@ -76,6 +80,7 @@ class Host:
     """What machines share."""
 
     images: Images
+    kept: Kept
     accelerated: bool
     datapath: Literal["netdev", "system"]
     graceful_seconds: float
@@ -112,6 +117,8 @@ class Machine:
         self._released: set[str] = set()
         #: Until when a guest that was asked to power down may take.
         self._deadline: float | None = None
+        #: The number under which its disk was found set aside, as the slice wants it.
+        self._parked = 0
         self._pressed = 0.0
         self._crashes: list[float] = []
         self._failures = 0
@@ -156,6 +163,8 @@ class Machine:
             disk_serial=reached.disk_serial or 0,
             hard_reboot_serial=reached.hard_reboot_serial,
             soft_reboot_serial=reached.soft_reboot_serial,
+            parked=self._parked,
+            moved=reached.moved,
             ports=tuple(p.id for p in self._ports if qemu.device(p.id) in self._devices),
             problem=problem,
             snapshot=self._snapshot.report,
@@ -213,6 +222,9 @@ class Machine:
         if server is None:
             await self._remove()
             return None
+        if server.park:
+            return await self._park(server)
+        self._parked = 0
         if (pause := await self._serials(server)) is not None:
             return pause
         if server.power == "stopped":
@@ -237,7 +249,8 @@ class Machine:
     def _is_reset(self, server: ServerSlice) -> bool:
         """Whether its QEMU is to be ended, however it is."""
         return (
-            server.disk_serial != self._reached.disk_serial
+            self._comes_from(server) is not None
+            or server.disk_serial != self._reached.disk_serial
             or server.hard_reboot_serial > self._reached.hard_reboot_serial
         )
 
@@ -305,6 +318,13 @@ class Machine:
     async def _serials(self, server: ServerSlice) -> float | None:
         """Rebuilds and reboots; returns when to look again, None where there was nothing to do."""
         reached = self._reached
+        if (origin := self._comes_from(server)) is not None:
+            await self._kill()
+            await self._arrive(server, origin)
+            return 0.0
+        if not self._files.disk.exists() and self._host.kept.has(server.id):
+            # What is wanted is older than what was done: a fresh disk would hide the one set aside.
+            raise NotYet("its disk is set aside; the control plane's word of where it goes is waited for")
         if reached.disk_serial != server.disk_serial or not self._files.disk.exists():
             await self._kill()
             await self._make_disk(server)
@@ -333,6 +353,7 @@ class Machine:
         await self._save()
         async with self._host.starting:
             await disks.create_overlay(self._files.disk, file, image.disk_format, server.disk_gib)
+        self._drop_other_disks()
         self._reached.disk_serial = server.disk_serial
         await self._rebooted(server)
 
@@ -350,11 +371,76 @@ class Machine:
             fresh.replace(self._files.rescue)
         return True
 
+    def _comes_from(self, server: ServerSlice) -> Origin | None:
+        """Where its disk is to come from, until it has."""
+        origin = server.origin
+        return origin if origin is not None and origin.serial > self._reached.moved else None
+
+    @property
+    def _carried(self) -> dict[str, Path]:
+        """The files that move with it, by the names that they are set aside under."""
+        return {"ephemeral": self._files.ephemeral, "root": self._files.disk}
+
+    async def _park(self, server: ServerSlice) -> float | None:
+        """Stops it, and sets its disks aside."""
+        if not self._host.kept.has(server.id, server.park):
+            if (pause := await self._stop(server)) is not None:
+                return pause
+            await asyncio.to_thread(self._host.kept.put, server.id, server.park, self._carried)
+        self._state = "stopped"
+        self._parked = server.park
+        return None
+
+    async def _arrive(self, server: ServerSlice, origin: Origin) -> None:
+        """Gets its disks from where they were set aside."""
+        kept = self._host.kept
+        # Written first: the image must not be removed once a disk builds on it.
+        self._reached.image, self._reached.disk_serial = server.image, None
+        await self._save()
+        if origin.back:
+            await asyncio.to_thread(kept.take, server.id, origin.kept, self._carried)
+            if not self._files.disk.exists():
+                raise Unavailable("its disk is not where it was set aside")
+        elif not await self._bring(server, origin):
+            return
+        self._drop_swap()
+        self._reached.disk_serial, self._reached.moved = server.disk_serial, origin.serial
+        self._drop_rescue_disk()
+        self._reached.rescue = ""
+        await self._rebooted(server)
+
+    async def _bring(self, server: ServerSlice, origin: Origin) -> bool:
+        """Copies its disks from where they were set aside; False where it is not wanted any more."""
+        if (got := await self._fetched(server.image)) is None:
+            return False
+        file, image = got
+        for name, own in self._carried.items():
+            part = own.with_suffix(f".{name}-part")
+            found = await self._unless_dropped(self._host.kept.fetch(server.id, origin, name, part))
+            if found is None:
+                return False
+            async with self._host.starting:
+                if name == "root":
+                    if not found:
+                        raise Unavailable(f"host {origin.host} has not set its disk aside")
+                    await disks.adopt(part, file, image.disk_format, server.disk_gib)
+                elif not found or not server.ephemeral_gib:
+                    part.unlink(missing_ok=True)
+                    continue
+                else:
+                    await disks.grow(part, server.ephemeral_gib)
+            part.replace(own)
+        return True
+
     async def _fetched(self, id: str) -> tuple[Path, ImageSlice] | None:
         """The file of an image; None where the server is not wanted any more."""
+        return await self._unless_dropped(self._host.images.get(id))
+
+    async def _unless_dropped(self, coming: Coroutine[Any, Any, T]) -> T | None:
+        """What comes; None where the server is not wanted any more."""
         self._state = "fetching"
         self._host.changed()
-        getting = asyncio.create_task(self._host.images.get(id))
+        getting = asyncio.create_task(coming)
         waking = asyncio.create_task(self._wake.wait())
         try:
             # Whoever is not wanted any more does not wait for its image.
@@ -420,6 +506,7 @@ class Machine:
         if server.rescue and not made and not await self._make_rescue_disk(server):
             return
         async with self._host.starting:
+            await self._make_other_disks(server)
             if server.config_drive:
                 await configdrive.write(self._files.drive, documents.drive(server, self._ports))
             command = process.Command(
@@ -441,6 +528,13 @@ class Machine:
         if self._reached.accelerated != self._host.accelerated:
             self._reached.accelerated = self._host.accelerated
             await self._save()
+
+    async def _make_other_disks(self, server: ServerSlice) -> None:
+        """The second disk and the one to swap to, where they are not there."""
+        if server.ephemeral_gib and not self._files.ephemeral.exists():
+            await disks.create_ephemeral(self._files.ephemeral, server.ephemeral_gib)
+        if server.swap_mib and not self._files.swap.exists():
+            await asyncio.to_thread(disks.create_swap, self._files.swap, server.swap_mib)
 
     async def _answers(self, started: process.Process) -> None:
         """Returns when a QEMU just started answers; raises its last words if it ends instead."""
@@ -549,6 +643,9 @@ class Machine:
         # The state file last: with it gone, nobody would know of the others.
         files = self._files
         self._drop_rescue_disk()
+        self._drop_other_disks()
+        for name, file in self._carried.items():
+            file.with_suffix(f".{name}-part").unlink(missing_ok=True)
         await self._snapshot.stop()
         for file in (
             *files.snapshots,
@@ -562,6 +659,13 @@ class Machine:
             file.unlink(missing_ok=True)
         self._state = "absent"
         self.gone.set()
+
+    def _drop_other_disks(self) -> None:
+        self._files.ephemeral.unlink(missing_ok=True)
+        self._drop_swap()
+
+    def _drop_swap(self) -> None:
+        self._files.swap.unlink(missing_ok=True)
 
     def _drop_rescue_disk(self) -> None:
         for file in (self._files.rescue, self._files.rescue.with_suffix(".fresh")):

@@ -39,6 +39,16 @@ class Files:
         return self.folder / f"{self.name}.disk"
 
     @property
+    def ephemeral(self) -> Path:
+        """The second disk."""
+        return self.folder / f"{self.name}.ephemeral"
+
+    @property
+    def swap(self) -> Path:
+        """The disk to swap to."""
+        return self.folder / f"{self.name}.swap"
+
+    @property
     def rescue(self) -> Path:
         """The disk that it boots from while it is rescued."""
         return self.folder / f"{self.name}.rescue"
@@ -133,13 +143,17 @@ def arguments(
         *("-device", "virtio-rng-pci,rng=random"),
     ]
     # The guest numbers its disks as they come here, and the first is the one that it boots from.
-    shown = [("root", files.disk)]
+    shown = [("root", files.disk, "qcow2")]
     if server.rescue:
-        shown.insert(0, ("rescue", files.rescue))
-    for place, (name, file) in enumerate(shown, 1):
+        shown.insert(0, ("rescue", files.rescue, "qcow2"))
+    if server.ephemeral_gib:
+        shown.append(("ephemeral", files.ephemeral, "qcow2"))
+    if server.swap_mib:
+        shown.append(("swap", files.swap, "raw"))
+    for place, (name, file, form) in enumerate(shown, 1):
         command += [
             *("-blockdev", f"driver=file,node-name={name}file,filename={_escaped(file)}"),
-            *("-blockdev", f"driver=qcow2,node-name={name},file={name}file,discard=unmap"),
+            *("-blockdev", f"driver={form},node-name={name},file={name}file,discard=unmap"),
             *("-device", f"virtio-blk-pci,id={name},drive={name},bootindex={place}"),
         ]
     if server.config_drive:

@@ -27,8 +27,10 @@ from trunkline.compiler.slices import (
     Guard,
     HostSlice,
     ImageSlice,
+    KeptSlice,
     MetadataSlice,
     MirrorSlice,
+    Origin,
     PortSlice,
     ServerSlice,
 )
@@ -64,8 +66,14 @@ def host_slices(snapshot: Snapshot, settings: Settings) -> dict[str, HostSlice]:
 
 def placed_on(server: Server) -> Iterator[str]:
     """The host that a server is on and stays on."""
-    if server.host and not server.deleting:
+    if server.host and not server.deleting and server.move != "returning":
         yield server.host
+
+
+def kept_on(server: Server) -> Iterator[str]:
+    """The host that keeps the old disk of a server that moves."""
+    if server.origin_host and not server.deleting:
+        yield server.origin_host
 
 
 def probe_on(port: Port) -> Iterator[str]:
@@ -100,6 +108,33 @@ def host_slice(view: View, host: str) -> Iterator[HostSlice]:
         images=tuple(_image(id, facts) for id, facts in sorted(images.items())),
         metadata=tuple(view.ask(metadata_slice, port.id) for port in services if port is not None),
         gateways=tuple(gateway for each in gateways for gateway in each),
+        kept=tuple(_kept(view, server) for server in view.where(Server, kept_on, host)),
+    )
+
+
+def _kept(view: View, server: Server) -> KeptSlice:
+    reader = view.get(Host, server.dest_host)
+    return KeptSlice(
+        server=server.id,
+        serial=server.kept_serial,
+        image=server.image_id,
+        reader=server.dest_host,
+        reader_key=reader.key if reader is not None else "",
+    )
+
+
+def _origin(view: View, server: Server) -> Origin | None:
+    """Where the disk of a server that moves comes from."""
+    if server.move not in ("arriving", "settled", "back"):
+        return None
+    host = view.get(Host, server.origin_host)
+    return Origin(
+        serial=server.move_serial,
+        kept=server.kept_serial,
+        host=server.origin_host,
+        address=host.underlay_address if host is not None else "",
+        key=host.key if host is not None else "",
+        back=server.move == "back",
     )
 
 
@@ -144,8 +179,12 @@ def server_slice(view: View, key: str) -> ServerSlice:
         vcpus=flavor.vcpus,
         memory_mib=flavor.ram,
         disk_gib=flavor.disk,
+        ephemeral_gib=flavor.ephemeral,
+        swap_mib=flavor.swap,
         image=server.image_id,
         ports=tuple(port.id for port in ports),
+        park=server.move_serial if server.move == "leaving" else 0,
+        origin=_origin(view, server),
         disk_serial=server.disk_serial,
         hard_reboot_serial=server.hard_reboot_serial,
         soft_reboot_serial=server.soft_reboot_serial,

@@ -78,6 +78,34 @@ class ImageSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     properties: dict[str, str] = {}
 
 
+class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where the disk of a server that moves comes from: a host that has set it aside."""
+
+    #: Reached when it has come. (The server's disk is not looked for elsewhere before that.)
+    serial: int
+    #: Under which it was set aside there.
+    kept: int
+    #: That host, its address on the underlay, and SHA-256 of its public key (hexadecimal).
+    host: str
+    address: str = ""
+    key: str = ""
+    #: The move is undone: it is not copied, but given back by this host itself.
+    back: bool = False
+
+
+class KeptSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The disk of a server that moved, set aside on the host that it left until the move is confirmed."""
+
+    server: str
+    #: Which move it was set aside for.
+    serial: int
+    #: The image that it builds on.
+    image: str
+    #: The host that may read it, and SHA-256 of that host's public key (hexadecimal).
+    reader: str
+    reader_key: str = ""
+
+
 class ServerSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A server that the host runs, or keeps stopped."""
 
@@ -89,8 +117,14 @@ class ServerSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     #: The size of the root disk, 0 for the size of the image.
     disk_gib: int
     image: str
+    #: A second disk, and one to swap to; 0 for none.
+    ephemeral_gib: int = 0
+    swap_mib: int = 0
     #: Port ids, in the order of the interfaces.
     ports: tuple[str, ...]
+    #: Not 0: it is to be stopped, and its disk set aside under this number.
+    park: int = 0
+    origin: Origin | None = None
     #: Counts rebuilds: a new number means a fresh root disk from `image`.
     disk_serial: int = 0
     #: Counts reboots. A hard one resets, a soft one asks the guest first.
@@ -150,6 +184,7 @@ class HostSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     images: tuple[ImageSlice, ...] = ()
     metadata: tuple[MetadataSlice, ...] = ()
     gateways: tuple[GatewaySlice, ...] = ()
+    kept: tuple[KeptSlice, ...] = ()
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -185,6 +220,9 @@ class ServerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     disk_serial: int = 0
     hard_reboot_serial: int = 0
     soft_reboot_serial: int = 0
+    #: The number under which its disk is set aside, 0 where it is not; the newest origin that came.
+    parked: int = 0
+    moved: int = 0
     #: Ports that are plugged in and answered for by a running guest device.
     ports: tuple[str, ...] = ()
     problem: Condition | None = None

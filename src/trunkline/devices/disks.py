@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import struct
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +80,65 @@ async def copy(disk: Path, file: Path) -> None:
     await run(
         ("qemu-img", "convert", "-q", "-f", "qcow2", "-O", "qcow2", str(disk), str(file)), timeout=_LONG
     )
+
+
+async def adopt(file: Path, image: Path, image_format: str, size_gib: int) -> None:
+    """Makes an overlay that came from elsewhere build on the image here, and grows it.
+
+    Args:
+        size_gib: what the guest sees from then on; 0 for what it is.
+    Raises:
+        trunkline.devices.tools.ToolFailed: it is larger than that, or is none.
+    """
+    await run(["qemu-img", "rebase", "-u", "-f", "qcow2", "-F", image_format, "-b", str(image), str(file)])
+    await grow(file, size_gib)
+
+
+async def grow(file: Path, size_gib: int) -> None:
+    """Makes a qcow2 file at least so large; 0 leaves it.
+
+    Raises:
+        trunkline.devices.tools.ToolFailed: it is larger.
+    """
+    has, wanted = (await info(file, "qcow2")).virtual_size, size_gib * GIB
+    if wanted and has > wanted:
+        raise ToolFailed(f"the disk has {-(-has // GIB)} GiB, the flavor {size_gib}: disks do not shrink")
+    if has < wanted:
+        await run(["qemu-img", "resize", "-q", "-f", "qcow2", str(file), f"{size_gib}G"])
+
+
+async def create_ephemeral(file: Path, size_gib: int) -> None:
+    """A new qcow2 file with an empty ext4 file system of the label ``ephemeral0``, as cloud-init finds it."""
+    raw, new = file.with_suffix(".raw"), file.with_suffix(".new")
+    try:
+        with raw.open("wb") as stream:
+            stream.truncate(size_gib * GIB)
+        await run(["mkfs.ext4", "-q", "-F", "-L", "ephemeral0", str(raw)], timeout=120.0)
+        await run(
+            ["qemu-img", "convert", "-q", "-f", "raw", "-O", "qcow2", str(raw), str(new)], timeout=300.0
+        )
+        os.replace(new, file)
+    finally:
+        raw.unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
+
+
+def create_swap(file: Path, size_mib: int) -> None:
+    """A new raw file, sparse, that is swap space of version 1 with pages of 4096 bytes.
+
+    Its layout is that of ``union swap_header`` in Linux's ``include/linux/swap.h``: 1024 bytes for boot
+    loaders, the version, the last page, the number of bad pages, a UUID, a label; the magic ends the page.
+    """
+    page = bytearray(4096)
+    struct.pack_into(
+        "<III16s16s", page, 1024, 1, (size_mib << 20) // 4096 - 1, 0, uuid.uuid4().bytes, b"swap0"
+    )
+    page[-10:] = b"SWAPSPACE2"
+    new = file.with_suffix(".new")
+    with new.open("wb") as stream:
+        stream.write(page)
+        stream.truncate(size_mib << 20)
+    os.replace(new, file)
 
 
 def free_bytes(folder: Path) -> int:

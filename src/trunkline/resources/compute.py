@@ -316,6 +316,18 @@ class Server(Resource):
     rescue_image: Annotated[ImageFacts | None, hidden()] = None
     #: The image that its host is to make of its disk.
     snapshot: Annotated[Snapshot | None, hidden()] = None
+    #: How far a move of it is: leaving, arriving, settled, returning, back; "" for none.
+    move: Annotated[str, hidden()] = ""
+    #: Counts moves, and the undoing of moves.
+    move_serial: Annotated[int, hidden()] = 0
+    #: The number that its old disk is set aside under.
+    kept_serial: Annotated[int, hidden()] = 0
+    #: The host that it leaves, which keeps its disk until the move is confirmed, and the one it goes to.
+    origin_host: Annotated[str, hidden()] = ""
+    dest_host: Annotated[str, hidden()] = ""
+    #: What it was before the move.
+    old_flavor: Annotated[FlavorFacts | None, hidden()] = None
+    old_flavor_id: Annotated[str, hidden()] = ""
     #: It is to be removed, and goes when its host has done so.
     deleting: Annotated[bool, computed()] = False
     #: An operator set it to error.
@@ -331,6 +343,8 @@ class Server(Resource):
     observed_soft_reboot_serial: Annotated[int, observed(shown=False)] = 0
     #: How far its host is with the image of its disk: taking or uploading; "" for not begun.
     observed_snapshot: Annotated[str, observed(shown=False)] = ""
+    observed_parked: Annotated[int, observed(shown=False)] = 0
+    observed_moved: Annotated[int, observed(shown=False)] = 0
     #: Ports that the guest's devices answer for.
     plugged: Annotated[list[str], observed(shown=False)] = []
     #: What is not well, by the host's word.

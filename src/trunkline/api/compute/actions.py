@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trunkline.api.compute import changes, networking
+from trunkline.api.compute import changes, moves, networking
 from trunkline.api.compute.history import record
 from trunkline.api.compute.requests import RebuildBody, understand_rebuild
 from trunkline.api.compute.server_api import ServerApi, shown
@@ -151,6 +151,29 @@ def _lock(call: Call, server: Server, asked: Asked) -> None:
     changes.lock(call, server, reason)
 
 
+def _resize(call: Call, server: Server, asked: Asked) -> None:
+    fields = _fields(asked, {"flavorRef", "OS-DCF:diskConfig"})
+    flavor = fields.get("flavorRef")
+    if isinstance(flavor, bool) or not isinstance(flavor, str | int) or not 1 <= len(str(flavor)) <= 255:
+        raise BadField("resize.flavorRef", "it is required: the id of a flavor.")
+    disk = fields.get("OS-DCF:diskConfig")
+    if "OS-DCF:diskConfig" in fields and disk not in ("AUTO", "MANUAL"):
+        raise BadField("resize.OS-DCF:diskConfig", "it must be AUTO or MANUAL.")
+    moves.resize(call, server, str(flavor), disk)
+
+
+def _migrate(call: Call, server: Server, asked: Asked) -> None:
+    host = None
+    if asked.minor >= 56 and asked.value is not None:
+        host = _fields(asked, {"host"}).get("host")
+        if host is not None:
+            host = printable_name("migrate.host", host)
+            call.require(f"{_MIGRATE}:host", {})
+    else:
+        _nothing(asked)
+    moves.migrate(call, server, host or "")
+
+
 def _reset_state(call: Call, server: Server, asked: Asked) -> None:
     state = _fields(asked, {"state"}).get("state")
     if state not in ("active", "error"):
@@ -219,6 +242,8 @@ def _drop_fixed_ip(call: Call, server: Server, asked: Asked) -> None:
 
 _ADMIN = "os_compute_api:os-admin-actions:"
 
+_MIGRATE = "os_compute_api:os-migrate-server:migrate"
+
 ACTIONS: Mapping[str, Action] = {
     "os-start": Action("os_compute_api:servers:start", _plain(changes.start)),
     "os-stop": Action("os_compute_api:servers:stop", _plain(changes.stop)),
@@ -230,6 +255,10 @@ ACTIONS: Mapping[str, Action] = {
     "createImage": Action("os_compute_api:servers:create_image", _create_image),
     "createBackup": Action("os_compute_api:os-create-backup", _create_backup),
     "unrescue": Action("os_compute_api:os-unrescue", _plain(changes.unrescue)),
+    "resize": Action("os_compute_api:servers:resize", _resize),
+    "confirmResize": Action("os_compute_api:servers:confirm_resize", _plain(moves.confirm), 204),
+    "revertResize": Action("os_compute_api:servers:revert_resize", _plain(moves.revert)),
+    "migrate": Action(_MIGRATE, _migrate),
     "lock": Action("os_compute_api:os-lock-server:lock", _lock),
     "unlock": Action("os_compute_api:os-lock-server:unlock", _plain(changes.unlock)),
     "forceDelete": Action("os_compute_api:os-deferred-delete:force", _plain(changes.delete)),
@@ -245,10 +274,6 @@ ACTIONS: Mapping[str, Action] = {
 
 #: Actions of the Compute API that this cloud does not offer -> what to do instead.
 NOT_OFFERED: Mapping[str, str] = {
-    "resize": "Create a server of the other flavor.",
-    "confirmResize": "Servers are not resized here.",
-    "revertResize": "Servers are not resized here.",
-    "migrate": "Servers are not moved here.",
     "os-migrateLive": "Servers are not moved here.",
     "evacuate": "Servers are not moved here.",
     "suspend": "Pause the server, or stop it.",

@@ -32,17 +32,30 @@ def save(call: Call, server: Server) -> Server:
 # Switch.
 
 
-def check(call: Call, server: Server, action: str, states: Sequence[str], *, busy: bool = False) -> None:
+def check(
+    call: Call,
+    server: Server,
+    action: str,
+    states: Sequence[str],
+    *,
+    busy: bool = False,
+    moving: bool = False,
+) -> None:
     """Refuses an action that the server's state does not allow.
 
     Args:
         busy: whether something else may be under way.
+        moving: whether it is about a move that is not confirmed yet, which nothing else goes with.
     Raises:
         Conflict: it is locked, in another state, or busy.
     """
     unlocked(call, server)
     if server.vm_state not in states:
         raise Conflict(f"Cannot '{action}' instance {server.id} while it is in vm_state {server.vm_state}")
+    if server.move and not moving:
+        raise Conflict(
+            f"Cannot '{action}' instance {server.id} while it moves. Confirm the move, or revert it."
+        )
     if server.deleting or (server.task_state is not None and not busy):
         raise Conflict(
             f"Cannot '{action}' instance {server.id} while it is in task_state {server.task_state}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
 
 from trunkline.plan.placement import HostView, Load
 from trunkline.resources.compute import Aggregate, FlavorFacts, Server
@@ -56,14 +59,27 @@ def load_of(server: Server) -> Load:
         server=server.id,
         vcpus=flavor.vcpus,
         memory_mib=flavor.ram,
-        disk_gib=flavor.disk + flavor.ephemeral,
+        disk_gib=flavor.disk + flavor.ephemeral + -(-flavor.swap // 1024),
         group=server.group_id,
     )
 
 
 def loads(reader: Reader) -> list[Load]:
     """What every server takes; one that is being deleted still takes it."""
-    return [load_of(server) for server in reader.select(Server) if server.host]
+    return [load for server in reader.select(Server) if server.host for load in _loads_of(server)]
+
+
+def _loads_of(server: Server) -> list[Load]:
+    """One that moves takes its new place, and its old one: it may come back."""
+    load = load_of(server)
+    if not server.move or server.old_flavor is None:
+        return [load]
+    places = [(server.dest_host, server), (server.origin_host, replace(server, flavor=server.old_flavor))]
+    if server.move in ("returning", "back"):
+        places.reverse()
+    (first, as_first), (second, as_second) = places
+    held = dataclasses.replace(load_of(as_second), host=second, server="", group="")
+    return [dataclasses.replace(load_of(as_first), host=first), held]
 
 
 def host_uuid(host: str, what: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from trunkline.api.compute import history, migrations, snapshots
+from trunkline.api.compute import history, migrations, move_steps, snapshots
 from trunkline.api.compute.status import powered_itself_off, settle
 from trunkline.api.engine import Call
 from trunkline.resources.compute import Fault, Server
@@ -50,6 +50,9 @@ class ServerObservation(msgspec.Struct, frozen=True, kw_only=True):
     disk_serial: int = 0
     hard_reboot_serial: int = 0
     soft_reboot_serial: int = 0
+    #: The number that its disk is set aside under, and the newest origin that its disk came from.
+    parked: int = 0
+    moved: int = 0
     #: Ports that the guest's devices answer for.
     ports: tuple[str, ...] = ()
     problem: Trouble | None = None
@@ -71,6 +74,9 @@ def observe(call: Call, host: str, reports: Sequence[ServerObservation]) -> None
         if server.deleting and (report is None or report.state == "absent"):
             remove(tx, server, now)
             continue
+        if server.move == "returning" and (report is None or report.state == "absent"):
+            tx.replace(move_steps.gone(call, server))
+            continue
         if report is None:
             # Before the first report, the host has not come to it yet.
             if server.observed_state in ("", "absent"):
@@ -82,6 +88,11 @@ def observe(call: Call, host: str, reports: Sequence[ServerObservation]) -> None
         if cause := _snapshot_trouble(tx, new, report):
             new = settle(replace(snapshots.failed(tx, new, cause, now), updated_at=now), now)
             tx.replace(new)
+            continue
+        if new.move and (moved := move_steps.follow(call, new)) is not new:
+            moved = settle(moved, now)
+            tx.replace(moved)
+            history.finish(tx, moved, now)
             continue
         if powered_itself_off(new, report.halted):
             # It ran, if not long enough to be seen running.
@@ -118,6 +129,8 @@ def _seen(tx: Tx, server: Server, report: ServerObservation, now: str) -> Server
         observed_disk_serial=report.disk_serial,
         observed_hard_reboot_serial=report.hard_reboot_serial,
         observed_soft_reboot_serial=report.soft_reboot_serial,
+        observed_parked=report.parked,
+        observed_moved=report.moved,
         plugged=plugged,
         problem=problem,
         accelerated=report.accelerated,

@@ -69,14 +69,14 @@ def spent(name: str, message: str) -> OverQuota:
     return OverQuota(message, field=name)
 
 
-def check_servers(reader: Reader, project: str, count: int, vcpus: int, ram: int) -> None:
-    """Refuses so many more servers of a size, where they would be too many.
+def check_growth(reader: Reader, project: str, growth: Mapping[str, int]) -> None:
+    """Refuses to give a project so much more of what is limited; what becomes less is not looked at.
 
     Raises:
         OverQuota: with every limit that stands in the way.
     """
     limits, used = limits_of(reader, project), usage_of(reader, project)
-    wanted = {"instances": count, "cores": count * vcpus, "ram": count * ram}
+    wanted = {name: more for name, more in growth.items() if more > 0}
     over = [n for n, more in wanted.items() if 0 <= limits[n] < used[n] + more]
     if over:
         asked = ", ".join(str(wanted[n]) for n in over)
@@ -86,6 +86,15 @@ def check_servers(reader: Reader, project: str, count: int, vcpus: int, ram: int
         raise spent(
             names, f"Quota exceeded for {names}: Requested {asked}, but already used {have} of {most} {names}"
         )
+
+
+def check_servers(reader: Reader, project: str, count: int, vcpus: int, ram: int) -> None:
+    """Refuses so many more servers of a size, where they would be too many.
+
+    Raises:
+        OverQuota: with every limit that stands in the way.
+    """
+    check_growth(reader, project, {"instances": count, "cores": count * vcpus, "ram": count * ram})
 
 
 class QuotaApi:

@@ -128,6 +128,12 @@ _ACTION_BODIES: Mapping[str, Schema] = {
         rotation={"type": ["integer", "string"]},
         metadata=_LABELS,
     ),
+    "resize": _object(
+        ["flavorRef"],
+        flavorRef={"type": ["string", "integer"]},
+        **{"OS-DCF:diskConfig": {"enum": ["AUTO", "MANUAL"]}},
+    ),
+    "migrate": _or_null(_object(host=_or_null(_NAME))),
     "os-resetState": _object(["state"], state={"enum": ["active", "error"]}),
     "addSecurityGroup": _BY_NAME,
     "removeSecurityGroup": _BY_NAME,

@@ -55,7 +55,7 @@ def create(call: Call, wanted: Wanted) -> list[Server]:
         raise BadField("project_id", "servers belong to a project. Use a token of one.")
     target = {"project_id": project, "user_id": call.context.user_id}
     call.require(f"{_RULE}create", target)
-    flavor = _flavor(call, wanted.flavor)
+    flavor = flavor_of(call, wanted.flavor)
     image, facts = image_of(call, wanted.image)
     check_fit(flavor_facts(flavor), facts, image)
     public_key = key_of(call, wanted.key_name)
@@ -102,23 +102,33 @@ def create(call: Call, wanted: Wanted) -> list[Server]:
     return made
 
 
-def _placed(
-    call: Call, server: Server, group: ServerGroup | None, host: str, interfaces: networking.Interfaces
-) -> Server:
+def wish_of(server: Server, group: ServerGroup | None, host: str, physical: frozenset[str]) -> Wish:
+    """What a server asks of its host.
+
+    Args:
+        host: the one it must be, "" for any.
+        physical: the physical networks that its ports are on.
+    """
     load = inventory.load_of(server)
-    wish = Wish(
+    return Wish(
         vcpus=load.vcpus,
         memory_mib=load.memory_mib,
         disk_gib=load.disk_gib,
         zone=server.requested_zone,
         host=host,
-        physical_networks=interfaces.physical_networks,
+        physical_networks=physical,
         group=server.group_id,
         policy=group.policy if group else "",
         max_per_host=group.max_server_per_host if group else 1,
         same_host=frozenset(server.scheduler_hints.get("same_host", ())),
         different_host=frozenset(server.scheduler_hints.get("different_host", ())),
     )
+
+
+def _placed(
+    call: Call, server: Server, group: ServerGroup | None, host: str, interfaces: networking.Interfaces
+) -> Server:
+    wish = wish_of(server, group, host, interfaces.physical_networks)
     hosts = inventory.views(call.tx)
     found = place(hosts, inventory.loads(call.tx), wish)
     if isinstance(found, NoHost):
@@ -140,7 +150,12 @@ def _placed(
     return server
 
 
-def _flavor(call: Call, id: str) -> Flavor:
+def flavor_of(call: Call, id: str) -> Flavor:
+    """A flavor that the caller may use.
+
+    Raises:
+        BadField: there is none.
+    """
     try:
         flavor = call.get(Flavor, id)
     except NotFound:

@@ -32,20 +32,31 @@ _STATUS = {
     "stopped": "SHUTOFF",
     "paused": "PAUSED",
     "rescued": "RESCUE",
+    "resized": "VERIFY_RESIZE",
     "error": "ERROR",
 }
 _STATUS_BY_TASK = {
     "rebooting": "REBOOT",
     "rebooting_hard": "HARD_REBOOT",
     "rebuild_spawning": "REBUILD",
+    "resize_migrating": "RESIZE",
+    "resize_finish": "RESIZE",
+    "resize_reverting": "REVERT_RESIZE",
+}
+#: Step of a move -> task.
+_TASK_BY_MOVE = {
+    "leaving": "resize_migrating",
+    "arriving": "resize_finish",
+    "returning": "resize_reverting",
+    "back": "resize_reverting",
 }
 #: status -> the vm_states that a filter by it means.
-STATUSES = (*_STATUS.values(), *_STATUS_BY_TASK.values())
+STATUSES = tuple(dict.fromkeys((*_STATUS.values(), *_STATUS_BY_TASK.values())))
 #: Statuses of the Compute API that no server here ever has.
 NEVER = frozenset(
     {
-        "DELETED", "MIGRATING", "PASSWORD", "RESIZE", "REVERT_RESIZE", "SHELVED",
-        "SHELVED_OFFLOADED", "SOFT_DELETED", "SUSPENDED", "UNKNOWN", "VERIFY_RESIZE",
+        "DELETED", "MIGRATING", "PASSWORD", "SHELVED", "SHELVED_OFFLOADED", "SOFT_DELETED", "SUSPENDED",
+        "UNKNOWN",
     }
 )  # fmt: skip
 
@@ -76,6 +87,11 @@ def _rest(server: Server) -> tuple[str, str | None]:
         return "error", None
     if seen == "failed":
         return "error", None
+    if server.move:
+        task = _TASK_BY_MOVE.get(server.move)
+        if task is None or task == "resize_reverting":
+            return "resized", task
+        return "stopped" if server.power == "stopped" else "active", task
     if server.launched_at is None:
         return "building", "networking" if seen == "running" else "spawning"
     if seen == "crashed":

@@ -18,7 +18,7 @@ from trunkline.resources.region import Host
 from trunkline.store import Reader, table_of
 
 #: Statuses that have a progress.
-_PROGRESS = frozenset({"ACTIVE", "BUILD", "REBUILD"})
+_PROGRESS = frozenset({"ACTIVE", "BUILD", "REBUILD", "RESIZE", "VERIFY_RESIZE"})
 #: Scheduler hints that are lists; of the others, one was given.
 _LISTED_HINTS = frozenset({"same_host", "different_host"})
 
