@@ -214,12 +214,14 @@ def configuration(
                 "max_microversion": newest,
             },
             "compute-feature-enabled": dict.fromkeys(
-                ("resize", "cold_migration", "live_migration", "suspend", "shelve",
+                ("live_migration", "suspend", "shelve",
                  "vnc_console", "change_password", "personality", "swap_volume"),
                 "false",
             )
             | dict.fromkeys(
-                ("pause", "rescue", "snapshot", "interface_attach", "console_output", "config_drive"), "true"
+                ("pause", "rescue", "resize", "cold_migration", "snapshot", "interface_attach",
+                 "console_output", "config_drive"),
+                "true",
             )
             | {"metadata_service": "true"},
             "image": {

@@ -1,0 +1,92 @@
+"""Servers that move between real hosts: their disks, their addresses, what is left, what is killed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from cloud import Cloud
+from fault_lab import is_well, kill
+from guests import Guest, Guests
+from probes import wait_for
+from tenants import Tenant
+
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def guest(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
+    """A server with a file on its disk; each test leaves it running, with what it wrote."""
+    with cloud.project("moves") as connection:
+        tenant = Tenant(cloud, connection, tmp_path_factory.mktemp("moves"))
+        guests = Guests(tenant, connection)
+        try:
+            net = tenant.network("10.0.0.0/24", name="net")
+            tenant.router(net, outside=True)
+            made = guests.boot("mover", net).reaches("ACTIVE")
+            made.shell("echo first >/root/file; sync")
+            yield made
+        finally:
+            guests.close()
+            tenant.close()
+
+
+@pytest.fixture(scope="module")
+def larger(cloud: Cloud) -> Iterator[Any]:
+    """A flavor with a larger disk, a second one, and one to swap to."""
+    admin = cloud.admin.compute
+    made = admin.create_flavor(name="larger", ram=144, vcpus=1, disk=1, ephemeral=1, swap=16)
+    yield made
+    admin.delete_flavor(made.id)
+
+
+def left_on(cloud: Cloud, guest: Guest, host: str) -> list[str]:
+    """What a host has of a server's files."""
+    folder = cloud.state.host(host)
+    return [str(file) for part in ("s", "k") for file in (folder / part).glob(f"{guest.id[:8]}*")]
+
+
+def test_a_migrated_server_has_its_disk_and_addresses_on_the_other_host(cloud: Cloud, guest: Guest) -> None:
+    origin, mac = guest.host, guest.shell("cat /sys/class/net/eth0/address")
+    cloud.admin.compute.migrate_server(guest.id)
+    guest.reaches("ACTIVE", "RESIZE", "VERIFY_RESIZE")
+    assert guest.host != origin
+    assert guest.shell("cat /root/file /sys/class/net/eth0/address").split() == ["first", mac]
+    guest.shell("echo second >/root/file; sync")
+    guest.api.revert_server_resize(guest.id)
+    there = guest.host
+    guest.reaches("VERIFY_RESIZE", "REVERT_RESIZE", "ACTIVE")
+    assert guest.host == origin
+    assert guest.shell("cat /root/file") == "first"
+    wait_for(lambda: not left_on(cloud, guest, there), 10, "nothing is left where it was")
+
+
+def test_a_resized_server_has_larger_disks_and_swap_and_the_old_disk_goes(
+    cloud: Cloud, guest: Guest, larger: Any
+) -> None:
+    origin = guest.host
+    guest.api.resize_server(guest.id, larger.id)
+    guest.reaches("ACTIVE", "RESIZE", "VERIFY_RESIZE")
+    assert guest.shell("cat /root/file") == "first"
+    sizes = guest.shell("cat /sys/block/vda/size /sys/block/vdb/size /sys/block/vdc/size")
+    assert sizes.split() == [str(1 << 21), str(1 << 21), str(16 << 11)]
+    assert "/dev/vdc" in guest.shell("swapon /dev/vdc && cat /proc/swaps")
+    assert guest.asks("latest/meta-data/block-device-mapping/swap") == "/dev/vdc"
+    guest.api.confirm_server_resize(guest.id)
+    guest.reaches("VERIFY_RESIZE", "ACTIVE")
+    if origin != guest.host:
+        wait_for(lambda: not left_on(cloud, guest, origin), 10, "nothing is left where it was")
+
+
+@pytest.mark.parametrize("victim", ["control", "agent"])
+def test_what_is_killed_on_the_way_goes_on_when_it_is_back(cloud: Cloud, guest: Guest, victim: str) -> None:
+    origin = guest.host
+    cloud.admin.compute.migrate_server(guest.id)
+    kill(cloud, "control" if victim == "control" else f"{origin}-agent")
+    is_well(cloud)
+    guest.reaches("ACTIVE", "RESIZE", "VERIFY_RESIZE")
+    guest.api.confirm_server_resize(guest.id)
+    guest.reaches("VERIFY_RESIZE", "ACTIVE")
+    assert guest.host != origin
+    assert guest.shell("cat /root/file") == "first"
