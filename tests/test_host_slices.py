@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import yaml
 from msgspec.structs import replace
 
 from trunkline.compiler.hosts import host_slices
 from trunkline.compiler.settings import Settings
-from trunkline.compiler.slices import GatewaySlice, HostSlice
+from trunkline.compiler.slices import GatewaySlice, HostSlice, KeptSlice, Origin
 from trunkline.compiler.snapshot import Snapshot
 from trunkline.resources.compute import FlavorFacts, ImageFacts, Server
 from trunkline.resources.network import (
@@ -261,3 +262,39 @@ def test_a_gateway_is_told_to_the_hosts_that_may_carry_it() -> None:
     # Through tunnels, nobody has to learn where it is.
     inner = replace(outer, network_type="geneve", physical_network=None)
     assert compiled(inner, replace(leg, device_id="r1"), router)["h2"].gateways == ()
+
+
+@pytest.mark.parametrize(
+    ("move", "on", "park", "comes_back"),
+    [
+        ("leaving", "h1", 4, None),
+        ("arriving", "h2", 0, False),
+        ("settled", "h2", 0, False),
+        ("returning", None, 0, None),
+        ("back", "h1", 0, True),
+    ],
+)
+def test_a_server_that_moves_is_on_one_host_and_its_old_disk_on_the_old(
+    move: str, on: str | None, park: int, comes_back: bool | None
+) -> None:
+    hosts = [
+        Host(id="h1", key="k1", underlay_address="10.99.0.101"),
+        Host(id="h2", key="k2", underlay_address="10.99.0.102"),
+    ]
+    moving = server(
+        host="h1" if move in ("leaving", "back") else "h2",
+        move=move,
+        move_serial=4,
+        kept_serial=3,
+        origin_host="h1",
+        dest_host="h2",
+        ports=[],
+    )
+    found = compiled(*hosts, moving)
+    assert [host for host, each in found.items() for _ in each.servers] == ([on] if on else [])
+    kept = KeptSlice(server="v1", serial=3, image="i1", reader="h2", reader_key="k2")
+    assert (found["h1"].kept, found["h2"].kept) == ((kept,), ())
+    if on is not None:
+        (shown,) = found[on].servers
+        came = Origin(serial=4, kept=3, host="h1", address="10.99.0.101", key="k1", back=bool(comes_back))
+        assert (shown.park, shown.origin) == (park, None if comes_back is None else came)

@@ -124,7 +124,8 @@ def _diagnostics(server: Server, ports: list[Port], minor: int) -> dict[str, Any
         return {"memory": flavor.ram * 1024, "state": _POWER.get(server.power_state, "pending")}
     began = datetime.fromisoformat(server.launched_at) if server.launched_at else datetime.now(UTC)
     counters = [f"{way}_{n}" for way in ("rx", "tx") for n in ("octets", "errors", "drop", "packets", "rate")]
-    disk = ("read_bytes", "read_requests", "write_bytes", "write_requests", "errors_count")
+    disks = 1 + bool(flavor.ephemeral) + bool(flavor.swap)
+    counted = ("read_bytes", "read_requests", "write_bytes", "write_requests", "errors_count")
     return {
         "state": _POWER.get(server.power_state, "pending"),
         # The names that clients know have none for QEMU without libvirt.
@@ -135,11 +136,11 @@ def _diagnostics(server: Server, ports: list[Port], minor: int) -> dict[str, Any
         "config_drive": server.config_drive,
         "num_cpus": flavor.vcpus,
         "num_nics": len(ports),
-        "num_disks": 1,
+        "num_disks": disks,
         "memory_details": {"maximum": flavor.ram, "used": None},
         "cpu_details": [{"id": i, "time": None, "utilisation": None} for i in range(flavor.vcpus)],
         "nic_details": [{"mac_address": p.mac_address, **dict.fromkeys(counters)} for p in ports],
-        "disk_details": [dict.fromkeys(disk)],
+        "disk_details": [dict.fromkeys(counted) for _ in range(disks)],
     }
 
 
