@@ -20,6 +20,7 @@ from trunkline.resources.network import (
     FixedIp,
     FloatingIP,
     Gateway,
+    GatewayPort,
     HostRoute,
     Log,
     Network,
@@ -28,6 +29,7 @@ from trunkline.resources.network import (
     SecurityGroup,
     SecurityGroupRule,
     Subnet,
+    SubnetPool,
 )
 from trunkline.resources.region import Host
 from trunkline.resources.schema import Resource
@@ -259,6 +261,27 @@ def test_without_snat_only_floating_addresses_are_translated() -> None:
         id="r", external_gateway_info=Gateway(network_id="x", enable_snat=False), gateway_port_id="gate"
     )
     assert compiled(INNER, OUTER, WEB4, PUBLIC, LEG, GATE, plain, WEB6).nats == {}
+
+
+def test_only_where_a_gateway_does_not_translate_other_scopes_are_kept_in() -> None:
+    second = Gateway(network_id="y", enable_snat=False)
+    edge = replace(EDGE, more_gateways=[GatewayPort(port_id="gate2", info=second)])
+    gate2 = replace(GATE, id="gate2", fixed_ips=[FixedIp(subnet_id="p5", ip_address="198.51.100.7")])
+    floating = [
+        FloatingIP(
+            id=network, floating_network_id=network, floating_ip_address=address, router_id="r",
+            fixed_ip_address=inner,
+        )
+        for network, address, inner in (("x", "203.0.113.9", "10.0.0.5"), ("y", "198.51.100.9", "10.0.0.6"))
+    ]  # fmt: skip
+    network = compiled(
+        INNER, OUTER, WEB6, PUBLIC, GATE, gate2, edge, *floating,
+        Network(id="y", external=True), Subnet(id="p5", network_id="y", ip_version=4, cidr="198.51.100.0/24"),
+        replace(WEB4, subnetpool_id="pool"), SubnetPool(id="pool", address_scope_id="scope"),
+        replace(LEG, fixed_ips=LEG.fixed_ips[:1]),
+    )  # fmt: skip
+    out = {b.leaving: (b.entered, b.except_from) for b in network.barriers.values() if b.leaving != "leg"}
+    assert out == {"gate2": (("leg",), ("10.0.0.6",))}
 
 
 def test_rules_keep_what_they_say() -> None:

@@ -98,13 +98,14 @@ def test_a_router_that_is_not_distributed_sends_by_its_gateway(scene: Scene) -> 
 
 
 def test_a_floating_ip_leaves_where_its_port_moves(scene: Scene) -> None:
-    a, own = scene.a, scene.of_a
-    for host in (scene.first, scene.third):
-        scene.tenant.move(a, host)
-        scene.tenant.ready(a)
-        must_pass(Ping(scene.internet, own))
-        at = partial(scene.leaves_at, scene.out(a), own)
-        wait_for(lambda at=at, host=host: at() == {host}, 10, f"it leaves at {host}")
+    tenant, (moved,) = scene.tenant, scene.tenant.probes(scene.net, scene.third)
+    own = tenant.floating(moved).floating_ip_address
+    must_pass(Ping(scene.internet, own))
+    tenant.move(moved, scene.second)
+    tenant.ready(moved)
+    must_pass(Ping(scene.internet, own))
+    at = partial(scene.leaves_at, scene.out(moved), own)
+    wait_for(lambda: at() == {scene.second}, 10, "it leaves at its new host")
 
 
 def test_floating_ips_need_no_gateway(scene: Scene, cloud: Cloud) -> None:

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 
 from trunkline.compiler.derive import View
 from trunkline.compiler.logical import Barrier, Family
-from trunkline.compiler.routing import leg_of, scope_of
+from trunkline.compiler.routing import leg_of, scope_of, way_out
 from trunkline.resources.network import (
     ROUTER_GATEWAY,
     FloatingIP,
     Port,
     Router,
+    gateways_of,
 )
 
 
@@ -28,19 +29,25 @@ def leg_scopes(view: View, port_id: str) -> dict[Family, str]:
     }
 
 
+def floating_behind(view: View, port_id: str) -> tuple[str, ...]:
+    """The addresses that floating IPs behind a gateway stand for."""
+    router = view.get(Router, view.need(Port, port_id).device_id)
+    if router is None:
+        return ()
+    found = view.where(FloatingIP, "router_id", router.id)
+    here = (f.fixed_ip_address for f in found if way_out(router, f) == port_id)
+    return tuple(sorted(address for address in here if address))
+
+
 def barriers(view: View, key: str) -> Iterator[Barrier]:
     """What may not leave by each leg of a router."""
-    info = view.need(Router, key).external_gateway_info
+    router = view.need(Router, key)
     legs = view.where(Port, leg_of, key)
     scopes = {leg.id: view.ask(leg_scopes, leg.id) for leg in legs}
     if not any(scope for found in scopes.values() for scope in found.values()):
         return
     gateways = {leg.id for leg in legs if leg.device_owner == ROUTER_GATEWAY}
-    translated = info is not None and info.enable_snat is not False
-    floating: tuple[str, ...] = ()
-    if gateways and not translated:
-        found = view.where(FloatingIP, "router_id", key)
-        floating = tuple(sorted(f.fixed_ip_address for f in found if f.fixed_ip_address))
+    translated = {way.port_id for way in gateways_of(router) if way.info.enable_snat is not False}
     families: tuple[Family, ...] = (4, 6)
     for leg in legs:
         for family in families:
@@ -52,12 +59,12 @@ def barriers(view: View, key: str) -> Iterator[Barrier]:
                 if family in scopes[other.id] and scopes[other.id][family] != scopes[leg.id][family]
             ]
             outside = leg.id in gateways
-            if not apart or (outside and family == 4 and translated):
+            if not apart or (outside and family == 4 and leg.id in translated):
                 continue
             from_outside = tuple(other for other in apart if other in gateways)
             inside = tuple(other for other in apart if other not in gateways)
             if inside:
-                except_from = floating if outside and family == 4 else ()
+                except_from = view.ask(floating_behind, leg.id) if outside and family == 4 else ()
                 yield Barrier(
                     key=f"{key}.{leg.id}.{family}", router=key, family=family,
                     leaving=leg.id, entered=inside, except_from=except_from,
