@@ -12,6 +12,7 @@ import pytest
 from cloud import Cloud
 from fault_lab import HEALED, SEEN, Pinging, is_well, kill, pid_of, soon
 from flows import Ping, must_pass
+from openstack.exceptions import SDKException
 from probes import Probe
 from tenants import Net, Tenant, tenant_of
 
@@ -19,6 +20,8 @@ from trunkline.devices import process
 
 pytestmark = pytest.mark.machine
 
+#: The agents tell of a daemon that died within so many seconds.
+TOLD = 10.0
 #: Daemons of one host, and those that all share.
 OF_HOST = ("ovs-vswitchd", "ovsdb-server", "ovn-controller", "agent")
 SHARED = ("northd", "nb", "sb", "control", "keeper")
@@ -50,12 +53,50 @@ def test_a_daemon_that_is_killed_is_told_of_and_healed_and_hurts_nobody(
     must_pass(Ping(scene.one, scene.two.v4), Ping(scene.two, scene.three.v4))
     with Pinging(scene.two, scene.three.v4) as others:
         restarts = daemon(cloud.status(), unit)["restarts"]
+        known = agents(cloud)
         before = kill(cloud, unit)
         soon(lambda: seen(cloud, unit, restarts), f"the status tells of {unit}", SEEN)
+        soon(lambda: agent_tells(cloud, unit, known), f"the agents tell of {unit}", TOLD)
         soon(lambda: pid_of(cloud, unit) not in (0, before), f"{unit} runs again")
         is_well(cloud)
         must_pass(Ping(scene.one, scene.two.v4), Ping(scene.three, scene.one.v4), within=HEALED)
         assert others.lost() == 0
+
+
+def agents(cloud: Cloud) -> dict[tuple[str, str], Any]:
+    """The agents of the Network API by where they are: (host, program or unit)."""
+    found = cloud.admin.network.get("/agents").json()["agents"]
+    return {(a["host"], a["configurations"].get("unit", a["binary"])): a for a in found}
+
+
+def agent_tells(cloud: Cloud, unit: str, known: dict[tuple[str, str], Any]) -> bool:
+    """Whether the agents say that a daemon does not run, or that it is another process than it was."""
+    host, _, name = unit.partition("-")
+    if unit in ("control", "keeper"):  # They are who tells.
+        return True
+    try:
+        now = agents(cloud)
+    except SDKException:
+        return False
+    if name in ("ovs-vswitchd", "ovsdb-server"):
+        here = (host, "trunkline-agent")
+        was, seen = (each[here]["configurations"]["daemons"][name] for each in (known, now))
+        return bool(not seen["well"] or seen["restarts"] > was["restarts"])
+    of = (host, "trunkline-agent" if name == "agent" else name) if name else ("control", unit)
+    return bool(not now[of]["alive"] or now[of]["started_at"] > known[of]["started_at"])
+
+
+def test_the_agent_of_a_daemon_that_hangs_is_dead_until_it_goes_on(cloud: Cloud) -> None:
+    here = ("h1", "ovn-controller")
+    pid = pid_of(cloud, "h1-ovn-controller")
+    soon(lambda: agents(cloud)[here]["alive"], "it is alive")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        soon(lambda: not agents(cloud)[here]["alive"], "its agent is dead", TOLD)
+        assert [of for of, agent in agents(cloud).items() if not agent["alive"]] == [here]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    soon(lambda: agents(cloud)[here]["alive"], "it is alive again")
 
 
 def seen(cloud: Cloud, unit: str, restarts: int) -> bool:

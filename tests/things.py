@@ -11,6 +11,7 @@ from api_lab import ApiLab
 from trunkline.api.compute.observation import ServerObservation, observe
 from trunkline.api.context import CLOUD
 from trunkline.api.engine import Call
+from trunkline.resources.network import Agent
 
 LATEST = {"openstack-api-version": "compute 2.96"}
 
@@ -94,6 +95,9 @@ class Things:
         self.template = self._maker("/network/v2.0", "admin")(
             "default-security-group-rules", default_security_group_rule={"direction": "ingress"}
         )
+        self.agent = "0f4b1ad0-6cf3-4d1b-9a52-3f7a3e1c9b77"
+        dead = Agent(id=self.agent, agent_type="OVN Controller Gateway agent", binary="x", host="h1")
+        lab.store.write_sync(lambda tx: tx.insert(dead))
         self.trunk = network("trunks", trunk={"port_id": network("ports", port={"network_id": self.network})})
         self.parent, self.sub_port = (network("ports", port={"network_id": self.network}) for _ in range(2))
         (public,) = lab.ok("GET", "/network/v2.0/networks?name=public")["networks"]

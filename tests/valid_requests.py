@@ -166,6 +166,12 @@ def _network(t: Things) -> Iterator[Valid]:
     for fields in ({"pvlan_type": "isolated"}, {"pvlan_type": "community", "pvlan_community": "two"}):
         yield Valid(f"POST {base}", base, {"port": {"network_id": t.private, **fields}})
         yield Valid(f"PUT {base}/{{id}}", f"{base}/{t.neighbour}", {"port": fields})
+    yield Valid(
+        "PUT /network/v2.0/agents/{id}",
+        f"/network/v2.0/agents/{t.agent}",
+        {"agent": {"admin_state_up": False, "description": "d"}},
+        "admin",
+    )
     gateway = {"network_id": t.public, "enable_snat": True}
     yield from collection(
         "routers",

@@ -41,7 +41,7 @@ from trunkline.agent.mirrors import Mirrors
 from trunkline.agent.ports import Ports
 from trunkline.agent.servers import Servers
 from trunkline.compiler.slices import Condition, HostReport, HostSlice
-from trunkline.devices import disks, files, pki
+from trunkline.devices import disks, files, pki, process
 from trunkline.devices.openvswitch import TABLES, OpenFlowProbe
 from trunkline.devices.ovsdb import Database, TransactError
 from trunkline.errors import Refusal, Unavailable
@@ -71,6 +71,7 @@ class Agent:
         self._last: bytes = b""
         #: The run of the control plane that heard the last report.
         self._heard_by = ""
+        self._since = process.since(os.getpid())
 
     async def run(self) -> None:
         """Joins the region if need be, then drives the host for ever."""
@@ -354,6 +355,7 @@ class Agent:
             daemons=self._daemons.seen,
             problems=tuple(self._problems.values()),
             physical_networks=tuple(sorted(config.physical_networks)),
+            since=self._since,
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trunkline.agent.config import AgentConfig
 from trunkline.compiler.slices import DaemonReport
-from trunkline.devices import openvswitch
+from trunkline.devices import openvswitch, process
 from trunkline.devices.ovsdb import Database, TransactError
 from trunkline.errors import Unavailable
 
@@ -23,6 +23,7 @@ class Daemons:
         self._db = db
         self._pids: dict[str, int] = {}
         self._restarts: dict[str, int] = {}
+        self._since: dict[str, float] = {}
         #: The newest answers.
         self.seen: tuple[DaemonReport, ...] = ()
 
@@ -65,6 +66,8 @@ class Daemons:
         if pid:
             if self._pids.get(name, pid) != pid:
                 self._restarts[name] = self._restarts.get(name, 0) + 1
+            if self._pids.get(name) != pid:
+                self._since[name] = process.since(pid)
             self._pids[name] = pid
         return DaemonReport(
             name=name,
@@ -72,6 +75,7 @@ class Daemons:
             well=well,
             detail=detail,
             restarts=self._restarts.get(name, 0),
+            since=self._since.get(name, 0.0),
         )
 
     @staticmethod

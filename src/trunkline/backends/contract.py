@@ -69,6 +69,9 @@ class Backend(Protocol):
     def observe(self) -> Observation:
         """What is seen now, from the backend's own replica: no I/O."""
 
+    def daemons(self) -> Mapping[str, bool]:
+        """The daemons that it consists of beside those of hosts, each with whether it keeps up: no I/O."""
+
     async def changed(self) -> None:
         """Returns when an observation may differ, or a row was changed by somebody else."""
 

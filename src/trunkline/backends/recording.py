@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Mapping
 
 from trunkline.backends.contract import Applied, Observation, Problem
 from trunkline.compiler.logical import LogicalNetwork, Record
@@ -92,6 +93,9 @@ class RecordingBackend:
             "the recording backend is disconnected", "`disconnect` was called", "Call `reconnect`."
         )
         return dataclasses.replace(self.observation, problems=[*self.observation.problems, away])
+
+    def daemons(self) -> Mapping[str, bool]:
+        return {}
 
     async def changed(self) -> None:
         await self._news.wait()

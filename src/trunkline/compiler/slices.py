@@ -240,6 +240,8 @@ class DaemonReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     well: bool
     detail: str = ""
     restarts: int = 0
+    #: When its process started, seconds since the epoch; 0 where that is not known.
+    since: float = 0.0
 
 
 class HostReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -261,3 +263,5 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     daemons: tuple[DaemonReport, ...] = ()
     problems: tuple[Condition, ...] = ()
     physical_networks: tuple[str, ...] = ()
+    #: When the agent's own process started, seconds since the epoch.
+    since: float = 0.0

@@ -82,6 +82,11 @@ class RegionDirectory:
         found = self._slices.get(host)
         return None if found is None else found.revision
 
+    def heard_at(self) -> Mapping[str, float]:
+        """When each host's agent reported last, seconds since the epoch."""
+        offset = time.time() - time.monotonic()
+        return {host: offset + heard for host, heard in self.heard.items()}
+
     def silent(self, host: str) -> bool:
         """Whether the host's agent has not reported of late."""
         return time.monotonic() - self.heard.get(host, float("-inf")) > SILENCE

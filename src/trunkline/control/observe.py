@@ -48,6 +48,7 @@ async def host_report(engine: Engine, name: str, report: HostReport) -> None:
     facts = {
         "alive": True,
         "underlay_address": report.address,
+        "agent_since": report.since,
         "vcpus": report.vcpus,
         "memory_mib": report.memory_mib,
         "disk_gib": report.disk_gib,

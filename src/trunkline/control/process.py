@@ -33,12 +33,12 @@ from trunkline.api.app import application
 from trunkline.api.compute import snapshots
 from trunkline.api.identity.keys import KeyRepository
 from trunkline.api.image.behaviour import referenced
-from trunkline.backends.contract import Observation
+from trunkline.backends.contract import Backend, Observation
 from trunkline.backends.ovn import OvnBackend
 from trunkline.compiler.settings import Settings
 from trunkline.compiler.slices import HostReport
 from trunkline.compiler.snapshot import Snapshot
-from trunkline.control import channel, observe, seed, status
+from trunkline.control import agents, channel, observe, seed, status
 from trunkline.control.directory import RegionDirectory
 from trunkline.control.loop import Loop
 from trunkline.control.serving import serve
@@ -75,6 +75,7 @@ class ControlProcess:
         self._observation = Observation()
         self._tasks: list[asyncio.Task[None]] = []
         self._directory: RegionDirectory | None = None
+        self._heartbeats: dict[str, str] = {}
 
     async def run(self) -> None:
         """Runs until SIGTERM."""
@@ -107,7 +108,7 @@ class ControlProcess:
             keys=folder.root / "keys" / "tokens",
             rules=rules if rules.exists() else None,
             console=self._read_console,
-            settings=network.Settings(overlay=cloud.encapsulation),
+            settings=network.Settings(overlay=cloud.encapsulation, heartbeats=self._heartbeats),
             web=Web(Sources(folder.root / "image-sources.yaml")),
         )
         await seed.run(store, api, folder, cloud)
@@ -153,6 +154,7 @@ class ControlProcess:
                 )
             ),
             asyncio.create_task(observe.watch_hosts(store, directory)),
+            asyncio.create_task(self._watch_agents(store, directory, backend)),
             asyncio.create_task(self._image(store, api, images)),
             asyncio.create_task(_rotate_keys(api.identity.keys)),
             asyncio.create_task(_watch_keeper(folder)),
@@ -163,6 +165,20 @@ class ControlProcess:
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
         gc.enable()
+
+    async def _watch_agents(self, store: Store, directory: RegionDirectory, backend: Backend) -> None:
+        """Keeps the agents of the Network API as they are seen; runs until it is cancelled."""
+        kept = agents.Agents(store, self._heartbeats)
+        central = agents.CentralDaemons(self._folder, self._cloud)
+        while True:
+            await asyncio.sleep(agents.WATCH)
+            sight = agents.Sight(
+                now=time.time(),
+                heard=directory.heard_at(),
+                observation=self._observation,
+                central=central.look(backend.daemons()),
+            )
+            await kept.look(sight)
 
     async def _read_console(self, host: str, server: str, lines: int | None) -> str:
         assert self._directory is not None

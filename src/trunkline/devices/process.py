@@ -14,6 +14,7 @@ import os
 import select
 import shutil
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -205,6 +206,18 @@ def find(pidfile: Path) -> Process | None:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return process if boot == _boot() and process.alive() else None
+
+
+def since(pid: int) -> float:
+    """When a process started, seconds since the epoch; 0 if it is gone.
+
+    Ask once a process: the clock may be set between two answers.
+    """
+    ticks = _start_time(pid)
+    if ticks is None:
+        return 0.0
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - age
 
 
 def _write(pidfile: Path, process: Process) -> None:

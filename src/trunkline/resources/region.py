@@ -17,6 +17,8 @@ class HostDaemon(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     well: bool
     detail: str = ""
     restarts: int = 0
+    #: When its process started, seconds since the epoch; 0 where that is not known.
+    since: float = 0.0
 
 
 class HostProblem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -39,6 +41,8 @@ class Host(Resource):
     enabled: Annotated[bool, computed()] = True
     #: Why not.
     disabled_reason: Annotated[str | None, computed()] = None
+    #: Whether gateways of routers may be on it.
+    carries_gateways: Annotated[bool, computed()] = True
     #: When it joined, seconds since the epoch.
     joined_at: Annotated[float, computed()] = 0.0
     #: SHA-256 of the public key that it joined with, hexadecimal.
@@ -47,6 +51,8 @@ class Host(Resource):
     alive: Annotated[bool, observed()] = False
     #: When that last changed, seconds since the epoch.
     seen_at: Annotated[float, observed()] = 0.0
+    #: When its agent's process started, seconds since the epoch.
+    agent_since: Annotated[float, observed()] = 0.0
     #: The newest revision that its agent has applied.
     applied_revision: Annotated[int, observed()] = 0
     #: Processors, threads of execution.

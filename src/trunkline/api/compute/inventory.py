@@ -5,25 +5,16 @@ from __future__ import annotations
 import dataclasses
 import uuid
 import zlib
-from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
+from trunkline.api.zones import zones
 from trunkline.plan.placement import HostView, Load
-from trunkline.resources.compute import Aggregate, FlavorFacts, Server
+from trunkline.resources.compute import FlavorFacts, Server
 from trunkline.resources.region import Host
 from trunkline.store import Reader
 
 _NAMESPACE = uuid.UUID("6e7c7ab6-7c5f-5f0b-9c0e-54524b4c4e45")
-
-
-def zones(reader: Reader, hosts: Sequence[Host]) -> Mapping[str, str]:
-    """The availability zone of each host: that of an aggregate it is in, or the one it joined with."""
-    result = {host.id: host.zone for host in hosts}
-    for aggregate in reader.select(Aggregate):
-        if aggregate.zone:
-            result.update(dict.fromkeys(set(aggregate.hosts) & result.keys(), aggregate.zone))
-    return result
 
 
 def all_hosts(reader: Reader) -> list[Host]:

@@ -12,6 +12,7 @@ from trunkline.api.compute.inventory import host_number, host_uuid
 from trunkline.api.compute.wire import Body, at, boolean, shaped, single
 from trunkline.api.engine import Call, Engine
 from trunkline.api.http import Endpoint, Reply, Request
+from trunkline.api.zones import zones
 from trunkline.errors import BadField, NotFound
 from trunkline.resources.region import Host
 from trunkline.store import Reader
@@ -51,7 +52,7 @@ class ServiceApi:
 
         def run(reader: Reader) -> list[dict[str, Any]]:
             there = inventory.all_hosts(reader)
-            zone_of = inventory.zones(reader, there)
+            zone_of = zones(reader, there)
             rows = [_control(name, minor) for name in _CONTROL]
             rows += [_service(host, zone_of[host.id], minor) for host in there]
             return [
@@ -108,7 +109,7 @@ class ServiceApi:
                     if given.status is not None:
                         changed = _enabled(host, given.status == "enabled", given.disabled_reason)
                         host = call.save(changed)
-                    zone = inventory.zones(call.tx, [host])[host.id]
+                    zone = zones(call.tx, [host])[host.id]
                     return _service(host, zone, minor)
             raise NotFound(f"Service {request.path['id'][:80]} could not be found.")
 
@@ -162,7 +163,7 @@ def _control(name: str, minor: int) -> dict[str, Any]:
 
 def _zones(reader: Reader, detail: bool) -> list[dict[str, Any]]:
     there = inventory.all_hosts(reader)
-    zone_of = inventory.zones(reader, there)
+    zone_of = zones(reader, there)
     result: list[dict[str, Any]] = []
     if detail:
         services = {n: _state(_control(n, 1)) for n in _CONTROL}

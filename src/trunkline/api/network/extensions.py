@@ -8,6 +8,7 @@ from typing import Any
 _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "address-group": ("Address group", "Prefixes that rules refer to by one name", "2020-07-15"),
     "address-scope": ("Address scope", "Where addresses are unique, and routed as they are", "2015-07-26"),
+    "agent": ("agent", "The daemons that carry the network, as they are seen", "2013-02-03"),
     "allowed-address-pairs": ("Allowed Address Pairs", "Addresses that a port may send from", "2012-07-23"),
     "auto-allocated-topology": ("Auto Allocated Topology Services", "A network by asking", "2016-01-01"),
     "availability_zone": ("Availability Zone", "The zones of the region", "2015-01-01"),

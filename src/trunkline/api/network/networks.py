@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from msgspec.structs import replace
@@ -38,6 +38,8 @@ class Settings:
     physical_mtu: int = 1500
     #: How the region's hosts carry overlay networks: geneve or vxlan. OVN chooses it by host, not by network.
     overlay: Literal["geneve", "vxlan"] = "geneve"
+    #: Agent id to when it was alive last, as its API shows times; whoever watches agents goes on writing.
+    heartbeats: Mapping[str, str] = field(default_factory=dict)
 
     def largest(self, network_type: str | None) -> int:
         """The largest IP packet on a network of a type: 1442 for geneve over 1500."""

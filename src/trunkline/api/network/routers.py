@@ -95,8 +95,9 @@ def gateway_hosts(call: Call, router_id: str, network: Network) -> list[str]:
 
 
 def carries(host: Host, network: Network) -> bool:
-    """Whether a host can carry a gateway on the network."""
-    return network.physical_network is None or network.physical_network in host.physical_networks
+    """Whether a host can carry a gateway on the network, and may."""
+    there = network.physical_network is None or network.physical_network in host.physical_networks
+    return there and host.carries_gateways
 
 
 def reschedule(call: Call) -> int:

@@ -8,6 +8,7 @@ Port ───── MAC, addresses, groups      SecurityGroup, -Rule ─ defaul
 RbacPolicy ─ shared, external: around the stages of whatever can be shared
 TapMirror ── numbers                   NdpProxy ─── address, scope
 QosPolicy ── users, default            QosRules ─── the policy changes with them
+Agent ──── gateways of its host
 Trunk ──── parent, sub-ports, VLANs
 """
 
@@ -21,6 +22,7 @@ from trunkline.api.engine import Stages
 from trunkline.api.network import (
     address_groups,
     address_scopes,
+    agents,
     common,
     filters,
     floatingips,
@@ -165,6 +167,13 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             update=rbac.update,
             delete=rbac.delete,
             view=common.tenants,
+            lax=True,
+        ),
+        "agent": Stages(
+            update=agents.update,
+            delete=agents.delete,
+            visible=agents.visible,
+            view=agents.Agents(settings.heartbeats).view,
             lax=True,
         ),
         "log": Stages(

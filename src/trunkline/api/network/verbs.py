@@ -26,6 +26,7 @@ from trunkline.api.network.collection import Handle, path_of
 from trunkline.resources.network import (
     AddressGroup,
     AddressScope,
+    Agent,
     DefaultSecurityGroupRule,
     FloatingIP,
     Log,
@@ -65,6 +66,7 @@ KINDS: tuple[type[Resource], ...] = (
     DefaultSecurityGroupRule,
     Log,
     Trunk,
+    Agent,
 )
 #: Kinds whose collections are inside of another kind: (kind, parent, the field that holds the parent's id).
 NESTED: tuple[tuple[type[Resource], type[Resource], str], ...] = (

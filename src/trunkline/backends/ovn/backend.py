@@ -214,6 +214,15 @@ class OvnBackend:
         seen.problems += self._encapsulation()
         return seen
 
+    def daemons(self) -> Mapping[str, bool]:
+        """The databases, each with whether it is connected, and northd, with whether it keeps up."""
+        late = self._lag.late(time.monotonic())
+        return {
+            "nb": self._north.connected,
+            "sb": self._south.connected,
+            "northd": observed.NORTHD not in late,
+        }
+
     def _encapsulation(self) -> list[Problem]:
         """OVN has one encapsulation for all networks of two hosts: tell where another is asked for."""
         there = {row["type"] for row in self._south.tables["Encap"].values()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trunkline.resources.network.address_groups import AddressGroup
+from trunkline.resources.network.agents import Agent
 from trunkline.resources.network.forwarding import PortForwarding
 from trunkline.resources.network.layer2 import (
     FLOATING_IP,
@@ -60,6 +61,7 @@ __all__ = [
     "AddressGroup",
     "AddressPair",
     "AddressScope",
+    "Agent",
     "AllocationPool",
     "Binding",
     "DefaultSecurityGroupRule",
