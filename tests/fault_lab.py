@@ -96,6 +96,19 @@ def _database(cloud: Cloud) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
+@contextmanager
+def frozen(cloud: Cloud, host: str) -> Iterator[None]:
+    """A host forwards nothing, and its ovn-controller does nothing, in the block."""
+    pids = [pid_of(cloud, f"{host}-{daemon}") for daemon in ("ovn-controller", "ovs-vswitchd")]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
 class Pinging:
     """A ping that goes on for as long as the block, twenty times a second."""
 

@@ -18,6 +18,7 @@ from trunkline.api.engine import Engine
 from trunkline.api.network import security_rules
 from trunkline.api.network.collection import path_of
 from trunkline.api.policy import Rules
+from trunkline.resources.network import Router
 from trunkline.resources.region import Host
 from trunkline.resources.schema import spec_of
 from trunkline.store import Store
@@ -152,6 +153,14 @@ def path(kind: str) -> str:
 def addresses(port: dict[str, Any]) -> list[str]:
     """The addresses of a port."""
     return [fixed["ip_address"] for fixed in port["fixed_ips"]]
+
+
+def hosts_of(cloud: Cloud, router: dict[str, Any]) -> list[str]:
+    """The hosts that may carry a router's gateway."""
+    with cloud.store.read() as reader:
+        stored = reader.get(Router, router["id"])
+    assert stored is not None
+    return sorted(stored.gateway_hosts)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ HERE = Path(__file__).parent / "clients"
 #: Commands whose every verb must be driven; an exception has the extension that is not offered yet.
 GROUPS = (
     r"network (create|delete|list|set|show|unset)|network (qos|rbac|trunk) .*|network subport list|"
+    r"network agent (delete|list|set|show)|availability zone .*|"
     r"(subnet|port|router|security group|floating ip|address group|address scope|default security) .*"
 )
 #: Commands of others' extensions among them: default statefulness.
@@ -112,8 +113,9 @@ class Script:
 
 
 def network_commands() -> set[str]:
-    """The commands of the network API that the client has."""
-    return {each.name.replace("_", " ") for each in entry_points(group="openstack.network.v2")}
+    """The commands of the network API that the client has; one of them is of several APIs."""
+    own = {each.name.replace("_", " ") for each in entry_points(group="openstack.network.v2")}
+    return own | {"availability zone list"}
 
 
 @pytest.fixture

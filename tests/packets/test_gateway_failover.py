@@ -11,18 +11,14 @@ switch outside is told of it by a link that goes down.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import statistics
 import time
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 from cloud import Cloud
-from fault_lab import is_well, pid_of, soon
+from fault_lab import frozen, is_well, soon
 from flows import Ping, must_pass
 from outage import Stream
 from probes import Space
@@ -31,19 +27,6 @@ from tenants import Tenant
 pytestmark = pytest.mark.machine
 
 MOST = 0.5
-
-
-@contextlib.contextmanager
-def frozen(cloud: Cloud, host: str) -> Iterator[None]:
-    """A host forwards nothing, and its ovn-controller does nothing, in the block."""
-    pids = [pid_of(cloud, f"{host}-{daemon}") for daemon in ("ovn-controller", "ovs-vswitchd")]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 def gateway(cloud: Cloud, router: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from trunkline.api.compute.wire import Body, at, labels, printable_name, unwrap
 from trunkline.api.engine import Call, Engine
 from trunkline.api.http import Endpoint, Reply, Request
+from trunkline.api.network import reschedule
 from trunkline.errors import BadField, Conflict, NotFound
 from trunkline.resources.compute import Aggregate, Server
 from trunkline.resources.region import Host
@@ -169,7 +170,10 @@ class AggregateApi:
             metadata = {k: v for k, v in new.metadata.items() if k != "availability_zone"}
             new = replace(new, metadata={**metadata, "availability_zone": new.zone} if new.zone else metadata)
         self._one_zone(call, old, new)
-        return _render(call.save(new), minor)
+        saved = call.save(new)
+        if new.zone != old.zone or (new.zone and new.hosts != old.hosts):
+            reschedule(call)  # Routers' gateways are on hosts of zones too.
+        return _render(saved, minor)
 
     def _one_zone(self, call: Call, old: Aggregate, new: Aggregate) -> None:
         """A host is in one zone at most, and a zone does not change under running servers."""

@@ -171,16 +171,14 @@ class Collection:
         def at(method: str, where: str, handler: Handle, summary: str, **more: Any) -> Endpoint:
             return Endpoint(method, where, handler, summary=summary, kind=kind, envelope=self.one, **more)
 
-        found = [
-            at("GET", path, self.index, f"List {self.spec.plural}", parameters=LIST_PARAMETERS),
+        found = [at("GET", path, self.index, f"List {self.spec.plural}", parameters=LIST_PARAMETERS)]
+        if self.spec.create_input.__struct_fields__:
+            schema = openapi.input_schema(kind, "create", self.one)
+            found.append(at("POST", path, self.create, f"Create a {words}", success=201, request=schema))
+        found += [
             at("GET", one, self.show, f"Show a {words}", parameters=("fields",)),
             at("DELETE", one, self.delete, f"Delete a {words}", success=204),
         ]
-        if self.spec.create_input.__struct_fields__:
-            schema = openapi.input_schema(kind, "create", self.one)
-            found.append(
-                at("POST", path, self.create, f"Create a {words}", success=201, request=schema),
-            )
         places = (label, *(f"{more}/{{id}}/tags" for more in _TAGS_TOO.get(kind, ())))
         for where in places if "tags" in self.spec.fields else ():
             found += [

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
+from trunkline.api.context import Context
 from trunkline.api.engine import Call
 from trunkline.api.network import addressing, common, floatingips, ndp_proxies, qos
-from trunkline.errors import BadRequest, InUse
+from trunkline.api.zones import zones
+from trunkline.errors import BadRequest, InUse, NotFound
 from trunkline.plan import gateways, ipam
 from trunkline.resources.network import (
     ROUTER_GATEWAY,
@@ -26,11 +28,13 @@ from trunkline.resources.network import (
     gateways_of,
 )
 from trunkline.resources.region import Host
+from trunkline.store import Reader
 
 
 def create(call: Call, router: Router, given: frozenset[str]) -> Router:
     """Gives the router its gateway, if it names one."""
     common.owned(router)
+    _check_zones(call, router.availability_zone_hints)
     hold_policy(call, router, None, router.external_gateway_info)
     if router.external_gateway_info is not None:
         made = connected(call, router, router.external_gateway_info, "create")
@@ -47,6 +51,8 @@ def update(call: Call, old: Router, new: Router, given: frozenset[str]) -> Route
         new = replace(new, enable_ndp_proxy=wanted) if "enable_ndp_proxy" in given else new
     if (new.enable_ndp_proxy, new.external_gateway_info) != (old.enable_ndp_proxy, old.external_gateway_info):
         ndp_proxies.check_router(call, new)
+    if new.ha != old.ha:
+        new = rehosted(call, new, carriers(call.tx))
     if new.routes != old.routes:
         check_routes(call, new, new.routes)
     return new
@@ -89,15 +95,49 @@ def check_routes(call: Call, router: Router, routes: Sequence[HostRoute]) -> Non
             raise _invalid_routes(routes, "the nexthop is used by router")
 
 
-def gateway_hosts(call: Call, router_id: str, network: Network) -> list[str]:
-    """The hosts that may carry a router's gateway on a network, the most wanted first."""
-    return gateways.order(router_id, [host.id for host in call.tx.find(Host) if carries(host, network)])
+def carriers(reader: Reader) -> list[tuple[Host, str]]:
+    """The hosts that may carry gateways, each with its availability zone."""
+    hosts = reader.find(Host, carries_gateways=True)
+    zone_of = zones(reader, hosts)
+    return [(host, zone_of[host.id]) for host in hosts]
+
+
+def gateway_hosts(router: Router, network: Network, there: Sequence[tuple[Host, str]]) -> list[str]:
+    """Those of these hosts that may carry a router's gateway on a network, the most wanted first."""
+    wanted = router.availability_zone_hints
+    fit = [host.id for host, zone in there if carries(host, network) and (not wanted or zone in wanted)]
+    found = gateways.order(router.id, fit)
+    return found if router.ha else found[:1]
 
 
 def carries(host: Host, network: Network) -> bool:
-    """Whether a host can carry a gateway on the network, and may."""
-    there = network.physical_network is None or network.physical_network in host.physical_networks
-    return there and host.carries_gateways
+    """Whether a host can carry a gateway on the network."""
+    return network.physical_network is None or network.physical_network in host.physical_networks
+
+
+def rehosted(call: Call, router: Router, there: Sequence[tuple[Host, str]]) -> Router:
+    """The router with the hosts of its gateways chosen anew."""
+    found = []
+    for gateway in gateways_of(router):
+        network = call.tx.get(Network, gateway.info.network_id or "")
+        hosts = gateway.hosts if network is None else gateway_hosts(router, network, there)
+        found.append(replace(gateway, hosts=hosts))
+    return with_gateways(router, found)
+
+
+def zone_view(reader: Reader, context: Context, routers: Sequence[Router]) -> list[Mapping[str, Any]]:
+    """The availability zones of the hosts that may carry a router's gateway."""
+    names = {name for router in routers for gateway in gateways_of(router) for name in gateway.hosts}
+    hosts = [host for name in names if (host := reader.get(Host, name)) is not None]
+    zone_of = zones(reader, hosts) if hosts else {}
+    return [
+        {
+            "availability_zones": sorted(
+                {zone_of[name] for g in gateways_of(router) for name in g.hosts if name in zone_of}
+            )
+        }
+        for router in routers
+    ]
 
 
 def reschedule(call: Call) -> int:
@@ -109,17 +149,9 @@ def reschedule(call: Call) -> int:
     for host in call.tx.find(Host):
         if host.wired != host.physical_networks:
             call.tx.replace(replace(host, wired=host.physical_networks))
-    networks: dict[str, Network | None] = {}
+    there = carriers(call.tx)
     for router in call.tx.select(Router):
-        found = []
-        for gateway in gateways_of(router):
-            id = gateway.info.network_id or ""
-            if id not in networks:
-                networks[id] = call.tx.get(Network, id)
-            network = networks[id]
-            hosts = gateway.hosts if network is None else gateway_hosts(call, router.id, network)
-            found.append(replace(gateway, hosts=hosts))
-        new = with_gateways(router, found)
+        new = rehosted(call, router, there)
         if new != router:
             call.tx.replace(new)
             changed += 1
@@ -220,7 +252,7 @@ def connected(call: Call, router: Router, info: Gateway, verb: str) -> GatewayPo
     snat = True if info.enable_snat is None else info.enable_snat
     return GatewayPort(
         port_id=port.id,
-        hosts=gateway_hosts(call, router.id, network),
+        hosts=gateway_hosts(router, network, carriers(call.tx)),
         info=replace(info, enable_snat=snat, external_fixed_ips=addresses),
     )
 
@@ -253,6 +285,18 @@ def disconnect(call: Call, router: Router, gateway: GatewayPort, others: Sequenc
     port = call.tx.get(Port, gateway.port_id)
     if port is not None:
         call.drop(port)
+
+
+def _check_zones(call: Call, names: Sequence[str]) -> None:
+    if names:
+        there = set(zones(call.tx, call.tx.select(Host)).values())
+        for name in names:
+            if name not in there:
+                raise NotFound(
+                    f"AvailabilityZone {name} could not be found.",
+                    type="AvailabilityZoneNotFound",
+                    field="availability_zone_hints",
+                )
 
 
 def _require(call: Call, router: Router, info: Gateway, verb: str) -> None:

@@ -109,7 +109,7 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             create=routers.create,
             update=routers.update,
             delete=routers.delete,
-            view=multihoming.view,
+            view=common.views(multihoming.view, routers.zone_view),
             filters=filters.standard(Router),
             lax=True,
         ),

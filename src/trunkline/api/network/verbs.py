@@ -23,6 +23,7 @@ from trunkline.api.network import (
     trunks,
 )
 from trunkline.api.network.collection import Handle, path_of
+from trunkline.api.zones import zones
 from trunkline.resources.network import (
     AddressGroup,
     AddressScope,
@@ -278,13 +279,15 @@ class Verbs:
         self.engine.require("get_availability_zone", request.context, {})
 
         def run(reader: Reader) -> list[dict[str, str]]:
-            zones: dict[str, bool] = {}
-            for host in reader.select(Host):
-                zones[host.zone] = zones.get(host.zone, False) or (host.enabled and host.alive)
+            hosts = reader.select(Host)
+            zone_of = zones(reader, hosts)
+            alive = {"network": [h for h in hosts if h.alive]}
+            alive["router"] = [h for h in alive["network"] if h.carries_gateways]
+            there = {resource: {zone_of[h.id] for h in found} for resource, found in alive.items()}
             return [
-                {"name": name, "resource": resource, "state": "available" if well else "unavailable"}
-                for name, well in sorted(zones.items())
-                for resource in ("network", "router")
+                {"name": name, "resource": resource, "state": "available" if name in well else "unavailable"}
+                for name in sorted(set(zone_of.values()))
+                for resource, well in there.items()
             ]
 
         return Reply({"availability_zones": await self.engine.read(run)})

@@ -52,6 +52,12 @@ class Router(Standard, kw_only=True):
     #: Whether floating IPs leave and come at the hosts of their servers, where these are connected to the
     #: external network, and not by the gateway.
     distributed: Annotated[bool, settable(guarded_read=True, guarded_write=True, alias="dvr")] = False
+    #: The zones that its gateways are in: of none but hosts of these. Empty for all.
+    availability_zone_hints: Annotated[
+        list[str], fixed(filter=False, alias="router_availability_zone"), Check(parts.zones)
+    ] = []
+    #: Whether another host takes over when the one that carries its gateway dies.
+    ha: Annotated[bool, settable(guarded_read=True, guarded_write=True, alias="l3-ha")] = True
     #: The port of its gateway.
     gateway_port_id: Annotated[str, hidden(index=True)] = ""
     #: The hosts that may carry its gateway, the most wanted first.

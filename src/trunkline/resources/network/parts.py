@@ -121,6 +121,15 @@ def allocation_pools(values: list[AllocationPool]) -> list[AllocationPool]:
     return result
 
 
+def zones(values: list[str]) -> list[str]:
+    """Names of availability zones; a repeated one is dropped."""
+    if len(values) > 16:
+        raise ValueError("at most 16 zones.")
+    if not all(1 <= len(value) <= 255 for value in values):
+        raise ValueError("the name of a zone has 1 to 255 characters.")
+    return list(dict.fromkeys(values))
+
+
 def routes(values: list[HostRoute]) -> list[HostRoute]:
     """Destinations as prefixes, next hops of the same family; no route twice."""
     if len(values) > 30:
