@@ -36,7 +36,7 @@ bound|renew|BOUND6|RENEW6|REBIND6) env >$TOLD.new && mv $TOLD.new $TOLD ;;
 esac
 """
 _UDHCPC_OPTIONS = (
-    *("staticroutes", "mtu", "dns", "domain", "search", "lease", "tftp", "bootfile", "ntpsrv"),
+    *("staticroutes", "mtu", "dns", "domain", "hostname", "search", "lease", "tftp", "bootfile", "ntpsrv"),
     # Of no name in busybox: the addresses of TFTP servers (RFC 5859).
     "150",
 )

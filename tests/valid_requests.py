@@ -46,7 +46,7 @@ def _network(t: Things) -> Iterator[Valid]:
             "port_security_enabled": True,
             "pvlan": True,
         },
-        {"name": "m", "description": "e", "admin_state_up": True, "mtu": 0},
+        {"name": "m", "description": "e", "admin_state_up": True, "mtu": 0, "dns_domain": "lab.example."},
     )
     yield Valid(
         "POST /network/v2.0/networks",
@@ -80,12 +80,14 @@ def _network(t: Things) -> Iterator[Valid]:
             "dns_nameservers": ["9.9.9.9"],
             "host_routes": [{"destination": "10.2.0.0/24", "nexthop": "10.1.0.2"}],
             "service_types": ["compute:nova"],
+            "dns_publish_fixed_ip": False,
         },
         {
             "gateway_ip": "10.0.0.1",
             "allocation_pools": [{"start": "10.0.0.2", "end": "10.0.255.254"}],
             "dns_nameservers": ["9.9.9.9"],
             "host_routes": [{"destination": "10.2.0.0/24", "nexthop": "10.0.0.2"}],
+            "dns_publish_fixed_ip": True,
         },
     )
     yield Valid(
@@ -139,6 +141,8 @@ def _network(t: Things) -> Iterator[Valid]:
             "extra_dhcp_opts": [{"opt_name": "mtu", "opt_value": "1400", "ip_version": 4}],
             "port_security_enabled": True,
             "admin_state_up": True,
+            "dns_name": "web",
+            "dns_domain": "own.example.",
         },
         {
             "fixed_ips": [{"subnet_id": t.subnet, "ip_address": "10.0.7.7"}],
@@ -146,6 +150,8 @@ def _network(t: Things) -> Iterator[Valid]:
             "allowed_address_pairs": [{"ip_address": "10.0.9.9"}],
             "extra_dhcp_opts": [{"opt_name": "mtu", "opt_value": "1400"}],
             "device_id": "d",
+            "dns_name": "db",
+            "dns_domain": "",
         },
     )
     yield Valid(
@@ -215,11 +221,18 @@ def _network(t: Things) -> Iterator[Valid]:
     yield Valid(
         "PUT /network/v2.0/routers/{id}", f"/network/v2.0/routers/{t.router}", {"router": switches}, "admin"
     )
+    named = {"dns_name": "www", "dns_domain": "world.example."}
     yield from collection(
         "floatingips",
         "floatingip",
         t.floatingip,
-        {"project_id": t.project, "floating_network_id": t.public, "description": "d", "port_id": None},
+        {
+            **named,
+            "project_id": t.project,
+            "floating_network_id": t.public,
+            "description": "d",
+            "port_id": None,
+        },
         {"port_id": None, "description": "d"},
     )
     forwarding = {"internal_port_id": t.inner, "protocol": "udp", "description": "d"}

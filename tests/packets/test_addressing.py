@@ -96,7 +96,8 @@ def test_options_of_a_port_go_before_those_of_its_subnet(tenant: Tenant) -> None
     assert (told["domain"], told["dns"], told["mtu"]) == ("lab.example", "192.0.2.55", "1400")
     assert (told["ntpsrv"], told["opt150"]) == ("192.0.2.123", "c0000246")
     plain = without.dhcp()
-    assert not {"bootfile", "tftp", "domain", "ntpsrv", "opt150"} & plain.keys()
+    assert not {"bootfile", "tftp", "ntpsrv", "opt150"} & plain.keys()
+    assert plain["domain"] == "cloud.internal"
     assert plain["mtu"] == str(net.mtu)
     changes = [
         {"opt_name": "domain-name", "opt_value": "new.example"},

@@ -1,4 +1,4 @@
-"""The metadata service of the host's networks, at 169.254.169.254 and fe80::a9fe:a9fe.
+"""The services of the host's networks: metadata at 169.254.169.254 and fe80::a9fe:a9fe, and names.
 
 Each network has a namespace of its own with the network's metadata port in it, and sockets that listen
 there; all are served by the agent's own process. Who asks is known by the network, that is the socket,
@@ -17,6 +17,8 @@ from trunkline.agent import documents, web
 from trunkline.agent.config import AgentConfig
 from trunkline.agent.guards import link_local
 from trunkline.agent.own import OwnNamespaces
+from trunkline.agent.resolver import Resolver
+from trunkline.agent.zone import Zone
 from trunkline.compiler.slices import HostSlice, MetadataSlice, PortSlice, ServerSlice
 from trunkline.devices import links, namespace, openvswitch
 from trunkline.devices.openvswitch import WantedPort
@@ -35,6 +37,7 @@ class _Served:
     #: The namespace's inode: another one means that it was made anew by somebody.
     inode: int
     servers: list[asyncio.Server] = field(default_factory=list)
+    resolver: Resolver | None = None
 
 
 class Metadata:
@@ -127,6 +130,8 @@ class Metadata:
         inode = (await asyncio.to_thread(namespace.path(inside).stat)).st_ino
         served = self._served.get(wanted.network)
         if served is not None and served.inode == inode:
+            if served.want != wanted:
+                await self._name(served, wanted)
             served.want = wanted
             return
         if served is not None:
@@ -143,10 +148,25 @@ class Metadata:
                     namespace.open_socket_in, inside, address, 80, device="eth0", free_bind=True
                 )
                 served.servers.append(await web.serve(listening, answer))
+            await self._name(served, wanted)
         except BaseException:
             self._close(served)
             raise
         self._served[network] = served
+
+    async def _name(self, served: _Served, wanted: MetadataSlice) -> None:
+        """Answers questions for names as wanted."""
+        if wanted.zone is None:
+            if served.resolver is not None:
+                served.resolver.close()
+                served.resolver = None
+            return
+        zone = await asyncio.to_thread(Zone, wanted.zone, wanted.addresses)
+        if served.resolver is None:
+            served.resolver = Resolver(zone)
+        served.resolver.zone = zone
+        held = {address.partition("/")[0] for address in wanted.addresses}
+        await served.resolver.listen(self._namespaces.name(wanted.network), held)
 
     def _remove(self) -> None:
         wanted = {self._device(m) for m in self._wanted.values()}
@@ -160,3 +180,5 @@ class Metadata:
     def _close(served: _Served) -> None:
         for server in served.servers:
             server.close()
+        if served.resolver is not None:
+            served.resolver.close()

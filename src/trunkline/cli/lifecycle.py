@@ -49,6 +49,8 @@ class Wish:
     encapsulation: Literal["geneve", "vxlan"] | None = None
     accelerator: Literal["auto", "kvm", "tcg"] | None = None
     databases: Literal[1, 3] | None = None
+    #: Addresses; none at all for an empty one.
+    dns_forwarders: tuple[str, ...] | None = None
 
 
 def bring_up(state: StateFolder, wish: Wish, steps: Steps) -> Cloud:
@@ -200,7 +202,7 @@ def _settle(state: StateFolder, former: Cloud | None, wish: Wish) -> tuple[Cloud
     base = former or Cloud(tag=tag, api_port=DEFAULT_PORT)
     chosen: dict[str, Any] = {
         name: value
-        for name in ("expose", "datapath", "encapsulation", "accelerator", "databases")
+        for name in ("expose", "datapath", "encapsulation", "accelerator", "databases", "dns_forwarders")
         if (value := getattr(wish, name)) is not None
     }
     port = _settle_port(state, former, wish.port)

@@ -15,6 +15,8 @@ from trunkline.cli.lifecycle import DEFAULT_HOSTS, DEFAULT_PORT, Wish, bring_up,
 from trunkline.cli.options import json_option, state_option, state_root, without_environment
 from trunkline.cli.progress import Steps
 from trunkline.devices.state import StateFolder
+from trunkline.errors import BadField
+from trunkline.resources.types import ip_address
 
 
 @click.command("up")
@@ -47,6 +49,14 @@ from trunkline.devices.state import StateFolder
     type=click.Choice([1, 3]),
     help="Members of each of OVN's databases: alone, or a cluster of three. Default: 1.",
 )
+@click.option(
+    "--dns-forwarder",
+    "dns_forwarders",
+    multiple=True,
+    metavar="ADDRESS",
+    help="A name server that hosts ask for their guests, as they reach it; several are tried in turn. 'none' "
+    "for none again. Default: none; guests resolve the names of their own networks alone.",
+)
 @click.option("--prove", is_flag=True, help="Start a first server, reach it, and take it away again.")
 @json_option
 def command(
@@ -57,6 +67,7 @@ def command(
     encapsulation: Literal["geneve", "vxlan"] | None,
     accelerator: Literal["auto", "kvm", "tcg"] | None,
     databases: Literal[1, 3] | None,
+    dns_forwarders: tuple[str, ...],
     prove: bool,
     as_json: bool,
 ) -> None:
@@ -68,7 +79,9 @@ def command(
     signal.signal(signal.SIGTERM, _interrupted)
     state = StateFolder(state_root())
     steps = Steps()
-    wish = Wish(hosts, port, expose, datapath, encapsulation, accelerator, databases)
+    wish = Wish(
+        hosts, port, expose, datapath, encapsulation, accelerator, databases, _forwarders(dns_forwarders)
+    )
     cloud = bring_up(state, wish, steps)
     usable = steps.total
     wait_for_image(state, cloud, steps)
@@ -90,6 +103,20 @@ def command(
     else:
         click.echo(f"\nThe cloud is up: API and hosts after {usable:.1f} s, all after {steps.total:.1f} s.\n")
         click.echo(_what_next(state))
+
+
+def _forwarders(given: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The name servers that were named, None where nothing was said.
+
+    Raises:
+        BadField: one is no address.
+    """
+    if given in ((), ("none",)):
+        return () if given else None
+    try:
+        return tuple(dict.fromkeys(map(ip_address, given)))
+    except ValueError as error:
+        raise BadField("--dns-forwarder", str(error)) from None
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:

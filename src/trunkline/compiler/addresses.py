@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from trunkline.compiler.derive import View
 from trunkline.compiler.logical import Dhcp, Family
+from trunkline.compiler.names import domain
 from trunkline.resources.network import INTERNAL_OWNERS, METADATA, Network, Port, Subnet
 
 METADATA_ADDRESS = "169.254.169.254"
@@ -30,6 +31,16 @@ def metadata_port(view: View, network: str) -> Port | None:
     """The metadata port of a network."""
     found = view.where(Port, served_network, network)
     return found[-1] if found else None
+
+
+def name_servers(view: View, subnet_id: str) -> tuple[str, ...]:
+    """The name servers that hosts of a subnet are told: its own, or else the network's name service."""
+    subnet = view.need(Subnet, subnet_id)
+    if subnet.dns_nameservers:
+        return tuple(subnet.dns_nameservers)
+    service = metadata_port(view, subnet.network_id)
+    held = service.fixed_ips if service is not None else ()
+    return tuple(f.ip_address for f in held if f.subnet_id == subnet_id and f.ip_address)
 
 
 def own_options(port: Port, family: Family) -> tuple[tuple[str, str], ...]:
@@ -98,7 +109,8 @@ def _dhcp(view: View, key: str, subnet: Subnet, options: tuple[tuple[str, str], 
         lease_seconds=LEASE_SECONDS,
         mtu=view.need(Network, subnet.network_id).mtu,
         router=subnet.gateway_ip if subnet.ip_version == 4 else None,
-        dns_servers=tuple(subnet.dns_nameservers),
+        dns_servers=view.ask(name_servers, subnet.id),
+        domain=view.ask(domain, subnet.network_id),
         routes=_routes(subnet, metadata),
         stateless=subnet.ipv6_address_mode == "dhcpv6-stateless",
         options=options,

@@ -20,6 +20,7 @@ import msgspec
 from trunkline.compiler.addresses import metadata_port
 from trunkline.compiler.derive import Derivations, Node, View
 from trunkline.compiler.metadata import meta_data, network_data, vendor_data
+from trunkline.compiler.names import zone
 from trunkline.compiler.network import sources
 from trunkline.compiler.settings import REGION, Settings
 from trunkline.compiler.slices import (
@@ -269,6 +270,7 @@ def metadata_slice(view: View, key: str) -> MetadataSlice:
             if fixed.ip_address and (subnet := view.get(Subnet, fixed.subnet_id)) is not None
         ),
         mtu=view.need(Network, port.network_id).mtu,
+        zone=view.ask(zone, port.network_id),
     )
 
 

@@ -82,6 +82,8 @@ class SwitchPort(Record, frozen=True, kw_only=True):
     #: Keys of `Dhcp` records that answer the port.
     dhcp4: str | None = None
     dhcp6: str | None = None
+    #: What DHCP for IPv4 says that it is called; "" for nothing.
+    hostname: str = ""
     #: The host that may claim it, or None for none yet.
     host: str | None = None
     #: "workload": on one host. "metadata": on every host at once, reached only from the same
@@ -112,6 +114,8 @@ class Advertisement(msgspec.Struct, frozen=True, kw_only=True):
     mode: Literal["slaac", "dhcpv6-stateful", "dhcpv6-stateless"]
     mtu: int
     dns_servers: tuple[str, ...] = ()
+    #: What names of hosts end with, without the last dot; "" to say nothing.
+    domain: str = ""
 
 
 class RouterPort(Record, frozen=True, kw_only=True):
@@ -276,6 +280,7 @@ class Dhcp(Record, frozen=True, kw_only=True):
     mtu: int | None = None
     router: str | None = None
     dns_servers: tuple[str, ...] = ()
+    #: What names of hosts end with, without the last dot.
     domain: str | None = None
     #: (prefix, next hop), RFC 3442; the default route included where there is one.
     routes: tuple[tuple[str, str], ...] = ()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trunkline.compiler.addresses import name_servers
 from trunkline.compiler.derive import View
 from trunkline.compiler.logical import Advertisement, Forwarding, Nat, Route, RouterPort
 from trunkline.compiler.logical import Router as LogicalRouter
+from trunkline.compiler.names import domain
 from trunkline.resources.network import (
     ROUTER_GATEWAY,
     ROUTER_INTERFACE,
@@ -78,7 +80,12 @@ def _address(view: View, fixed: FixedIp) -> str:
 def _advertisement(view: View, port: Port, network: Network) -> Advertisement | None:
     for subnet in _subnets(view, port):
         if mode := subnet.ipv6_ra_mode:
-            return Advertisement(mode=mode, mtu=network.mtu, dns_servers=tuple(subnet.dns_nameservers))
+            return Advertisement(
+                mode=mode,
+                mtu=network.mtu,
+                dns_servers=view.ask(name_servers, subnet.id),
+                domain=view.ask(domain, network.id),
+            )
     return None
 
 

@@ -15,3 +15,5 @@ class Settings:
     region: str = "RegionOne"
     #: Keys that a lab's operator is let into its guests with (vendor data), OpenSSH format.
     operator_keys: tuple[str, ...] = ()
+    #: The name servers that hosts ask for names which are nobody's here, addresses.
+    dns_forwarders: tuple[str, ...] = ()

@@ -147,6 +147,20 @@ class ServerSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     user_data: str = ""
 
 
+class ZoneSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The names that are told to whoever asks on one network: in lower case, with no dot at the end."""
+
+    #: The region's domain, whose names nobody else knows.
+    region_domain: str
+    #: The domain of the network, which may be the same.
+    domain: str
+    #: Whole names to addresses, of the hosts of the network and what is told beside; an address that several
+    #: names have is called by the first one.
+    names: dict[str, tuple[str, ...]] = {}
+    #: The name servers that other names are asked of; nobody is asked where there are none.
+    forwarders: tuple[str, ...] = ()
+
+
 class MetadataSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A network whose metadata service the host must run (it has a port of it)."""
 
@@ -156,6 +170,8 @@ class MetadataSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     mac: str
     addresses: tuple[str, ...]
     mtu: int
+    #: What its name service tells; None where it has none.
+    zone: ZoneSlice | None = None
 
 
 class GatewaySlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -88,6 +88,7 @@ def _workload(view: View, key: str, port: Port) -> SwitchPort:
         rule_sets=tuple(sorted(port.security_groups)) if port.port_security_enabled else (),
         dhcp4=answered.get(4),
         dhcp6=answered.get(6),
+        hostname=port.dns_name.partition(".")[0],
         host=port.host_id or None,
         unknown=not port.port_security_enabled,
         community="" if port.pvlan_type == "isolated" else port.pvlan_community,

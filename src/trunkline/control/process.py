@@ -133,7 +133,11 @@ class ControlProcess:
         self._loop = Loop(
             store,
             backend,
-            Settings(region=cloud.region, operator_keys=_operator_keys(folder)),
+            Settings(
+                region=cloud.region,
+                operator_keys=_operator_keys(folder),
+                dns_forwarders=cloud.dns_forwarders,
+            ),
             directory.publish,
             observed,
         )

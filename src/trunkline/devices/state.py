@@ -51,6 +51,8 @@ class Cloud(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     datapath: Literal["netdev", "system"] = "netdev"
     #: Of the tunnels between hosts.
     encapsulation: Literal["geneve", "vxlan"] = "geneve"
+    #: The name servers that hosts ask for guests, for names that are nobody's here: addresses.
+    dns_forwarders: tuple[str, ...] = ()
     #: How many members each of OVN's databases has: alone, or a cluster of three (RAFT).
     databases: Literal[1, 3] = 1
     #: Whether guests run under KVM: "auto" is by trying.

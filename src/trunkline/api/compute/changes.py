@@ -24,7 +24,10 @@ from trunkline.resources.region import Host
 
 def save(call: Call, server: Server) -> Server:
     """Stores what a request changed on a server, with all that follows from it."""
+    before = call.tx.get(Server, server.id)
     server = call.save(settle(server, call.now))
+    if before is not None and before.hostname != server.hostname:
+        networking.rename(call, before, server)
     history.finish(call.tx, server, call.now)
     return server
 

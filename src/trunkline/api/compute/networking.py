@@ -21,6 +21,7 @@ from trunkline.api.network import sharing, topology
 from trunkline.errors import BadField, BadRequest, Conflict, Forbidden, NotFound
 from trunkline.resources.compute import Server
 from trunkline.resources.network import ACCESS_AS_SHARED, FixedIp, Network, Port, SecurityGroup, Subnet
+from trunkline.resources.network.dns import dns_name
 from trunkline.resources.types import ip_address
 from trunkline.store import table_of
 
@@ -265,11 +266,29 @@ def by_cloud(call: Call) -> Call:
 
 
 def bind(call: Call, port: Port, server: Server) -> Port:
-    """Gives a port to a server, on the server's host."""
+    """Gives a port to a server, on the server's host. One without a name has the server's in DNS."""
     values = {"device_id": server.id, "device_owner": f"{OWNER}{server.zone or 'nova'}"}
+    if port.device_id != server.id and not port.dns_name:
+        values["dns_name"] = name_of(server)
     if server.host:
         values["host_id"] = server.host
     return by_cloud(call).update(port, values)
+
+
+def name_of(server: Server) -> str:
+    """The name that a server has in DNS: its host name without a domain; empty where that is none."""
+    try:
+        return dns_name(server.hostname.partition(".")[0])
+    except ValueError:
+        return ""
+
+
+def rename(call: Call, old: Server, new: Server) -> None:
+    """Ports that have a server's name have its new one."""
+    name = name_of(old)
+    for port in attached(call, new):
+        if name and port.dns_name == name:
+            by_cloud(call).update(port, {"dns_name": name_of(new)})
 
 
 def release(call: Call, server: Server, ports: Sequence[str]) -> None:
@@ -283,7 +302,8 @@ def release(call: Call, server: Server, ports: Sequence[str]) -> None:
         if id in server.own_ports and not port.trunk_id:
             cloud.delete(port)
         else:
-            cloud.update(port, {"device_id": "", "device_owner": "", "host_id": ""})
+            kept = "" if port.dns_name == name_of(server) else port.dns_name
+            cloud.update(port, {"device_id": "", "device_owner": "", "host_id": "", "dns_name": kept})
 
 
 def attached(call: Call, server: Server) -> list[Port]:

@@ -15,6 +15,8 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "binding": ("Port Binding", "The host that a port is plugged in on", "2014-02-03"),
     "binding-extended": ("Port Bindings Extended", "Further hosts that a port is prepared on", "2017-07-17"),
     "default-subnetpools": ("Default Subnetpools", "The pool that subnets are cut from", "2016-02-18"),
+    "dns-domain-ports": ("dns_domain for ports", "Domains of single ports", "2017-04-24"),
+    "dns-integration": ("DNS Integration", "Names of ports, networks and floating IPs", "2015-08-15"),
     "dvr": ("Distributed Virtual Router", "Floating IPs at the hosts of their servers", "2014-06-01"),
     "enable-default-route-bfd": (
         "Enable Default Route BFD",
@@ -151,6 +153,11 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "standard-attr-tag": ("Tag support for resources with standard attribute", "Tags", "2017-01-01"),
     "standard-attr-timestamp": ("Resource timestamps", "Times of creation and change", "2016-09-12"),
     "stateful-security-group": ("Stateful security group", "Replies pass, or need a rule", "2019-11-26"),
+    "subnet-dns-publish-fixed-ip": (
+        "Subnet DNS publish fixed IP",
+        "Names that are told on all networks of the project",
+        "2019-05-24",
+    ),
     "subnet-external-network": ("Subnet of an external network", "Everybody sees them", "2023-03-28"),
     "subnet-service-types": ("Subnet service types", "Subnets for kinds of ports", "2016-03-15"),
     "subnet_allocation": ("Subnet Allocation", "Subnets are cut from pools", "2015-03-30"),

@@ -53,8 +53,8 @@ def _options6(dhcp: Dhcp) -> dict[str, str]:
         options["dhcpv6_stateless"] = "true"
     if dhcp.dns_servers:
         options["dns_server"] = _several(dhcp.dns_servers)
-    if dhcp.domain:
-        options["domain_search"] = _quoted(dhcp.domain)
+    # OVN 23.03 writes a domain of several labels as one (RFC 3315 has them as RFC 1035 does), and clients
+    # drop it: router advertisements tell it alone.
     return options
 
 

@@ -153,6 +153,8 @@ def _advertisement(advertisement: Advertisement) -> dict[str, str]:
     servers = [server for server in advertisement.dns_servers if ":" in server]
     if servers:
         config["rdnss"] = servers[0]
+    if advertisement.domain:
+        config["dnssl"] = advertisement.domain
     return config
 
 

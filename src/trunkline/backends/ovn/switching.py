@@ -102,11 +102,19 @@ def port_row(view: View, port: SwitchPort) -> Row:
         enabled=None if port.enabled else False,
         parent_name=port.parent,
         tag=port.vlan,
-        options={"requested-chassis": port.host} if workload and port.host else {},
+        options=_options(port) if workload else {},
         dhcpv4_options=_dhcp(view, port.dhcp4),
         dhcpv6_options=_dhcp(view, port.dhcp6),
         external_ids=ids(port.key, name=port.name),
     )
+
+
+def _options(port: SwitchPort) -> dict[str, str]:
+    options = {"requested-chassis": port.host} if port.host else {}
+    if port.hostname:
+        # Without quotes of its own, no answer of DHCP is sent at all.
+        options["hostname"] = f'"{port.hostname}"'
+    return options
 
 
 def _dhcp(view: View, key: str | None) -> Ref | None:

@@ -16,6 +16,7 @@ from trunkline.resources.network.checks import (
     service_types,
     subnet_cidr,
 )
+from trunkline.resources.network.dns import DnsDomain, DnsName
 from trunkline.resources.schema import (
     Check,
     computed,
@@ -85,6 +86,8 @@ class Network(Standard, kw_only=True):
     qinq: Annotated[bool | None, fixed(alias="qinq")] = None
     #: Whether its ports may be kept apart: `pvlan_type` of each says whom it reaches.
     pvlan: Annotated[bool, settable(alias="pvlan")] = False
+    #: What the names of its hosts end with, whole; empty for the region's domain.
+    dns_domain: Annotated[DnsDomain, settable(alias="dns-integration")] = ""
     #: The QoS policy of ports on it that have none of their own.
     qos_policy_id: Annotated[Uuid | None, settable(index=True, refers="qos_policy", alias="qos")] = None
 
@@ -121,6 +124,8 @@ class Subnet(Standard, kw_only=True):
     enable_dhcp: Annotated[bool, settable()] = True
     #: The name servers that hosts are told.
     dns_nameservers: Annotated[list[str], settable(filter=False), Check(dns_servers)] = []
+    #: Whether the names of its hosts are told on all networks of the project.
+    dns_publish_fixed_ip: Annotated[bool, settable(alias="subnet-dns-publish-fixed-ip")] = False
     #: The routes that hosts are told.
     host_routes: Annotated[list[parts.HostRoute], settable(filter=False), Check(parts.routes)] = []
     #: The device owners of the ports whose addresses are of this subnet; empty for all others.
@@ -173,6 +178,10 @@ class Port(Standard, kw_only=True):
     extra_dhcp_opts: Annotated[
         list[parts.ExtraDhcpOption], settable(filter=False, alias="extra_dhcp_opt"), Check(parts.dhcp_options)
     ] = []
+    #: The name that its addresses have in DNS, and that DHCP tells it; a server's ports have its host name.
+    dns_name: Annotated[DnsName, settable(alias="dns-integration")] = ""
+    #: What that name ends with, whole; empty for the network's domain.
+    dns_domain: Annotated[DnsDomain, settable(guarded_write=True, alias="dns-domain-ports")] = ""
     #: The host it is plugged in on.
     host_id: Annotated[
         Annotated[str, Meta(max_length=255)],

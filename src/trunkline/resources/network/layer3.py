@@ -6,6 +6,7 @@ from typing import Annotated
 
 from trunkline.resources.network import parts
 from trunkline.resources.network.checks import Uuid
+from trunkline.resources.network.dns import DnsDomain, RelativeName
 from trunkline.resources.schema import (
     Check,
     changeable,
@@ -95,5 +96,9 @@ class FloatingIP(Standard, kw_only=True):
     status: Annotated[str, observed()] = "DOWN"
     #: The QoS policy that it obeys, instead of its network's.
     qos_policy_id: Annotated[Uuid | None, settable(index=True, refers="qos_policy", alias="qos-fip")] = None
+    #: The name that its address has, told on all networks of the project.
+    dns_name: Annotated[RelativeName, fixed(alias="dns-integration")] = ""
+    #: What that name ends with, whole; empty for the region's domain.
+    dns_domain: Annotated[DnsDomain, fixed(alias="dns-integration")] = ""
     #: The port that holds the address on the external network.
     floating_port_id: Annotated[str, hidden(index=True)] = ""

@@ -1,0 +1,213 @@
+"""The name service's answers, and its words on the wire, which dnspython reads and writes as well."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import dns.edns
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdatatype
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trunkline.agent import dns_wire
+from trunkline.agent.dns_wire import Answer, Code
+from trunkline.agent.zone import Zone
+from trunkline.compiler.slices import ZoneSlice
+
+REGION = "cloud.internal"
+TOLD: dict[str, Any] = {
+    "region_domain": REGION,
+    "domain": "example.org",
+    "names": {
+        "web.example.org": ("10.0.0.5", "fd00::5"),
+        "a.b.example.org": ("10.0.0.6",),
+        "whole.cloud.internal": ("10.0.0.7",),
+        "big.example.org": tuple(f"10.0.1.{n}" for n in range(60)),
+        "outside.other.test": ("203.0.113.9",),
+    },
+}
+ZONE = Zone(ZoneSlice(**TOLD), ("10.0.0.2/23", "fd00::2/64"))
+FORWARDING = Zone(ZoneSlice(**TOLD, forwarders=("192.0.2.53",)), ("10.0.0.2/23",))
+
+
+def answered(name: str, kind: str = "A", zone: Zone = ZONE, **more: Any) -> dns.message.Message | None:
+    """What a client reads of the answer, by UDP; None where others are asked."""
+    query = dns.message.make_query(name, kind, **more)
+    asked = dns_wire.read(query.to_wire())
+    assert asked is not None
+    answer = zone.answer(asked)
+    if answer is None:
+        return None
+    reply = dns.message.from_wire(dns_wire.write(asked, answer, recursive=False, room=asked.room))
+    assert query.is_response(reply)
+    return reply
+
+
+def said(name: str, kind: str = "A", zone: Zone = ZONE, **more: Any) -> list[str] | str | None:
+    """The contents of the answer's records, or its code."""
+    reply = answered(name, kind, zone, **more)
+    if reply is None:
+        return None
+    if reply.rcode() != dns.rcode.NOERROR:
+        return dns.rcode.to_text(reply.rcode())
+    return [rdata.to_text() for rrset in reply.answer for rdata in rrset]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("web.example.org", "A", ["10.0.0.5"]),
+        ("WEB.Example.ORG.", "AAAA", ["fd00::5"]),
+        ("web", "A", ["10.0.0.5"]),
+        ("web.example.org", "MX", []),
+        ("web.example.org", "ANY", ["10.0.0.5", "fd00::5"]),
+        ("a.b.example.org", "A", ["10.0.0.6"]),
+        ("b.example.org", "A", []),
+        ("whole.cloud.internal", "A", ["10.0.0.7"]),
+        ("whole", "A", ["10.0.0.7"]),
+        ("web.cloud.internal", "A", "NXDOMAIN"),
+        ("nobody.example.org", "A", "NXDOMAIN"),
+        ("nobody", "AAAA", "NXDOMAIN"),
+        ("outside.other.test", "A", ["203.0.113.9"]),
+        ("other.test", "A", "REFUSED"),
+        ("www.example.com", "A", "REFUSED"),
+        ("host-10-0-1-9.example.org", "A", ["10.0.1.9"]),
+        ("host-10-0-1-9", "A", ["10.0.1.9"]),
+        ("host-10-0-2-9", "A", "NXDOMAIN"),
+        ("host-fd00--9.example.org", "AAAA", ["fd00::9"]),
+        ("5.0.0.10.in-addr.arpa", "PTR", ["web.example.org."]),
+        ("9.0.0.10.in-addr.arpa", "PTR", ["host-10-0-0-9.example.org."]),
+        ("9.0.2.10.in-addr.arpa", "PTR", "REFUSED"),
+        ("9.113.0.203.in-addr.arpa", "PTR", "REFUSED"),
+        ("0.0.10.in-addr.arpa", "PTR", "REFUSED"),
+        ("x.0.0.10.in-addr.arpa", "PTR", "REFUSED"),
+        (f"5.{'0.' * 27}0.0.d.f.ip6.arpa", "PTR", ["web.example.org."]),
+        (f"5.{'0.' * 27}1.0.d.f.ip6.arpa", "PTR", "REFUSED"),
+        (f"5.{'0.' * 26}0.0.d.f.ip6.arpa", "PTR", "REFUSED"),
+        (".", "NS", "REFUSED"),
+    ],
+)
+def test_a_name_is_answered(name: str, kind: str, expected: list[str] | str) -> None:
+    assert said(name, kind) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("web.example.org", ["10.0.0.5"]),
+        ("www.example.org", None),
+        ("example.org", None),
+        ("www.example.com", None),
+        ("nobody.cloud.internal", "NXDOMAIN"),
+        ("nobody", "NXDOMAIN"),
+    ],
+)
+def test_others_are_asked_for_what_is_not_the_regions(name: str, expected: list[str] | str | None) -> None:
+    assert said(name, zone=FORWARDING) == expected
+
+
+def test_others_are_asked_only_where_that_is_wished() -> None:
+    assert said("www.example.com", zone=FORWARDING, flags=0) == "REFUSED"
+
+
+def test_what_is_not_there_may_be_kept_as_shortly_as_what_is() -> None:
+    for name, kind in (("nobody.cloud.internal", "A"), ("web.example.org", "MX")):
+        reply = answered(name, kind)
+        assert reply is not None
+        (start,) = reply.authority
+        assert (start.rdtype, start[0].minimum, start.ttl) == (dns.rdatatype.SOA, 5, 5)
+        assert reply.flags & dns.flags.AA
+
+
+def test_an_answer_without_room_says_so_and_has_room_in_a_connection() -> None:
+    short = answered("big.example.org", use_edns=False)
+    assert short is not None
+    assert (bool(short.flags & dns.flags.TC), short.answer) == (True, [])
+    longer = answered("big.example.org", use_edns=0, payload=4096)
+    assert longer is not None
+    assert (bool(longer.flags & dns.flags.TC), len(longer.answer[0])) == (False, 60)
+    assert len(longer.to_wire()) <= dns_wire.LONGEST_DATAGRAM
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"rdclass": "CH"}, "REFUSED"),
+        ({"use_edns": 1}, "BADVERS"),
+        ({"use_edns": 0, "options": [dns.edns.ECSOption("10.0.0.0")]}, ["10.0.0.5"]),
+    ],
+)
+def test_what_is_not_served_is_told_by_its_code(change: Any, code: str | list[str]) -> None:
+    assert said("web.example.org", **change) == code
+
+
+def test_an_update_is_not_served() -> None:
+    message = bytearray(dns.message.make_query("example.org", "SOA").to_wire())
+    message[2] |= 5 << 3
+    asked = dns_wire.read(bytes(message))
+    assert asked is not None
+    assert ZONE.answer(asked) == Answer(Code.NOTIMP)
+
+
+def malformed() -> dict[str, bytes]:
+    good = dns.message.make_query("web.example.org", "A", use_edns=0).to_wire()
+    return {
+        "nothing": b"",
+        "a header alone": good[:12],
+        "an answer": good[:2] + b"\x80" + good[3:],
+        "two questions": good[:5] + b"\x02" + good[6:],
+        "an answer section": good[:7] + b"\x01" + good[8:],
+        "a pointer": good[:12] + b"\xc0\x0c" + good[29:],
+        "a pointer to itself behind a label": good[:16] + b"\xc0\x10" + good[18:],
+        "a label that ends behind the message": good[:12] + b"\x3f" + good[13:30],
+        "a dot in a label": good.replace(b"\x03web", b"\x03w.b"),
+        "something behind": good + b"\x00",
+        "less than it says": good[:-1],
+        "a name that is too long": good[:12] + b"\x3f" + b"a" * 63 + (b"\x3f" + b"a" * 63) * 4 + good[28:],
+        "too much of it": good + b"\x00" * 2000,
+    }
+
+
+@pytest.mark.parametrize("kind", malformed())
+def test_what_is_not_well_formed_is_left_unanswered(kind: str) -> None:
+    assert dns_wire.read(malformed()[kind]) is None
+
+
+@given(st.binary(max_size=80), st.integers(0, 2**32))
+def test_no_message_breaks_the_reader(rest: bytes, seed: int) -> None:
+    chance = random.Random(seed)
+    message = bytearray(dns.message.make_query("web.example.org", "A", use_edns=0).to_wire() + rest)
+    for _ in range(chance.randrange(8)):
+        message[chance.randrange(len(message))] = chance.randrange(256)
+    asked = dns_wire.read(bytes(message))
+    if asked is not None and (answer := ZONE.answer(asked)) is not None:
+        dns_wire.write(asked, answer, recursive=False, room=asked.room)
+
+
+def test_only_hosts_of_the_network_are_answered() -> None:
+    sources = ("10.0.1.200", "fd00::77", "fe80::1%2", "10.0.2.1", "203.0.113.9", "fd01::1")
+    assert [ZONE.knows(source) for source in sources] == [True, True, True, False, False, False]
+
+
+def test_a_question_is_passed_on_and_its_answer_handed_back() -> None:
+    query = dns.message.make_query("wWw.Example.com", "A", use_edns=0, payload=900, want_dnssec=True)
+    asked = dns_wire.read(query.to_wire())
+    assert asked is not None
+    passed = dns.message.from_wire(dns_wire.query(asked, 77))
+    assert (passed.id, passed.question, passed.payload) == (77, query.question, 900)
+    assert passed.ednsflags & dns.flags.DO
+    assert passed.question[0].name.labels[0] == b"wWw"
+    answer = dns.message.make_response(passed).to_wire()
+    handed = dns_wire.reply(asked, 77, answer)
+    assert handed is not None
+    assert query.is_response(dns.message.from_wire(handed))
+    assert dns_wire.reply(asked, 78, answer) is None
+    assert dns_wire.reply(asked, 77, answer.replace(b"wWw", b"www")) is None
+    assert dns_wire.reply(asked, 77, answer[:20]) is None
+    assert dns_wire.reply(asked, 77, dns_wire.query(asked, 77)) is None
