@@ -25,7 +25,7 @@ def guest(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gu
             net = tenant.network("10.0.0.0/24", name="net")
             tenant.router(net, outside=True)
             made = guests.boot("mover", net).reaches("ACTIVE")
-            made.shell("echo first >/root/file; sync")
+            made.shell("echo first >/persist/file; sync")
             yield made
         finally:
             guests.close()
@@ -52,13 +52,13 @@ def test_a_migrated_server_has_its_disk_and_addresses_on_the_other_host(cloud: C
     cloud.admin.compute.migrate_server(guest.id)
     guest.reaches("ACTIVE", "RESIZE", "VERIFY_RESIZE")
     assert guest.host != origin
-    assert guest.shell("cat /root/file /sys/class/net/eth0/address").split() == ["first", mac]
-    guest.shell("echo second >/root/file; sync")
+    assert guest.shell("cat /persist/file /sys/class/net/eth0/address").split() == ["first", mac]
+    guest.shell("echo second >/persist/file; sync")
     guest.api.revert_server_resize(guest.id)
     there = guest.host
     guest.reaches("VERIFY_RESIZE", "REVERT_RESIZE", "ACTIVE")
     assert guest.host == origin
-    assert guest.shell("cat /root/file") == "first"
+    assert guest.shell("cat /persist/file") == "first"
     wait_for(lambda: not left_on(cloud, guest, there), 10, "nothing is left where it was")
 
 
@@ -68,7 +68,7 @@ def test_a_resized_server_has_larger_disks_and_swap_and_the_old_disk_goes(
     origin = guest.host
     guest.api.resize_server(guest.id, larger.id)
     guest.reaches("ACTIVE", "RESIZE", "VERIFY_RESIZE")
-    assert guest.shell("cat /root/file") == "first"
+    assert guest.shell("cat /persist/file") == "first"
     sizes = guest.shell("cat /sys/block/vda/size /sys/block/vdb/size /sys/block/vdc/size")
     assert sizes.split() == [str(1 << 21), str(1 << 21), str(16 << 11)]
     assert "/dev/vdc" in guest.shell("swapon /dev/vdc && cat /proc/swaps")
@@ -89,4 +89,4 @@ def test_what_is_killed_on_the_way_goes_on_when_it_is_back(cloud: Cloud, guest: 
     guest.api.confirm_server_resize(guest.id)
     guest.reaches("VERIFY_RESIZE", "ACTIVE")
     assert guest.host != origin
-    assert guest.shell("cat /root/file") == "first"
+    assert guest.shell("cat /persist/file") == "first"
