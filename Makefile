@@ -38,7 +38,7 @@ bench-peer: packages $(VENV)/installed-test
 	$(BIN)/python -m bench.compare $(PEER) $(BENCH)
 
 conformance: packages $(VENV)/installed-test
-	$(BIN)/python conformance/run.py --state $(STATE)
+	$(BIN)/python conformance/run.py --state $(STATE) --vxlan
 
 packages:
 	@scripts/install-packages

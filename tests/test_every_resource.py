@@ -175,6 +175,10 @@ class World:
         self.numbers = itertools.count(1)
         self.network = self._make("network", "networks", {"name": "needed"})
         self.port = self._make("port", "ports", {"network_id": self.network})
+        self.addressed = self._make("network", "networks", {"name": "addressed"})
+        self._make(
+            "subnet", "subnets", {"network_id": self.addressed, "ip_version": 4, "cidr": "10.201.0.0/16"}
+        )
         self.group = self._make("security_group", "security-groups", {"name": "needed"})
         (public,) = lab.ok("GET", "/network/v2.0/networks?name=public")["networks"]
         self.public: str = public["id"]
@@ -205,6 +209,8 @@ LEAST: Mapping[str, Callable[[World, int], dict[str, Any]]] = {
     "address_scope": lambda w, n: {"ip_version": 4},
     "network": lambda w, n: {},
     "ndp_proxy": lambda w, n: {"router_id": w.proxying, "port_id": w.proxied.pop()},
+    "network_segment_range": lambda w, n: {"network_type": "geneve", "minimum": n, "maximum": n},
+    "local_ip": lambda w, n: {"network_id": w.addressed},
     "tap_mirror": lambda w, n: {
         "port_id": w.port,
         "directions": {"IN": n},

@@ -27,7 +27,7 @@ KINDS = [
 STANDARD = [spec.kind for spec in KINDS if issubclass(spec.cls, Standard)]
 
 #: What operators alone make.
-BY_OPERATOR = {"default_security_group_rule", "log"}
+BY_OPERATOR = {"default_security_group_rule", "log", "network_segment_range"}
 
 
 def example(cloud: Cloud, kind: str) -> dict[str, Any]:
@@ -46,6 +46,8 @@ def example(cloud: Cloud, kind: str) -> dict[str, Any]:
     network = cloud.make("network", name="x")
     if kind == "subnet":
         return cloud.sub(network, "10.0.0.0/24")
+    if kind == "local_ip":
+        cloud.sub(network, "10.0.0.0/24")
     if kind == "trunk":
         return cloud.make(kind, port_id=cloud.make("port", network_id=network["id"])["id"])
     return cloud.make(kind, network_id=network["id"])

@@ -104,6 +104,8 @@ def ids(things: Things) -> Mapping[str, str]:
         "policies": things.policy,
         "tap_mirrors": things.mirror,
         "ndp_proxies": things.proxy,
+        "local_ips": things.local_ip,
+        "network_segment_ranges": things.range,
         "bandwidth_limit_rules": things.limit_rule,
         "dscp_marking_rules": things.dscp_rule,
         "security-groups": things.group,

@@ -156,6 +156,9 @@ def _more_places(things: Things, callers: Callers) -> dict[str, str]:
     key = lab.ok("POST", f"{user}/credentials/OS-EC2", own, by="demo")["credential"]["access"]
     known = {
         "/network/v2.0/quotas/{project}": f"/network/v2.0/quotas/{things.project}",
+        "/network/v2.0/local_ips/{id}/port_associations/{port}": (
+            f"/network/v2.0/local_ips/{things.local_ip}/port_associations/{things.led_to}"
+        ),
         "/network/v2.0/extensions/{alias}": "/network/v2.0/extensions/router",
         "/compute/v2.1/servers/{id}": f"/compute/v2.1/servers/{things.server}",
         "/compute/v2.1/os-server-groups/{id}": f"/compute/v2.1/os-server-groups/{things.server_group}",

@@ -114,6 +114,19 @@ class Things:
             },
         )
 
+        self.range = self._maker("/network/v2.0", "admin")(
+            "network_segment_ranges",
+            network_segment_range={
+                "network_type": "vlan",
+                "physical_network": "physnet2",
+                "minimum": 3000,
+                "maximum": 3009,
+            },
+        )
+        self.local_ip = network("local_ips", local_ip={"network_id": self.network})
+        self.led_to = network("ports", port={"network_id": self.network})
+        led = f"/network/v2.0/local_ips/{self.local_ip}/port_associations"
+        lab.ok("POST", led, {"port_association": {"fixed_port_id": self.led_to}}, by="demo")
         self.mirror = network(
             "taas/tap_mirrors",
             tap_mirror={

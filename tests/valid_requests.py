@@ -17,6 +17,8 @@ def valid_requests(t: Things) -> Iterator[Valid]:
     yield from _qos(t)
     yield from _mirrors(t)
     yield from _ndp_proxies(t)
+    yield from _local_ips(t)
+    yield from _segment_ranges(t)
     yield from identity_requests(t)
     yield from compute_requests(t)
     yield from _image(t)
@@ -332,6 +334,31 @@ def _network(t: Things) -> Iterator[Valid]:
     quotas = "/network/v2.0/quotas/{project}"
     path = f"/network/v2.0/quotas/{t.lab.projects['other']}"
     yield Valid(f"PUT {quotas}", path, {"quota": {"network": 5, "port": -1}}, "admin")
+
+
+def _segment_ranges(t: Things) -> Iterator[Valid]:
+    base, template = "/network/v2.0/network_segment_ranges", "/network/v2.0/network_segment_ranges/{id}"
+    one, words = f"{base}/{t.range}", {"name": "n", "description": "d"}
+    vlans = {"network_type": "vlan", "physical_network": "physnet1", "minimum": 3100, "maximum": 3109}
+    overlays = {"network_type": "geneve", "minimum": 9000, "maximum": 9999, "project_id": t.project}
+    created = {**vlans, **words, "tags": ["t"]}
+    yield Valid(f"POST {base}", base, {"network_segment_range": created}, "admin")
+    yield Valid(f"POST {base}", base, {"network_segment_ranges": [{**overlays, "shared": False}]}, "admin")
+    changed = {**words, "minimum": 3000, "maximum": 3019}
+    yield Valid(f"PUT {template}", one, {"network_segment_range": changed}, "admin")
+    yield Valid(f"PUT {template}/tags", f"{one}/tags", {"tags": ["one"]}, "admin")
+
+
+def _local_ips(t: Things) -> Iterator[Valid]:
+    base, template = "/network/v2.0/local_ips", "/network/v2.0/local_ips/{id}"
+    one, words = f"{base}/{t.local_ip}", {"name": "n", "description": "d"}
+    fields = {"network_id": t.network, "ip_mode": "passthrough", "project_id": t.project}
+    yield Valid(f"POST {base}", base, {"local_ip": {**fields, **words, "tags": ["t"]}})
+    yield Valid(f"POST {base}", base, {"local_ips": [{"local_port_id": t.port, "local_ip_address": None}]})
+    yield Valid(f"PUT {template}", one, {"local_ip": words})
+    yield Valid(f"PUT {template}/tags", f"{one}/tags", {"tags": ["one"]})
+    led = {"fixed_port_id": t.sub_port, "fixed_ip": None}
+    yield Valid(f"POST {template}/port_associations", f"{one}/port_associations", {"port_association": led})
 
 
 def _mirrors(t: Things) -> Iterator[Valid]:

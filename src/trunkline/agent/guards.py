@@ -15,7 +15,9 @@ So each workload passes here first. Both bridges are in one datapath: the patch 
     table 4  SOLICITATION   NS: the source link-layer address, if any, is the port's own
     table 5  ADVERTISEMENT  NA: the target is the port's own
     table 6  TARGET         NA: the target link-layer address, if any, is the port's own
-    table 9  PASS           to P, with the tag that was taken off
+    table 9  PASS           to P, with the tag that was taken off; what is for a local address to 10
+    table 10 LOCAL          translated: to P, with the MAC address of the port that it leads to
+    table 11 ANSWER         from P, of such a port, translated back: to T
 
 The bridge is in fail mode "secure": with its flows gone, nothing passes. Fragments are matched by
 their IPv6 hop limit: neighbour discovery is sent with 255 (RFC 4861) and nothing that needs fragments
@@ -29,7 +31,7 @@ import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trunkline.compiler.slices import Guard
+from trunkline.compiler.slices import Guard, LocalAddress
 
 _NO_MAC = "00:00:00:00:00:00"
 #: Types of frames that have a tag: of a customer, of a service (IEEE Std 802.1Q, table 9-1).
@@ -61,6 +63,8 @@ class GuardedPort:
     #: Whether frames with tags pass.
     transparent: bool = False
     tags: tuple[GuardedTag, ...] = ()
+    #: Addresses that lead to other ports of this host.
+    local: tuple[LocalAddress, ...] = ()
 
 
 #: What is the same for every port.
@@ -86,7 +90,7 @@ def flows(ports: list[GuardedPort]) -> list[str]:
     lines = list(COMMON)
     for port in ports:
         lines += _port(port)
-    return sorted(lines)
+    return sorted(set(lines))
 
 
 def link_local(mac: str) -> str:
@@ -101,6 +105,7 @@ def _port(port: GuardedPort) -> Iterator[str]:
     yield f"table=0,priority=100,in_port={p},actions=output:{t}"
     yield f"table=0,priority=100,in_port={t},actions=resubmit(,1)"
     yield from _workload(port.guard, port.transparent, f"in_port={t},reg0=0", f"output:{p}")
+    yield from _local(port)
     for tag in port.tags:
         arriving = f"in_port={t},dl_vlan={tag.vlan}"
         yield f"table=0,priority=110,{arriving},actions={_TAKE_OFF},resubmit(,1)"
@@ -109,6 +114,38 @@ def _port(port: GuardedPort) -> Iterator[str]:
             yield from (f"table=0,priority=120,{arriving},dl_type={kind},actions=drop" for kind in _TAGS)
         noted = f"in_port={t},reg0={0x1000 | tag.vlan:#x}/0x1fff"
         yield from _workload(tag.guard, tag.transparent, noted, f"{_PUT_ON},output:{p}")
+
+
+def _local(port: GuardedPort) -> Iterator[str]:
+    """Where packets to local addresses go. Connections are known by zones of conntrack, one a workload.
+
+    ovn-controller numbers its own zones from 1; these are from the upper half.
+    """
+    t, p = port.workload, port.patch
+    zone = 0x8000 | t & 0x7FFF
+    if port.local:
+        yield f"table=11,priority=100,in_port={p},actions=output:{t}"
+    if any(":" in each.address for each in port.local):
+        # Conntrack takes no neighbour discovery.
+        for message in (135, 136):
+            yield f"table=0,priority=160,in_port={p},icmp6,icmp_type={message},actions=output:{t}"
+            found = f"in_port={t},reg0=0,vlan_tci=0,icmp6,icmp_type={message}"
+            yield f"table=9,priority=210,{found},actions=output:{p}"
+    for each in port.local:
+        six = ":" in each.address
+        kind, to, source = ("ipv6", "ipv6_dst", "ipv6_src") if six else ("ip", "nw_dst", "nw_src")
+        asked = f"table=9,priority=200,in_port={t},reg0=0,vlan_tci=0,{kind},{to}={each.address}"
+        if not each.translated:
+            yield f"{asked},actions=mod_dl_dst:{each.mac},output:{p}"
+            continue
+        into = f"[{each.translated}]" if six else each.translated
+        yield f"{asked},actions=ct(commit,zone={zone},nat(dst={into}),table=10)"
+        translated = f"table=10,priority=100,in_port={t},{kind},{to}={each.translated}"
+        yield f"{translated},actions=mod_dl_dst:{each.mac},output:{p}"
+        yield (
+            f"table=0,priority=150,in_port={p},vlan_tci=0,{kind},{source}={each.translated},"
+            f"actions=ct(zone={zone},nat,table=11)"
+        )
 
 
 def _workload(guard: Guard | None, transparent: bool, frames: str, passing: str) -> Iterator[str]:

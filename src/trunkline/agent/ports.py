@@ -177,7 +177,7 @@ class Ports:
                     for sub in self._sub_ports.get(port.id, ())
                 )
                 guarded[port.id] = guards.GuardedPort(
-                    workload, patch, port.guard, port.vlan_transparent, tags
+                    workload, patch, port.guard, port.vlan_transparent, tags, port.local_addresses
                 )
         there = frozenset(guarded).union(sub.id for id in guarded for sub in self._sub_ports.get(id, ()))
         flows = (self._probe.generation, guards.flows(list(guarded.values())))

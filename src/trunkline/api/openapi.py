@@ -101,7 +101,11 @@ def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
     if isinstance(schema, Mapping):
         if "$ref" in schema:
             return _inlined(definitions[schema["$ref"].rsplit("/", 1)[-1]], definitions)
-        return {k: _inlined(v, definitions) for k, v in schema.items() if k not in ("$defs", "default")}
+        kept = {k: v for k, v in schema.items() if k not in ("$defs", "default", "properties")}
+        inlined = {k: _inlined(v, definitions) for k, v in kept.items()}
+        if "properties" in schema:  # Its keys are names of fields, whatever they are.
+            inlined["properties"] = {n: _inlined(v, definitions) for n, v in schema["properties"].items()}
+        return inlined
     if isinstance(schema, list):
         return [_inlined(v, definitions) for v in schema]
     return schema

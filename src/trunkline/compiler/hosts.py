@@ -4,6 +4,7 @@
        │ ports
        ▼
     Router ── gateway hosts ──▶ GatewaySlice
+    Port, LocalIP ── associations on the host ──▶ PortSlice (local addresses)
     Port ── binding:host_id ──▶ PortSlice ── network ──▶ MetadataSlice, where the network has the service
 
 Only what is the host's own is in its slice: a port that is bound to it and plugged into one of its
@@ -29,6 +30,7 @@ from trunkline.compiler.slices import (
     HostSlice,
     ImageSlice,
     KeptSlice,
+    LocalAddress,
     MetadataSlice,
     MirrorSlice,
     Origin,
@@ -40,6 +42,7 @@ from trunkline.compiler.switching import allowed, transparent, uplink
 from trunkline.resources.compute import FlavorFacts, ImageFacts, Server
 from trunkline.resources.network import (
     FloatingIP,
+    LocalIP,
     Network,
     Port,
     Router,
@@ -225,7 +228,23 @@ def port_slice(view: View, key: str) -> PortSlice:
         vlan=port.trunk_vlan or 0,
         vlan_transparent=transparent(network),
         mirrors=tuple(each for mirror in view.where(TapMirror, "port_id", key) for each in _mirrors(mirror)),
+        local_addresses=() if port.parent_id else tuple(_local_addresses(view, port)),
     )
+
+
+def _local_addresses(view: View, port: Port) -> Iterator[LocalAddress]:
+    """Where local IPs of the network lead from a port: to the first port on its host, itself apart."""
+    for local in view.where(LocalIP, "network_id", port.network_id):
+        for each in sorted(local.associations, key=lambda each: each.port_id):
+            fixed = view.get(Port, each.port_id)
+            if fixed is None or fixed.host_id != port.host_id or not fixed.host_id:
+                continue
+            if fixed.id != port.id and local.local_ip_address:
+                translated = each.address if local.ip_mode == "translate" else ""
+                yield LocalAddress(
+                    address=local.local_ip_address, mac=fixed.mac_address, translated=translated
+                )
+            break
 
 
 def _mirrors(mirror: TapMirror) -> Iterator[MirrorSlice]:

@@ -42,6 +42,16 @@ class MirrorSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     number: int
 
 
+class LocalAddress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An address that leads to another port of the same host, for whoever asks for it at a port."""
+
+    address: str
+    #: The MAC address of the port that it leads to.
+    mac: str
+    #: The address that packets get; "" where they stay as they are.
+    translated: str = ""
+
+
 class PortSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A port that is to be plugged in on the host."""
 
@@ -64,6 +74,8 @@ class PortSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Whether frames with tags (IEEE Std 802.1Q) of the guests' own pass, unlooked at.
     vlan_transparent: bool = False
     mirrors: tuple[MirrorSlice, ...] = ()
+    #: Those that the port's workload finds on its host. Not of sub-ports.
+    local_addresses: tuple[LocalAddress, ...] = ()
 
 
 class ImageSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

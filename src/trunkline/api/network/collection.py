@@ -23,7 +23,14 @@ MOST_AT_ONCE = 1000
 #: What stands around a resource in a body, where it is not its kind.
 ENVELOPES = {"qos_policy": "policy"}
 #: What is before the plural in a path, and where else tags are: Neutron has those of policies beside /qos.
-_FOLDERS = {"log": "log/", "ndp_proxy": "", "qos_policy": "qos/", "tap_mirror": "taas/"}
+_FOLDERS = {
+    "local_ip": "",
+    "log": "log/",
+    "ndp_proxy": "",
+    "network_segment_range": "",
+    "qos_policy": "qos/",
+    "tap_mirror": "taas/",
+}
 _TAGS_TOO = {"qos_policy": ("/v2.0/policies",)}
 
 Handle = Callable[[Request], Awaitable[Reply]]

@@ -9,7 +9,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from trunkline.api.engine import Call
-from trunkline.api.network import common, private_vlans, qos
+from trunkline.api.network import common, private_vlans, qos, segment_ranges
 from trunkline.errors import BadRequest, Conflict, Exhausted, InUse
 from trunkline.plan import numbers
 from trunkline.resources.network import (
@@ -119,15 +119,15 @@ class Networks:
                 )
 
         def taken(at_least: str, limit: int) -> list[str]:
-            return call.tx.claimed("vni", at_least=at_least, limit=limit)
+            return call.tx.claimed(segment_ranges.OVERLAY_SCOPE, at_least=at_least, limit=limit)
 
         start = None if self._last_number is None else self._last_number + 1
-        number = numbers.free([numbers.VNI], taken, 6, start)
+        number = numbers.free(segment_ranges.offered(call, network, numbers.VNI), taken, 6, start)
         if number is None:
             raise Exhausted(
                 "Unable to create the network. No overlay number is left.", type="NoNetworkAvailable"
             )
-        call.tx.claim("vni", numbers.vni_text(number), network.id)
+        call.tx.claim(segment_ranges.OVERLAY_SCOPE, numbers.vni_text(number), network.id)
         self._last_number = number
         return replace(network, segmentation_id=number)
 
@@ -206,10 +206,12 @@ def _physical(call: Call, network: Network) -> Network:
 
 
 def _vlan(call: Call, network: Network, physical: str) -> Network:
-    scope, number = f"vlan:{physical}", network.segmentation_id
+    scope, number = segment_ranges.vlan_scope(physical), network.segmentation_id
     if number is None:
         number = numbers.free(
-            [numbers.VLAN], lambda at_least, limit: call.tx.claimed(scope, at_least=at_least, limit=limit), 3
+            segment_ranges.offered(call, network, numbers.VLAN),
+            lambda at_least, limit: call.tx.claimed(scope, at_least=at_least, limit=limit),
+            3,
         )
         if number is None:
             raise Exhausted(

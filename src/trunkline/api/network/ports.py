@@ -12,6 +12,7 @@ from trunkline.api.network import (
     common,
     floatingips,
     forwarding,
+    local_ips,
     logs,
     mirrors,
     ndp_proxies,
@@ -132,6 +133,7 @@ def delete(call: Call, port: Port) -> None:
             type="PortInUseAsSubPort" if port.parent_id else "PortInUseAsTrunkParent",
         )
     floatingips.disassociate(call, port)
+    local_ips.leave(call, port)
     mirrors.leave(call, port)
     ndp_proxies.leave(call, port)
     forwarding.drop_of(call, port)
@@ -251,6 +253,7 @@ def _with_addresses(call: Call, network: Network, old: Port, new: Port, wanted: 
     floatingips.refuse_without(call, old, gone)
     forwarding.refuse_without(call, old, gone)
     ndp_proxies.refuse_without(call, old, gone)
+    local_ips.refuse_without(call, old, gone)
     return replace(new, fixed_ips=addresses)
 
 

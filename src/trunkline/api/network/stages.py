@@ -5,8 +5,10 @@ Subnet ─── pools, modes ─▶ metadata    FloatingIP ─ address port, re
                                        PortForwarding ─ inner address, router
 Port ───── MAC, addresses, groups      SecurityGroup, -Rule ─ defaults, meaning, duplicates
                                        AddressGroup ─ stays while a rule refers to it
+NetworkSegmentRange ─ numbers of networks
 RbacPolicy ─ shared, external: around the stages of whatever can be shared
 TapMirror ── numbers                   NdpProxy ─── address, scope
+LocalIP ──── address port, associations
 QosPolicy ── users, default            QosRules ─── the policy changes with them
 Agent ──── gateways of its host
 Trunk ──── parent, sub-ports, VLANs
@@ -28,6 +30,7 @@ from trunkline.api.network import (
     filters,
     floatingips,
     forwarding,
+    local_ips,
     logs,
     mirrors,
     multihoming,
@@ -38,6 +41,7 @@ from trunkline.api.network import (
     routers,
     security_groups,
     security_rules,
+    segment_ranges,
     subnetpools,
     subnets,
     trunks,
@@ -49,9 +53,11 @@ from trunkline.resources.network import (
     AddressScope,
     DefaultSecurityGroupRule,
     FloatingIP,
+    LocalIP,
     Log,
     NdpProxy,
     Network,
+    NetworkSegmentRange,
     QosPolicy,
     Router,
     SecurityGroup,
@@ -175,6 +181,21 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             delete=agents.delete,
             visible=agents.visible,
             view=agents.Agents(settings.heartbeats).view,
+            lax=True,
+        ),
+        "local_ip": Stages(
+            create=local_ips.create,
+            delete=local_ips.delete,
+            view=common.tenants,
+            filters=filters.standard(LocalIP),
+            lax=True,
+        ),
+        "network_segment_range": Stages(
+            create=partial(segment_ranges.create, settings.overlay),
+            update=segment_ranges.update,
+            delete=segment_ranges.delete,
+            view=segment_ranges.view,
+            filters=filters.standard(NetworkSegmentRange),
             lax=True,
         ),
         "log": Stages(

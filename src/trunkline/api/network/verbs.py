@@ -15,6 +15,7 @@ from trunkline.api.network import (
     dialect,
     extensions,
     interfaces,
+    local_ips,
     logs,
     multihoming,
     quotas,
@@ -30,9 +31,11 @@ from trunkline.resources.network import (
     Agent,
     DefaultSecurityGroupRule,
     FloatingIP,
+    LocalIP,
     Log,
     NdpProxy,
     Network,
+    NetworkSegmentRange,
     Port,
     PortForwarding,
     QosPolicy,
@@ -65,7 +68,9 @@ KINDS: tuple[type[Resource], ...] = (
     NdpProxy,
     RbacPolicy,
     DefaultSecurityGroupRule,
+    LocalIP,
     Log,
+    NetworkSegmentRange,
     Trunk,
     Agent,
 )
@@ -186,6 +191,31 @@ class Verbs:
         """Delete an inactive binding of a port"""
         id, host = request.path["id"], request.path["host"]
         await self.engine.write(request.context, lambda call: bindings.delete(call, id, host))
+        return Reply(status=204)
+
+    async def associations(self, request: Request) -> Reply:
+        """List the ports that a local IP leads to"""
+        with self.engine.store.read() as reader:
+            found = local_ips.index(self.engine, reader, request.context, request.path["id"])
+        return Reply({"port_associations": found})
+
+    async def association(self, request: Request) -> Reply:
+        """Show how a local IP leads to a port"""
+        id, port = request.path["id"], request.path["port"]
+        with self.engine.store.read() as reader:
+            found = local_ips.show(self.engine, reader, request.context, id, port)
+        return Reply({"port_association": found})
+
+    async def associate(self, request: Request) -> Reply:
+        """Have a local IP lead to a port on its host"""
+        body, id = await request.envelope("port_association"), request.path["id"]
+        made = await self.engine.write(request.context, lambda call: local_ips.associate(call, id, body))
+        return Reply({"port_association": made}, 201)
+
+    async def dissociate(self, request: Request) -> Reply:
+        """Have a local IP lead to a port no more"""
+        id, port = request.path["id"], request.path["port"]
+        await self.engine.write(request.context, lambda call: local_ips.dissociate(call, id, port))
         return Reply(status=204)
 
     async def add_subports(self, request: Request) -> Reply:
@@ -372,6 +402,7 @@ class Verbs:
         pool, prefixes = "/v2.0/subnetpools/{id}", openapi.shape_schema(subnetpools.Prefixes)
         group, members = "/v2.0/address-groups/{id}", openapi.shape_schema(address_groups.Addresses)
         trunk, bound = "/v2.0/trunks/{id}", "/v2.0/ports/{id}/bindings"
+        led = "/v2.0/local_ips/{id}/port_associations"
         leg = openapi.shape_schema(interfaces.Interface)
         routes = openapi.shape_schema(interfaces.RouteChange, "router")
         ways = openapi.shape_schema(multihoming.GatewayChange, "router")
@@ -406,6 +437,10 @@ class Verbs:
             at("POST", bound, self.add_binding, kind="port", success=201, request=_BINDING),
             at("PUT", f"{bound}/{{host}}/activate", self.activate_binding, kind="port"),
             at("DELETE", f"{bound}/{{host}}", self.remove_binding, kind="port", success=204),
+            at("GET", led, self.associations, kind="local_ip"),
+            at("POST", led, self.associate, kind="local_ip", success=201, request=_ASSOCIATION),
+            at("GET", f"{led}/{{port}}", self.association, kind="local_ip"),
+            at("DELETE", f"{led}/{{port}}", self.dissociate, kind="local_ip", success=204),
             at("GET", f"{trunk}/get_subports", self.subports, kind="trunk"),
             at("PUT", f"{trunk}/add_subports", self.add_subports, kind="trunk", request=_SUBPORTS),
             at("PUT", f"{trunk}/remove_subports", self.remove_subports, kind="trunk", request=_REMOVED),
@@ -434,6 +469,7 @@ class Verbs:
         ]
 
 
+_ASSOCIATION = openapi.shape_schema(local_ips.Wanted, "port_association")
 _BINDING = openapi.shape_schema(bindings.Wanted, "binding")
 _SUBPORTS = openapi.shape_schema(trunks.Added)
 _REMOVED = openapi.shape_schema(trunks.Removed)

@@ -16,6 +16,7 @@ from trunkline.resources.network.layer2 import (
     Subnet,
 )
 from trunkline.resources.network.layer3 import FloatingIP, Router, gateways_of
+from trunkline.resources.network.local_ips import LOCAL_IP, LocalIP
 from trunkline.resources.network.logs import Log
 from trunkline.resources.network.mirrors import TapMirror
 from trunkline.resources.network.ndp_proxies import NdpProxy
@@ -28,6 +29,7 @@ from trunkline.resources.network.parts import (
     Gateway,
     GatewayPort,
     HostRoute,
+    PortAssociation,
 )
 from trunkline.resources.network.pools import AddressScope, SubnetPool
 from trunkline.resources.network.qos import (
@@ -39,6 +41,7 @@ from trunkline.resources.network.qos import (
 )
 from trunkline.resources.network.quota import NetworkQuota
 from trunkline.resources.network.security import DefaultSecurityGroupRule, SecurityGroup, SecurityGroupRule
+from trunkline.resources.network.segment_ranges import NetworkSegmentRange
 from trunkline.resources.network.sharing import (
     ACCESS_AS_EXTERNAL,
     ACCESS_AS_SHARED,
@@ -53,6 +56,7 @@ __all__ = [
     "ANYONE",
     "FLOATING_IP",
     "INTERNAL_OWNERS",
+    "LOCAL_IP",
     "METADATA",
     "QOS_RULES",
     "ROUTER_GATEWAY",
@@ -71,11 +75,14 @@ __all__ = [
     "Gateway",
     "GatewayPort",
     "HostRoute",
+    "LocalIP",
     "Log",
     "NdpProxy",
     "Network",
     "NetworkQuota",
+    "NetworkSegmentRange",
     "Port",
+    "PortAssociation",
     "PortForwarding",
     "QosBandwidthLimitRule",
     "QosDscpMarkingRule",

@@ -67,6 +67,13 @@ class Binding(Part, frozen=True, kw_only=True):
     profile: dict[str, Any] = {}
 
 
+class PortAssociation(Part, frozen=True, kw_only=True):
+    """A port that a local IP leads to, by one of its addresses."""
+
+    port_id: str
+    address: str
+
+
 class Gateway(Part, frozen=True, kw_only=True):
     """A router's leg on an external network. Stored with everything filled in."""
 
