@@ -218,12 +218,12 @@ def configuration(
                 "max_microversion": newest,
             },
             "compute-feature-enabled": dict.fromkeys(
-                ("live_migration", "suspend", "shelve",
+                ("live_migration", "suspend",
                  "vnc_console", "change_password", "personality", "swap_volume"),
                 "false",
             )
             | dict.fromkeys(
-                ("pause", "rescue", "resize", "cold_migration", "snapshot", "interface_attach",
+                ("pause", "rescue", "resize", "cold_migration", "shelve", "snapshot", "interface_attach",
                  "console_output", "config_drive"),
                 "true",
             )

@@ -206,6 +206,20 @@ def test_an_image_of_a_server_boots_with_what_was_on_its_disk(scene: Scene) -> N
     scene.guests.delete_image(image)
 
 
+def test_a_shelved_server_comes_back_on_another_host_with_its_disk_and_addresses(scene: Scene) -> None:
+    guest, admin = scene.two, scene.tenant.cloud.admin.compute
+    guest.shell("sh", "-c", "'echo mine >/persist/shelved; sync'")
+    addresses, before = guest.server.addresses, guest.host
+    scene.guests.compute.shelve_server(guest.id)
+    wait_for(lambda: guest.server.status == "SHELVED_OFFLOADED", 30, "it is shelved")
+    assert guest.traces() == []
+    other = next(name for name in ("h1", "h2", "h3") if name != before)
+    admin.unshelve_server(guest.id, host=other)
+    guest.reaches("SHELVED_OFFLOADED", "ACTIVE")
+    assert (guest.host, guest.server.addresses) == (other, addresses)
+    assert guest.shell("cat", "/persist/shelved") == "mine"
+
+
 def test_a_rescued_server_boots_another_disk_and_has_its_own_behind_it(scene: Scene) -> None:
     guest, compute = scene.two, scene.guests.compute
     guest.shell("sh", "-c", "'echo mine >/persist/kept; sync'")

@@ -70,7 +70,7 @@ def host_slices(snapshot: Snapshot, settings: Settings) -> dict[str, HostSlice]:
 
 def placed_on(server: Server) -> Iterator[str]:
     """The host that a server is on and stays on."""
-    if server.host and not server.deleting and server.move != "returning":
+    if server.host and not server.deleting and server.move != "returning" and server.shelved != "offloading":
         yield server.host
 
 
@@ -103,6 +103,7 @@ def host_slice(view: View, host: str) -> Iterator[HostSlice]:
     there = {port.network_id for port in (*plugged.values(), *inner)}
     services = (view.ask(metadata_port, id) for id in sorted(there))
     images = {server.image_id: server.image for server in servers if server.image is not None}
+    images |= {server.disk_image_id: server.disk_image for server in servers if server.disk_image}
     images |= {server.rescue_image_id: server.rescue_image for server in servers if server.rescue_image}
     yield HostSlice(
         host=host,
@@ -185,7 +186,7 @@ def server_slice(view: View, key: str) -> ServerSlice:
         disk_gib=flavor.disk,
         ephemeral_gib=flavor.ephemeral,
         swap_mib=flavor.swap,
-        image=server.image_id,
+        image=server.disk_image_id or server.image_id,
         ports=tuple(port.id for port in ports),
         park=server.move_serial if server.move == "leaving" else 0,
         origin=_origin(view, server),

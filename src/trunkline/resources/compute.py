@@ -62,6 +62,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     image_id: str
     kind: Literal["snapshot", "backup", "shelve"] = "snapshot"
+    #: Of shelving: the power that the server had.
+    power: str = ""
     #: Of backups: how many of their type are kept, and the type.
     rotation: int = 0
     backup_type: str = ""
@@ -314,6 +316,12 @@ class Server(Resource):
     rescue_image_id: Annotated[str, computed()] = ""
     #: What that image was when it was chosen.
     rescue_image: Annotated[ImageFacts | None, hidden()] = None
+    #: shelving, offloading, offloaded or unshelving; "" for neither.
+    shelved: Annotated[str, computed(index=True)] = ""
+    #: The image that it was shelved in, and whose content its next disk has.
+    disk_image_id: Annotated[str, computed()] = ""
+    #: What that image is, whatever becomes of it.
+    disk_image: Annotated[ImageFacts | None, hidden()] = None
     #: The image that its host is to make of its disk.
     snapshot: Annotated[Snapshot | None, hidden()] = None
     #: How far a move of it is: leaving, arriving, settled, returning, back; "" for none.

@@ -13,7 +13,7 @@ from typing import Any
 from trunkline.api.compute import changes, moves, networking
 from trunkline.api.compute.history import record
 from trunkline.api.compute.requests import RebuildBody, understand_rebuild
-from trunkline.api.compute.server_api import ServerApi, shown
+from trunkline.api.compute.server_api import ServerApi, shown, target_of
 from trunkline.api.compute.servers import check_labels
 from trunkline.api.compute.wire import at, labels, only, printable_name, shaped, whole
 from trunkline.api.engine import Call, Engine
@@ -142,6 +142,25 @@ def _imaged(asked: Asked, server: Server) -> Any:
     return Reply(status=202, headers={"location": f"{images}/{server.snapshot.image_id}"})
 
 
+def _unshelve(call: Call, server: Server, asked: Asked) -> None:
+    fields: Mapping[str, Any] = {}
+    if asked.minor < 77 or asked.value is None:
+        _nothing(asked)
+    else:
+        fields = _fields(asked, {"availability_zone", "host"} if asked.minor >= 91 else {"availability_zone"})
+        if not fields:
+            raise BadField("unshelve", "give null, or what is asked for.")
+    zone, host = None, ""
+    if "availability_zone" in fields:
+        given = fields["availability_zone"]
+        unpinned = given is None and asked.minor >= 91
+        zone = "" if unpinned else printable_name("unshelve.availability_zone", given)
+    if "host" in fields:
+        host = printable_name("unshelve.host", fields["host"])
+        call.require("os_compute_api:os-shelve:unshelve_to_host", target_of(server))
+    changes.unshelve(call, server, zone, host)
+
+
 def _lock(call: Call, server: Server, asked: Asked) -> None:
     reason = None
     if asked.minor >= 73 and asked.value is not None:
@@ -259,6 +278,9 @@ ACTIONS: Mapping[str, Action] = {
     "confirmResize": Action("os_compute_api:servers:confirm_resize", _plain(moves.confirm), 204),
     "revertResize": Action("os_compute_api:servers:revert_resize", _plain(moves.revert)),
     "migrate": Action(_MIGRATE, _migrate),
+    "shelve": Action("os_compute_api:os-shelve:shelve", _plain(changes.shelve)),
+    "shelveOffload": Action("os_compute_api:os-shelve:shelve_offload", _plain(changes.shelve_offload)),
+    "unshelve": Action("os_compute_api:os-shelve:unshelve", _unshelve),
     "lock": Action("os_compute_api:os-lock-server:lock", _lock),
     "unlock": Action("os_compute_api:os-lock-server:unlock", _plain(changes.unlock)),
     "forceDelete": Action("os_compute_api:os-deferred-delete:force", _plain(changes.delete)),
@@ -278,9 +300,6 @@ NOT_OFFERED: Mapping[str, str] = {
     "evacuate": "Servers are not moved here.",
     "suspend": "Pause the server, or stop it.",
     "resume": "Servers are not suspended here.",
-    "shelve": "Stop the server.",
-    "shelveOffload": "Stop the server.",
-    "unshelve": "Servers are not shelved here.",
     "changePassword": "Use a key pair.",
     "trigger_crash_dump": "Reboot the server.",
     "addFloatingIp": "Use the Network API: set port_id of the floating IP.",

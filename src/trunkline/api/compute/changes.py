@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from trunkline.api.compute import history, networking, snapshots
+from trunkline.api.compute import history, networking, shelving, snapshots
 from trunkline.api.compute.observation import remove
 from trunkline.api.compute.servers import check_fit, check_labels, image_of, key_of
 from trunkline.api.compute.status import settle
@@ -201,6 +201,30 @@ def image(
     return save(call, snapshots.begin(call, server, name, labels, wish))
 
 
+def shelve(call: Call, server: Server) -> Server:
+    """Makes an image of a server's disk, and frees its host."""
+    check(call, server, "shelve", ("active", "paused", "stopped"))
+    if not server.host or server.launched_at is None:
+        raise Conflict(f"Cannot 'shelve' instance {server.id}: it never ran. Delete it.")
+    history.record(call, server, "shelve")
+    return save(call, shelving.shelve(call, server))
+
+
+def shelve_offload(call: Call, server: Server) -> Server:
+    """Frees the host of a shelved server, which is under way once its image is durable."""
+    check(call, server, "shelve_offload", ("shelved",), busy=True)
+    history.record(call, server, "shelveOffload")
+    return server
+
+
+def unshelve(call: Call, server: Server, zone: str | None, host: str) -> Server:
+    """Brings a shelved server back, to a zone or a host where one is named."""
+    check(call, server, "unshelve", ("shelved_offloaded",))
+    server = shelving.unshelve(call, server, zone, host)
+    history.record(call, server, "unshelve")
+    return save(call, server)
+
+
 def lock(call: Call, server: Server, reason: str | None) -> Server:
     """Keeps everybody but operators from changing a server."""
     if server.locked and not call.context.is_admin and server.locked_by_admin:
@@ -265,7 +289,7 @@ def delete(call: Call, server: Server) -> None:
         return
     networking.release(call, server, server.ports)
     history.record(call, server, "delete")
-    server = snapshots.abandon(call.tx, server)
+    server = shelving.forget_image(call, snapshots.abandon(call.tx, server))
     server = replace(server, ports=[], own_ports=[], port_tags={}, deleting=True)
     host = call.tx.get(Host, server.host) if server.host else None
     if host is None or not host.alive or server.observed_state in ("", "absent"):

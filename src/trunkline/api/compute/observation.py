@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from trunkline.api.compute import history, migrations, move_steps, snapshots
+from trunkline.api.compute import history, migrations, move_steps, shelving, snapshots
 from trunkline.api.compute.status import powered_itself_off, settle
 from trunkline.api.engine import Call
 from trunkline.resources.compute import Fault, Server
@@ -77,6 +77,9 @@ def observe(call: Call, host: str, reports: Sequence[ServerObservation]) -> None
         if server.move == "returning" and (report is None or report.state == "absent"):
             tx.replace(move_steps.gone(call, server))
             continue
+        if server.shelved == "offloading" and (report is None or report.state == "absent"):
+            shelving.offloaded(call, server)
+            continue
         if report is None:
             # Before the first report, the host has not come to it yet.
             if server.observed_state in ("", "absent"):
@@ -101,10 +104,15 @@ def observe(call: Call, host: str, reports: Sequence[ServerObservation]) -> None
             tx.replace(new)
             history.finish(tx, new, now)
             history.note(tx, new, "stop", now)
+        elif server.shelved == "unshelving" and not settle(new, now).shelved:
+            new = shelving.forget_image(call, settle(new, now))
+            tx.replace(new)
+            history.finish(tx, new, now)
         elif (new := settle(new, now)) != server:
             tx.observe(new)
             history.finish(tx, new, now)
     forget_lost(tx)
+    shelving.offload_lost(call)
 
 
 def _seen(tx: Tx, server: Server, report: ServerObservation, now: str) -> Server:

@@ -134,6 +134,7 @@ _ACTION_BODIES: Mapping[str, Schema] = {
         **{"OS-DCF:diskConfig": {"enum": ["AUTO", "MANUAL"]}},
     ),
     "migrate": _or_null(_object(host=_or_null(_NAME))),
+    "unshelve": _or_null(_object(availability_zone=_or_null(_NAME), host=_NAME)),
     "os-resetState": _object(["state"], state={"enum": ["active", "error"]}),
     "addSecurityGroup": _BY_NAME,
     "removeSecurityGroup": _BY_NAME,

@@ -28,6 +28,8 @@ from trunkline.resources.compute import (
     ServerGroup,
 )
 from trunkline.resources.image import BOOTABLE, Image
+from trunkline.resources.network import Network, Port
+from trunkline.store import Reader
 
 _RULE = "os_compute_api:servers:"
 
@@ -148,6 +150,22 @@ def _placed(
     history.record(call, server, "create")
     history.finish(call.tx, server, call.now)
     return server
+
+
+def find_host(reader: Reader, server: Server, *, host: str = "", leave: bool = False) -> str | NoHost:
+    """The host that a server which is there can go to, with its ports, its group and what it was asked with.
+
+    Args:
+        host: the one asked for, "" for any.
+        leave: whether it must be another than the one it is on.
+    """
+    group = reader.get(ServerGroup, server.group_id) if server.group_id else None
+    ports = [port for id in server.ports if (port := reader.get(Port, id)) is not None]
+    networks = [network for p in ports if (network := reader.get(Network, p.network_id)) is not None]
+    physical = frozenset(network.physical_network for network in networks if network.physical_network)
+    hosts = [view for view in inventory.views(reader) if not leave or view.name != server.host]
+    loads = [load for load in inventory.loads(reader) if load.server != server.id]
+    return place(hosts, loads, wish_of(server, group, host, physical))
 
 
 def flavor_of(call: Call, id: str) -> Flavor:

@@ -21,7 +21,7 @@ from trunkline.api.context import CLOUD
 from trunkline.api.engine import Call, Engine
 from trunkline.api.image.behaviour import Files, activate, referenced
 from trunkline.errors import Conflict, NotFound
-from trunkline.resources.compute import Server, Snapshot
+from trunkline.resources.compute import ImageFacts, Server, Snapshot
 from trunkline.resources.image import Image, ImageMember
 from trunkline.store import Tx
 
@@ -94,7 +94,11 @@ async def receive(engine: Engine, files: Files, host: str, id: str, content: Asy
     def end(call: Call) -> list[str]:
         server = _imaged(call.tx, host, id)
         activate(call, id, facts)
-        _over(call, server)
+        done = replace(server, snapshot=None, observed_snapshot="")
+        if server.shelved == "shelving":
+            done = _shelved(done, call.get(Image, id))
+        done = call.save(settle(done, call.now))
+        history.finish(call.tx, done, call.now)
         return _rotate(call, server)
 
     await engine.write(CLOUD, start)
@@ -118,9 +122,15 @@ def _imaged(tx: Tx, host: str, id: str) -> Server:
     raise NotFound(f"No server of host {host} is to be made into image {id[:80]}.")
 
 
-def _over(call: Call, server: Server) -> None:
-    server = call.save(settle(replace(server, snapshot=None, observed_snapshot=""), call.now))
-    history.finish(call.tx, server, call.now)
+def _shelved(server: Server, image: Image) -> Server:
+    """A server that is being shelved, when its image is durable: its host need not keep it."""
+    facts = ImageFacts(
+        disk_format=str(image.disk_format),
+        size=image.size or 0,
+        sha512=image.os_hash_value or "",
+        properties=dict(image.properties),
+    )
+    return replace(server, shelved="offloading", disk_image_id=image.id, disk_image=facts)
 
 
 def _rotate(call: Call, server: Server) -> list[str]:
@@ -137,7 +147,7 @@ def _rotate(call: Call, server: Server) -> list[str]:
     made.sort(key=lambda image: (image.created_at, image.updated_at, image.id == wish.image_id))
     spare = made[: max(0, len(made) - wish.rotation)]
     for image in spare:
-        _drop(call.tx, image)
+        drop(call.tx, image)
     return [image.id for image in spare]
 
 
@@ -161,11 +171,21 @@ def abandon(tx: Tx, server: Server) -> Server:
     if server.snapshot is None:
         return server
     if not lost(tx, server) and (image := tx.get(Image, server.snapshot.image_id)) is not None:
-        _drop(tx, image)
+        drop(tx, image)
+    if server.snapshot.kind == "shelve":
+        server = _as_before(server, server.snapshot.power)
     return replace(server, snapshot=None, observed_snapshot="")
 
 
-def _drop(tx: Tx, image: Image) -> None:
+def _as_before(server: Server, power: str) -> Server:
+    """A server that was being shelved, as it was wanted before that."""
+    if power != "stopped":
+        server = replace(server, hard_reboot_serial=server.hard_reboot_serial + 1)
+    return replace(server, shelved="", power=power)
+
+
+def drop(tx: Tx, image: Image) -> None:
+    """Removes an image's row; its file goes when nothing needs it any more."""
     for member in tx.find(ImageMember, image_id=image.id):
         tx.delete(ImageMember, member.id)
     tx.delete(Image, image.id)

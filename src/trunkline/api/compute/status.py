@@ -33,6 +33,8 @@ _STATUS = {
     "paused": "PAUSED",
     "rescued": "RESCUE",
     "resized": "VERIFY_RESIZE",
+    "shelved": "SHELVED",
+    "shelved_offloaded": "SHELVED_OFFLOADED",
     "error": "ERROR",
 }
 _STATUS_BY_TASK = {
@@ -55,8 +57,7 @@ STATUSES = tuple(dict.fromkeys((*_STATUS.values(), *_STATUS_BY_TASK.values())))
 #: Statuses of the Compute API that no server here ever has.
 NEVER = frozenset(
     {
-        "DELETED", "MIGRATING", "PASSWORD", "SHELVED", "SHELVED_OFFLOADED", "SOFT_DELETED", "SUSPENDED",
-        "UNKNOWN",
+        "DELETED", "MIGRATING", "PASSWORD", "SOFT_DELETED", "SUSPENDED", "UNKNOWN",
     }
 )  # fmt: skip
 
@@ -83,9 +84,11 @@ def derive(server: Server) -> State:
 
 def _rest(server: Server) -> tuple[str, str | None]:
     seen = server.observed_state
-    if server.forced_error or not server.host:
+    if server.forced_error:
         return "error", None
-    if seen == "failed":
+    if server.shelved:
+        return _shelving(server)
+    if seen == "failed" or not server.host:
         return "error", None
     if server.move:
         task = _TASK_BY_MOVE.get(server.move)
@@ -118,6 +121,18 @@ def _rest(server: Server) -> tuple[str, str | None]:
     return ("rescued" if server.rescue_image_id else "active"), None
 
 
+def _shelving(server: Server) -> tuple[str, str | None]:
+    if server.shelved == "shelving":
+        uploading = server.observed_snapshot == "uploading"
+        before = server.vm_state if server.vm_state in ("active", "paused", "stopped") else "active"
+        return before, "shelving_image_uploading" if uploading else "shelving"
+    if server.shelved == "offloading":
+        return "shelved", "shelving_offloading"
+    if server.observed_state == "failed":
+        return "error", None
+    return "shelved_offloaded", "spawning" if server.shelved == "unshelving" else None
+
+
 def _imaging(server: Server) -> str:
     """What is under way of an image of the server's disk."""
     assert server.snapshot is not None
@@ -138,6 +153,7 @@ def has_launched(server: Server) -> bool:
     return (
         server.observed_state == "running"
         and server.observed_disk_serial >= server.disk_serial
+        and server.observed_hard_reboot_serial >= server.hard_reboot_serial
         and set(server.ports) <= set(server.plugged)
     )
 
@@ -159,6 +175,8 @@ def powered_itself_off(server: Server, halted: bool) -> bool:
 
 def settle(server: Server, now: str) -> Server:
     """The server with all that follows from its other fields brought up to date."""
+    if server.shelved == "unshelving" and has_launched(server):
+        server = replace(server, shelved="")
     if server.launched_at is None and server.host and not server.forced_error and has_launched(server):
         server = replace(server, launched_at=now)
     state = derive(server)

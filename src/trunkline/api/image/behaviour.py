@@ -241,7 +241,10 @@ def register_image(
 def referenced(reader: Reader) -> set[str]:
     """The ids of the images whose files are needed: those there are, and those that servers run from."""
     return {image.id for image in reader.select(Image)} | {
-        id for server in reader.select(Server) for id in (server.image_id, server.rescue_image_id) if id
+        id
+        for server in reader.select(Server)
+        for id in (server.image_id, server.rescue_image_id, server.disk_image_id)
+        if id
     }
 
 
