@@ -6,6 +6,7 @@
 | a port that is renamed or deleted is not found by its old name | |
 | names of another network are not told, nor names of the world | a subnet that publishes, a floating IP |
 | who may not send to port 53 does not get to the service either | |
+| what looks like an answer comes to nobody who lets nothing in | who lets it in |
 | DHCP and router advertisements tell service, domain and name | the subnet has servers of its own |
 | a flood leaves the service to others, and goes unanswered mostly | |
 | who asks from elsewhere is not answered | |
@@ -22,7 +23,7 @@ import dns.message
 import dns.rcode
 import dns.reversename
 import pytest
-from flows import PATIENCE, must_pass, must_stop
+from flows import PATIENCE, Udp, must_pass, must_stop
 from probes import Probe, Space, wait_for
 from tenants import Net, Tenant
 
@@ -187,6 +188,15 @@ def test_who_may_not_send_to_the_port_asks_nobody(tenant: Tenant, scene: Scene) 
     # Nor another server: names are not answered on the way, as OVN would do it.
     asked.append(Asks(stopped, scene.data.v4, "web"))
     must_stop(*asked, control=Asks(scene.web, scene.v4, "web"))
+
+
+def test_what_looks_like_an_answer_does_not_come_to_who_lets_nothing_in(tenant: Tenant, scene: Scene) -> None:
+    closed, open_ = tenant.probe(scene.net, security_groups=[tenant.group().id]), tenant.probe(scene.net)
+    tenant.ready(closed, open_)
+    forged, passing = (
+        Udp(scene.web, to, to.v4, 4000, source_port=53, answered=False) for to in (closed, open_)
+    )
+    must_stop(forged, control=passing)
 
 
 def test_dhcp_tells_service_domain_and_name(tenant: Tenant, scene: Scene) -> None:
