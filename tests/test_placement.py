@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from trunkline.plan.placement import HostView, Load, NoHost, Wish, place
+from trunkline.plan.promises import PACKETS, Good
 
 SMALL = Wish(vcpus=1, memory_mib=128, disk_gib=1)
 
@@ -74,6 +75,18 @@ def test_processors_are_shared_and_memory_is_not() -> None:
         [host("h1")], [*busy, load("h1", "63", disk_gib=0)], SMALL
     )
     assert "not enough memory" in why([host("h1")], [load("h1", memory_mib=1000)], SMALL)
+
+
+def test_a_host_promises_its_bandwidth_and_its_packets_once() -> None:
+    goods = {Good("egress", "dc"): 1000, PACKETS: 50}
+    hosts = [host("h1", promises=goods), host("h2", promises=goods, promised={Good("egress", "dc"): 500})]
+    assert place(hosts, [], wish(promises={Good("egress", "dc"): 501})) == "h1"
+    assert "h1: not enough packet rate (51 kpackets/s wanted, 50 free)." in why(
+        hosts, [], wish(promises={PACKETS: 51})
+    )
+    assert why(hosts, [], wish(promises={Good("ingress", "dc"): 1})).count(
+        "not enough ingress bandwidth on physical network dc (1 kbit/s wanted, 0 free)"
+    ) == len(hosts)
 
 
 def test_affinity_keeps_together_and_anti_affinity_apart() -> None:

@@ -143,6 +143,10 @@ class Things:
         self.policy = operator("policies", policy={"name": "policy", "shared": True})
         below = f"policies/{self.policy}"
         self.limit_rule = operator(f"{below}/bandwidth_limit_rules", bandwidth_limit_rule={"max_kbps": 9000})
+        least = {"min_kbps": 8000}
+        self.bandwidth_rule = operator(f"{below}/minimum_bandwidth_rules", minimum_bandwidth_rule=least)
+        packets = {"min_kpps": 8, "direction": "egress"}
+        self.packets_rule = operator(f"{below}/minimum_packet_rate_rules", minimum_packet_rate_rule=packets)
         self.dscp_rule = operator(f"{below}/dscp_marking_rules", dscp_marking_rule={"dscp_mark": 46})
 
         identity = self._maker("/identity/v3", "admin")

@@ -401,6 +401,8 @@ def _qos(t: Things) -> Iterator[Valid]:
     for kind, id, values in (
         ("bandwidth_limit_rule", t.limit_rule, limit),
         ("dscp_marking_rule", t.dscp_rule, {"dscp_mark": 26}),
+        ("minimum_bandwidth_rule", t.bandwidth_rule, {"min_kbps": 900, "direction": "ingress"}),
+        ("minimum_packet_rate_rule", t.packets_rule, {"min_kpps": 9, "direction": "ingress"}),
     ):
         below, path = f"{base}/{{policy}}/{kind}s", f"{one}/{kind}s"
         yield Valid(f"POST {below}", path, {kind: values}, "admin")

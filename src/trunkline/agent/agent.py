@@ -26,7 +26,7 @@ from pathlib import Path
 
 import msgspec
 
-from trunkline.agent import join
+from trunkline.agent import join, uplinks
 from trunkline.agent.announcer import Announcer
 from trunkline.agent.channel import Channel, Refused
 from trunkline.agent.config import AgentConfig, save
@@ -356,6 +356,7 @@ class Agent:
             problems=tuple(self._problems.values()),
             physical_networks=tuple(sorted(config.physical_networks)),
             since=self._since,
+            links=uplinks.speeds(config, self._db),
         )
 
 

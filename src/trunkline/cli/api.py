@@ -143,9 +143,13 @@ def _words(content: bytes) -> str:
 
 
 def get_json(
-    url: str, timeout: float = 10.0, headers: dict[str, str] | None = None, method: str = "GET"
+    url: str,
+    timeout: float = 10.0,
+    headers: dict[str, str] | None = None,
+    method: str = "GET",
+    body: Any = None,
 ) -> Any:
-    """The JSON that a URL answers with, whatever its status.
+    """The JSON that a URL answers with, whatever its status. A body is sent as JSON.
 
     Raises:
         OSError: nothing (or nothing sensible) answers there.
@@ -153,7 +157,8 @@ def get_json(
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
     try:
-        connection.request(method, parts.path, headers=headers or {})
+        sent = None if body is None else json.dumps(body)
+        connection.request(method, parts.path, sent, headers or {})
         return json.loads(connection.getresponse().read())
     except (http.client.HTTPException, ValueError) as error:
         raise OSError(str(error)) from None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import quote
 
 import click
 
 from trunkline.cli.options import json_option, state_option, state_root
 from trunkline.devices.state import StateFolder
-from trunkline.errors import BadField, Unavailable
+from trunkline.errors import BadField, BadRequest, Unavailable
 
 
 @click.group("host")
@@ -41,6 +42,65 @@ def token(as_json: bool) -> None:
             f"trunkline host join --control {made['control']} --token {made['token']} "
             "--name NAME --underlay-address ADDRESS"
         )
+
+
+@command.command("promise")
+@click.argument("name")
+@click.option(
+    "--bandwidth",
+    multiple=True,
+    metavar="LINK=EGRESS[:INGRESS]",
+    help="What ports may be promised of a link, kbit/s: of a physical network, or of 'tunnels'. "
+    "LINK=auto for its speed. May be repeated.",
+)
+@click.option("--packet-rate", type=click.IntRange(0, 2**31 - 1), metavar="KPPS", help="... of packets.")
+@json_option
+def promise(name: str, bandwidth: tuple[str, ...], packet_rate: int | None, as_json: bool) -> None:
+    """Say what host NAME can promise to ports by QoS rules of least rates, and show what it does.
+
+    Until it is said, a link promises as much as its interface is fast, and no rate of packets is promised.
+    """
+    from trunkline.cli.api import get_json
+
+    wanted: dict[str, Any] = {"links": dict(_rates(each) for each in bandwidth)}
+    if packet_rate is not None:
+        wanted["packet_rate_kpps"] = packet_rate
+    state = StateFolder(state_root())
+    cloud = state.load()
+    url = f"{cloud.api_url}/hosts/{quote(name, safe='')}/promises"
+    try:
+        headers = {"X-Trunkline-Key": (state.run / "status.key").read_text().strip()}
+        answer = get_json(url, headers=headers, method="PUT", body=wanted)
+    except OSError as error:
+        raise Unavailable(f"Control does not answer: {error}. `trunkline status` shows why.") from None
+    if "error" in answer:
+        raise BadRequest(answer["error"])
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    for each in answer["promises"]:
+        what = " ".join(filter(None, (each["link"], each["what"])))
+        click.echo(f"{what}: {each['held']} of {each['offered']} {each['unit']} are promised")
+
+
+def _rates(text: str) -> tuple[str, list[int] | None]:
+    """LINK=EGRESS[:INGRESS] or LINK=auto.
+
+    Raises:
+        BadField: it is of another form.
+    """
+    link, _, rates = text.rpartition("=")
+    egress, _, ingress = rates.partition(":")
+    try:
+        if link and rates == "auto":
+            return link, None
+        if link:
+            return link, [int(egress), int(ingress or egress)]
+    except ValueError:
+        pass
+    raise BadField(
+        "--bandwidth", f"'{text}' is not of the form LINK=EGRESS[:INGRESS], in kbit/s, or LINK=auto."
+    )
 
 
 @command.command("join")

@@ -65,6 +65,16 @@ def _show(seen: dict[str, Any]) -> None:
     )
     _table(
         console,
+        "Promises",
+        ("host", "link", "what", "held", "of", ""),
+        [
+            (host["name"], each["link"], each["what"], str(each["held"]), str(each["offered"]), each["unit"])
+            for host in sorted(seen["hosts"], key=lambda host: str(host["name"]))
+            for each in host["promises"]
+        ],
+    )
+    _table(
+        console,
         "Daemons",
         ("name", "", "pid", "restarts", "of late"),
         [

@@ -272,6 +272,15 @@ class DaemonReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     since: float = 0.0
 
 
+class LinkReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How much can be sent and got in a second by a link of the host, as its interface says."""
+
+    #: The physical network that it leads to; "" for the tunnels between hosts.
+    physical_network: str = ""
+    egress_kbps: int
+    ingress_kbps: int
+
+
 class HostReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the agent sees, sent on every change and at least every two seconds."""
 
@@ -293,3 +302,5 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     physical_networks: tuple[str, ...] = ()
     #: When the agent's own process started, seconds since the epoch.
     since: float = 0.0
+    #: Those whose speed is known.
+    links: tuple[LinkReport, ...] = ()

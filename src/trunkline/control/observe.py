@@ -33,7 +33,7 @@ from trunkline.resources.network import (
     Router,
     gateways_of,
 )
-from trunkline.resources.region import Host, HostDaemon, HostProblem
+from trunkline.resources.region import Host, HostDaemon, HostLink, HostProblem
 from trunkline.store import Store, Tx
 
 #: How often it is looked which hosts have fallen silent, seconds.
@@ -55,6 +55,7 @@ async def host_report(engine: Engine, name: str, report: HostReport) -> None:
         "accelerator": report.accelerator,
         "datapath": report.datapath,
         "physical_networks": list(report.physical_networks),
+        "links": [HostLink(**msgspec.structs.asdict(link)) for link in report.links],
         "daemons": [HostDaemon(**msgspec.structs.asdict(d)) for d in report.daemons],
         "problems": [HostProblem(**msgspec.structs.asdict(p)) for p in report.problems],
     }

@@ -33,12 +33,13 @@ from trunkline.api.app import application
 from trunkline.api.compute import snapshots
 from trunkline.api.identity.keys import KeyRepository
 from trunkline.api.image.behaviour import referenced
+from trunkline.api.statuses import status_of
 from trunkline.backends.contract import Backend, Observation
 from trunkline.backends.ovn import OvnBackend
 from trunkline.compiler.settings import Settings
 from trunkline.compiler.slices import HostReport
 from trunkline.compiler.snapshot import Snapshot
-from trunkline.control import agents, channel, observe, seed, status
+from trunkline.control import agents, channel, observe, promises, seed, status
 from trunkline.control.directory import RegionDirectory
 from trunkline.control.loop import Loop
 from trunkline.control.serving import serve
@@ -252,11 +253,24 @@ class ControlProcess:
             with store.read() as reader:
                 return JSONResponse(status.document(reader, sources))
 
+        async def promise(request: Request) -> Response:
+            if (refused := refusal(request)) is not None:
+                return refused
+            name = request.path_params["name"]
+            try:
+                wanted = promises.parse(await request.body())
+                await store.write(lambda tx: promises.change(tx, name, wanted))
+            except Refusal as error:
+                return JSONResponse({"error": error.message}, status_of(error))
+            with store.read() as reader:
+                return JSONResponse({"promises": promises.shown(reader)[name]})
+
         return [
             Route("/ready", ready),
             Route("/metrics", metrics),
             Route("/status", show),
             Route("/join-tokens", join_token, methods=["POST"]),
+            Route("/hosts/{name}/promises", promise, methods=["PUT"]),
         ]
 
 

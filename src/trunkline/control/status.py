@@ -14,6 +14,7 @@ from typing import Any
 
 from trunkline.backends.contract import Observation, Problem
 from trunkline.compiler.slices import HostReport
+from trunkline.control import promises
 from trunkline.control.directory import RegionDirectory
 from trunkline.control.loop import LoopState
 from trunkline.plan import gateways
@@ -41,7 +42,8 @@ class Sources:
 
 def document(reader: Reader, sources: Sources) -> dict[str, Any]:
     """The whole document."""
-    hosts = [_host(h, sources) for h in reader.select(Host)]
+    promised = promises.shown(reader)
+    hosts = [{**_host(h, sources), "promises": promised[h.id]} for h in reader.select(Host)]
     servers = [_server(s) for s in reader.select(Server)]
     problems: list[Problem] = list(sources.observation.problems)
     if sources.loop.trouble:
@@ -56,6 +58,7 @@ def document(reader: Reader, sources: Sources) -> dict[str, Any]:
         problems += [
             Problem(f"{entry['name']}: {p['what']}", p["cause"], p["remedy"]) for p in entry["problems"]
         ]
+        problems += [_overpromised(entry["name"], p) for p in entry["promises"] if p["held"] > p["offered"]]
     for entry in servers:
         if entry["problem"] is not None:
             p = entry["problem"]
@@ -101,6 +104,15 @@ def _gateway(router: Router, gateway: GatewayPort, sources: Sources) -> dict[str
         "hosts": list(gateway.hosts),
         "note": f"does not move when its host dies: that takes {gateways.FEWEST} hosts" if few else "",
     }
+
+
+def _overpromised(host: str, promise: Mapping[str, Any]) -> Problem:
+    what = " ".join(filter(None, (promise["what"], promise["link"])))
+    return Problem(
+        f"{host}: ports are promised more {what} than it has",
+        f"they hold {promise['held']} {promise['unit']} of {promise['offered']}",
+        f"Move servers to another host, or `trunkline host promise {host}`.",
+    )
 
 
 def _host(host: Host, sources: Sources) -> dict[str, Any]:

@@ -5,6 +5,7 @@ System calls only, so that it can be asked often; what is to be changed goes thr
 
 from __future__ import annotations
 
+import array
 import fcntl
 import ipaddress
 import socket
@@ -14,6 +15,12 @@ from pathlib import Path
 
 _SIOCGIFFLAGS, _SIOCGIFADDR, _SIOCGIFMTU, _SIOCGIFHWADDR = 0x8913, 0x8915, 0x8921, 0x8927
 _IFF_UP = 1
+#: ethtool(8)'s request, and of its commands the one that reads the settings of a link (linux/ethtool.h).
+_SIOCETHTOOL, _GET_SETTINGS = 0x8946, 0x00000001
+#: struct ethtool_cmd: its length, and where the two halves of the speed are, Mbit/s.
+_SETTINGS, _SPEED, _SPEED_HIGH = 44, 12, 28
+#: What a speed is that the driver does not know, beside 0.
+_UNKNOWN = (0xFFFF, 0xFFFFFFFF)
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,20 @@ def link(name: str) -> Link | None:
         except OSError:
             addresses = []
     return Link(name, bool(flags & _IFF_UP), mtu, mac, (*addresses, *_ipv6(name)))
+
+
+def speed(name: str) -> int | None:
+    """How fast an interface is, Mbit/s; None where it, or its driver, does not say."""
+    settings = array.array("B", struct.pack("=I", _GET_SETTINGS).ljust(_SETTINGS, b"\0"))
+    request = struct.pack("16sP16x", name.encode(), settings.buffer_info()[0])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        try:
+            fcntl.ioctl(control, _SIOCETHTOOL, request)
+        except OSError:
+            return None
+    (low,), (high,) = (struct.unpack_from("=H", settings, at) for at in (_SPEED, _SPEED_HIGH))
+    found = int(high << 16 | low)
+    return None if found == 0 or found in _UNKNOWN else found
 
 
 def _ipv6(name: str) -> list[str]:

@@ -102,6 +102,15 @@ def by_name(db: Database, table: str, name: str) -> tuple[str, Row] | None:
     return None
 
 
+def outer(db: Database, bridge: str) -> list[str]:
+    """The interfaces by which a bridge leads out of the machine: those of the kernel that are plugged in."""
+    found = by_name(db, "Bridge", bridge)
+    ports = found[1]["ports"] if found else ()
+    interfaces = [i for port in ports for i in db.tables["Port"].get(port, {"interfaces": ()})["interfaces"]]
+    rows = (db.tables["Interface"].get(each) for each in interfaces)
+    return sorted(row["name"] for row in rows if row is not None and row["type"] == "")
+
+
 def ofport(db: Database, name: str) -> int | None:
     """The OpenFlow port number of an interface; None until ovs-vswitchd has given it one."""
     found = by_name(db, "Interface", name)

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from trunkline.plan.promises import Amounts, lacking
+
 #: Virtual processors for each processor of a host.
 CPU_RATIO = 16.0
 MEMORY_RATIO = 1.0
@@ -33,6 +35,9 @@ class HostView:
     memory_mib: int = 0
     disk_gib: int = 0
     physical_networks: frozenset[str] = frozenset()
+    #: What it can promise to ports, and what those that are bound to it hold.
+    promises: Amounts = field(default_factory=dict)
+    promised: Amounts = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +66,8 @@ class Wish:
     host: str = ""
     #: The physical networks that its ports are on.
     physical_networks: frozenset[str] = frozenset()
+    #: What its ports are promised.
+    promises: Amounts = field(default_factory=dict)
     group: str = ""
     #: affinity, anti-affinity, soft-affinity, soft-anti-affinity or "".
     policy: str = ""
@@ -155,7 +162,7 @@ def _short(host: HostView, used: _Usage, wish: Wish) -> list[str]:
     # A single server never gets more virtual processors than there are real ones.
     if wish.vcpus > host.vcpus and not any("vCPUs" in each for each in why):
         why.append(f"not enough vCPUs ({wish.vcpus} wanted, {host.vcpus} there)")
-    return why
+    return [*why, *lacking(host.promises, host.promised, wish.promises)]
 
 
 def _apart(host: HostView, used: _Usage, wish: Wish, group_hosts: set[str], same: set[str]) -> list[str]:

@@ -29,6 +29,15 @@ class HostProblem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     remedy: str = ""
 
 
+class HostLink(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How much a host can send and get in a second by one of its links."""
+
+    #: The physical network that it leads to; "" for the tunnels between hosts.
+    physical_network: str = ""
+    egress_kbps: int
+    ingress_kbps: int
+
+
 @resource(kind="host", plural="hosts", service="region")
 class Host(Resource):
     """A machine (or in the lab, a network namespace) that carries workloads. Its id is its name."""
@@ -69,6 +78,12 @@ class Host(Resource):
     physical_networks: Annotated[list[str], observed()] = []
     #: The same, as gateways and floating IPs are placed by them: it changes what hosts are told.
     wired: Annotated[list[str], hidden()] = []
+    #: Its links, as fast as their interfaces say.
+    links: Annotated[list[HostLink], observed()] = []
+    #: What of its links the operator lets it promise to ports, where that is not their speed.
+    promised_links: Annotated[list[HostLink], computed()] = []
+    #: The packets that it forwards in a second, thousands, as the operator measured it. 0: it promises none.
+    packet_rate_kpps: Annotated[int, computed()] = 0
     daemons: Annotated[list[HostDaemon], observed()] = []
     problems: Annotated[list[HostProblem], observed()] = []
 

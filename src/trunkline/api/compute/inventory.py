@@ -8,8 +8,10 @@ import zlib
 
 from msgspec.structs import replace
 
+from trunkline.api.network import promises
 from trunkline.api.zones import zones
 from trunkline.plan.placement import HostView, Load
+from trunkline.plan.promises import offered
 from trunkline.resources.compute import FlavorFacts, Server
 from trunkline.resources.region import Host
 from trunkline.store import Reader
@@ -25,7 +27,7 @@ def all_hosts(reader: Reader) -> list[Host]:
 def views(reader: Reader) -> list[HostView]:
     """The hosts as the scheduler sees them."""
     there = all_hosts(reader)
-    zone_of = zones(reader, there)
+    zone_of, held = zones(reader, there), promises.held(reader)
     return [
         HostView(
             name=host.id,
@@ -37,6 +39,8 @@ def views(reader: Reader) -> list[HostView]:
             memory_mib=host.memory_mib,
             disk_gib=host.disk_gib,
             physical_networks=frozenset(host.physical_networks),
+            promises=offered(host),
+            promised=held.get(host.id, {}),
         )
         for host in there
     ]

@@ -22,8 +22,10 @@ from trunkline.api.compute import changes, history, inventory, migrations, move_
 from trunkline.api.compute.quotas import check_growth
 from trunkline.api.compute.servers import check_fit, flavor_facts, flavor_of, wish_of
 from trunkline.api.engine import Call
+from trunkline.api.network import promises
 from trunkline.errors import BadField, BadRequest, Conflict
 from trunkline.plan.placement import NoHost, place
+from trunkline.plan.promises import total, without
 from trunkline.resources.compute import Flavor, FlavorFacts, Server, ServerGroup
 from trunkline.resources.image import Image
 from trunkline.resources.network import Network
@@ -165,11 +167,19 @@ def _destination(call: Call, server: Server, host: str, *, elsewhere: bool) -> s
     Raises:
         BadRequest: none fits.
     """
-    networks = {port.network_id for port in networking.attached(call, server)}
-    found = [call.tx.get(Network, id) for id in networks]
+    ports = networking.attached(call, server)
+    found = [call.tx.get(Network, id) for id in {port.network_id for port in ports}]
     physical = frozenset(net.physical_network for net in found if net is not None and net.physical_network)
-    wish = wish_of(server, call.tx.get(ServerGroup, server.group_id), host, physical)
-    views = [view for view in inventory.views(call.tx) if not elsewhere or view.name != server.host]
+    asked = total(promises.of_plugged(call.tx, port) for port in ports)
+    wish = wish_of(server, call.tx.get(ServerGroup, server.group_id), host, physical, asked)
+    # Where it is, its ports hold what they are promised already.
+    views = [
+        dataclasses.replace(view, promised=without(view.promised, asked))
+        if view.name == server.host
+        else view
+        for view in inventory.views(call.tx)
+        if not elsewhere or view.name != server.host
+    ]
     # Of its group it is not kept apart from itself, nor held to where it is.
     loads = [
         dataclasses.replace(load, group="") if load.server == server.id else load

@@ -17,8 +17,9 @@ from sqlalchemy import or_
 from trunkline.api.compute.wire import Body, shaped
 from trunkline.api.context import CLOUD
 from trunkline.api.engine import Call
-from trunkline.api.network import sharing, topology
+from trunkline.api.network import promises, sharing, topology
 from trunkline.errors import BadField, BadRequest, Conflict, Forbidden, NotFound
+from trunkline.plan.promises import Amounts, total
 from trunkline.resources.compute import Server
 from trunkline.resources.network import ACCESS_AS_SHARED, FixedIp, Network, Port, SecurityGroup, Subnet
 from trunkline.resources.network.dns import dns_name
@@ -47,6 +48,8 @@ class Interfaces:
     #: Ids of security groups; None for the network service's default.
     groups: tuple[str, ...] | None = None
     physical_networks: frozenset[str] = field(default_factory=frozenset)
+    #: What the ports are promised.
+    promises: Amounts = field(default_factory=dict)
 
 
 class NetworkItem(Body):
@@ -100,7 +103,8 @@ def understand(
     for item in items:
         _usable(call, item)
     physical = frozenset(i.network.physical_network for i in items if i.network.physical_network)
-    return Interfaces(items, security_groups(call, groups), physical)
+    asked = total(promises.of_interface(call.tx, item.network, item.port) for item in items)
+    return Interfaces(items, security_groups(call, groups), physical, asked)
 
 
 def _only_network(call: Call, *, auto: bool) -> list[Network]:

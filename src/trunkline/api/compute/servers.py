@@ -18,6 +18,7 @@ from trunkline.api.compute.status import settle
 from trunkline.api.engine import Call, Stages
 from trunkline.errors import BadField, NotFound, OverQuota
 from trunkline.plan.placement import NoHost, Wish, place
+from trunkline.plan.promises import Amounts
 from trunkline.resources.compute import (
     Fault,
     Flavor,
@@ -104,12 +105,15 @@ def create(call: Call, wanted: Wanted) -> list[Server]:
     return made
 
 
-def wish_of(server: Server, group: ServerGroup | None, host: str, physical: frozenset[str]) -> Wish:
+def wish_of(
+    server: Server, group: ServerGroup | None, host: str, physical: frozenset[str], promises: Amounts
+) -> Wish:
     """What a server asks of its host.
 
     Args:
         host: the one it must be, "" for any.
         physical: the physical networks that its ports are on.
+        promises: what its ports are promised.
     """
     load = inventory.load_of(server)
     return Wish(
@@ -119,6 +123,7 @@ def wish_of(server: Server, group: ServerGroup | None, host: str, physical: froz
         zone=server.requested_zone,
         host=host,
         physical_networks=physical,
+        promises=promises,
         group=server.group_id,
         policy=group.policy if group else "",
         max_per_host=group.max_server_per_host if group else 1,
@@ -130,7 +135,7 @@ def wish_of(server: Server, group: ServerGroup | None, host: str, physical: froz
 def _placed(
     call: Call, server: Server, group: ServerGroup | None, host: str, interfaces: networking.Interfaces
 ) -> Server:
-    wish = wish_of(server, group, host, interfaces.physical_networks)
+    wish = wish_of(server, group, host, interfaces.physical_networks, interfaces.promises)
     hosts = inventory.views(call.tx)
     found = place(hosts, inventory.loads(call.tx), wish)
     if isinstance(found, NoHost):

@@ -9,7 +9,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from trunkline.api.engine import Call
-from trunkline.api.network import common, private_vlans, qos, segment_ranges
+from trunkline.api.network import common, private_vlans, promises, qos, segment_ranges
 from trunkline.errors import BadRequest, Conflict, Exhausted, InUse
 from trunkline.plan import numbers
 from trunkline.resources.network import (
@@ -83,6 +83,7 @@ class Networks:
             new = replace(new, mtu=self._mtu(new))
             check_mtu(new, call.tx.find(Subnet, network_id=new.id))
         qos.hold(call, new, old.qos_policy_id, new.qos_policy_id)
+        promises.grant_network(call, old, new)
         if given & {"is_default", "external"}:
             _check_default(call, new)
         private_vlans.switched(call, old, new)

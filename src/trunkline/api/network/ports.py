@@ -17,6 +17,7 @@ from trunkline.api.network import (
     mirrors,
     ndp_proxies,
     private_vlans,
+    promises,
     qos,
     security_groups,
 )
@@ -73,6 +74,7 @@ def create(call: Call, port: Port, given: frozenset[str]) -> Port:
     _check_options(port.extra_dhcp_opts)
     _hold_groups(call, port.id, (), groups)
     qos.hold(call, port, None, port.qos_policy_id)
+    promises.grant_ports(call, [(None, port)])
     return port
 
 
@@ -111,10 +113,13 @@ def update(call: Call, old: Port, new: Port, given: frozenset[str]) -> Port:
     _check_security(new)
     new = private_vlans.changed(network, new, given)
     qos.hold(call, new, old.qos_policy_id, new.qos_policy_id)
+    moved = _moved_subports(call, new) if new.host_id != old.host_id else []
+    promises.grant_ports(call, [(old, new), *moved])
     if new.host_id != old.host_id:
         left = [each for each in new.bindings if each.host != new.host_id] if new.host_id else []
         new = replace(new, bindings=left, **binding(call, new.host_id))
-        _move_subports(call, new)
+        for _, sub in moved:
+            call.save(sub)
     return new
 
 
@@ -180,13 +185,12 @@ def _refuse_on_subport(old: Port, new: Port) -> None:
             )
 
 
-def _move_subports(call: Call, parent: Port) -> None:
-    """The sub-ports of a parent that is bound to another host go with it."""
+def _moved_subports(call: Call, parent: Port) -> list[tuple[Port, Port]]:
+    """The sub-ports of a parent that is bound to another host, as they were, and as they go with it."""
     trunk = call.tx.get(Trunk, parent.trunk_id) if parent.trunk_id else None
-    for sub in trunk.sub_ports if trunk is not None else ():
-        port = call.tx.get(Port, sub.port_id)
-        if port is not None:
-            call.save(replace(port, host_id=parent.host_id, **binding(call, parent.host_id)))
+    ports = (call.tx.get(Port, sub.port_id) for sub in trunk.sub_ports) if trunk is not None else ()
+    bound = binding(call, parent.host_id)
+    return [(p, replace(p, host_id=parent.host_id, **bound)) for p in ports if p is not None]
 
 
 def _refuse_others_device(call: Call, port: Port) -> None:

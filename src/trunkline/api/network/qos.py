@@ -15,15 +15,20 @@ from sqlalchemy import ColumnElement, select
 
 from trunkline.api.context import Context
 from trunkline.api.engine import Call
-from trunkline.api.network import common, sharing
+from trunkline.api.network import common, promises, sharing
 from trunkline.errors import Conflict, Forbidden, InUse, NotFound
 from trunkline.resources.network import (
     QOS_RULES,
     FloatingIP,
     Network,
     Port,
+    QosBandwidthLimitRule,
+    QosLeastRule,
+    QosMinimumBandwidthRule,
+    QosMinimumPacketRateRule,
     QosPolicy,
     QosRule,
+    Router,
 )
 from trunkline.store import Reader, table_of
 
@@ -102,6 +107,11 @@ def _checked(call: Call, policy: QosPolicy) -> QosPolicy:
 def create_rule(call: Call, rule: QosRule, given: frozenset[str]) -> QosRule:
     """Of a policy that the caller sees."""
     call.save(call.get(QosPolicy, rule.qos_policy_id))
+    _check_beside(call, rule)
+    if isinstance(rule, QosLeastRule):
+        for user in _users(call.tx, rule.qos_policy_id):
+            _refuse_least(call.tx.get(FloatingIP, user) or call.tx.get(Router, user), rule)
+        _grant(call, rule, None, rule)
     return rule
 
 
@@ -109,12 +119,67 @@ def update_rule(call: Call, old: QosRule, new: QosRule, given: frozenset[str]) -
     """... as it does when one changes."""
     if new != old:
         _touch(call, new)
+        _check_beside(call, new)
+        if isinstance(new, QosLeastRule):
+            _grant(call, new, old, new)
     return new
 
 
 def delete_rule(call: Call, rule: QosRule) -> None:
     """... and when one goes."""
     _touch(call, rule)
+
+
+def _check_beside(call: Call, rule: QosRule) -> None:
+    """That a rule does not contradict another one of its policy.
+
+    Raises:
+        Conflict: QoSRuleParameterConflict.
+    """
+    if isinstance(rule, QosBandwidthLimitRule | QosMinimumBandwidthRule):
+        policy, direction = rule.qos_policy_id, rule.direction
+        most = call.tx.first(QosBandwidthLimitRule, qos_policy_id=policy, direction=direction)
+        least = call.tx.first(QosMinimumBandwidthRule, qos_policy_id=policy, direction=direction)
+        if isinstance(rule, QosBandwidthLimitRule):
+            most = rule
+        else:
+            least = rule
+        if most is not None and least is not None and least.min_kbps > most.max_kbps:
+            raise Conflict(
+                f"Policy {policy} would promise {least.min_kbps} kbit/s of {direction} bandwidth and let "
+                f"{most.max_kbps} pass. Promise no more than its limit.",
+                type="QoSRuleParameterConflict",
+                field="min_kbps" if least is rule else "max_kbps",
+            )
+    elif isinstance(rule, QosMinimumPacketRateRule):
+        others = call.tx.find(QosMinimumPacketRateRule, qos_policy_id=rule.qos_policy_id)
+        there = sorted(other.direction for other in others if other.id != rule.id)
+        if there and "any" in (rule.direction, *there):
+            raise Conflict(
+                f"Policy {rule.qos_policy_id} has a packet rate of direction {' and '.join(there)}: any goes "
+                "with no other direction.",
+                type="QoSRuleParameterConflict",
+                field="direction",
+            )
+
+
+def _grant(call: Call, rule: QosLeastRule, old: QosRule | None, new: QosLeastRule) -> None:
+    """That the hosts of the policy's ports can keep it with a rule that is new or another."""
+    before = promises.rules_of(call.tx, rule.qos_policy_id)
+    after = [*(each for each in before if old is None or each.id != old.id), new]
+    promises.grant_rules(call, rule.qos_policy_id, before, after)
+
+
+def _refuse_least(user: User | None, rule: QosLeastRule) -> None:
+    """A floating IP or a router has no host that could keep a promise to it."""
+    if isinstance(user, FloatingIP | Router):
+        what = "floating IP" if isinstance(user, FloatingIP) else "router"
+        raise Conflict(
+            f"Least rates are not supported by {what} {user.id}: only ports have a host that keeps them. "
+            f"Give it a policy without rule {rule.id}.",
+            type="QosRuleNotSupported",
+            field="qos_policy_id",
+        )
 
 
 def rule_target(reader: Reader, rule: QosRule) -> Mapping[str, Any]:
@@ -157,6 +222,8 @@ def hold(call: Call, user: User, old: str | None, new: str | None) -> None:
             ) from None
         call.tx.release(user.id, users_scope(old))
     if new is not None:
+        for rule in promises.rules_of(call.tx, new):
+            _refuse_least(user, rule)
         call.tx.claim(users_scope(new), user.id, user.id)
 
 

@@ -26,6 +26,9 @@ _DIRECTIONS = {
 }
 
 
+_ANY_DIRECTION = {**_DIRECTIONS, "parameter_values": ["any", "egress", "ingress"]}
+
+
 def _range(name: str, start: int) -> dict[str, Any]:
     return {
         "parameter_name": name,
@@ -40,6 +43,8 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "dscp_marking": [
         {"parameter_name": "dscp_mark", "parameter_type": "choices", "parameter_values": sorted(MARKS)}
     ],
+    "minimum_bandwidth": [_range("min_kbps", 1), _DIRECTIONS],
+    "minimum_packet_rate": [_range("min_kpps", 1), _ANY_DIRECTION],
 }
 
 

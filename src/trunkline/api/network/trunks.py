@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from trunkline.api.context import Context
 from trunkline.api.engine import Call
-from trunkline.api.network import common, ports
+from trunkline.api.network import common, ports, promises
 from trunkline.errors import BadField, BadRequest, Conflict, InUse, NotFound
 from trunkline.resources.network import SUBPORT, Network, Port, SubPort, Trunk
 from trunkline.resources.network.trunks import sub_ports as clean_sub_ports
@@ -208,6 +208,7 @@ def _take(call: Call, trunk: Trunk, parent: Port, sub: SubPort) -> SubPort:
         host_id=parent.host_id,
         **ports.binding(call, parent.host_id),
     )
+    promises.grant_ports(call, [(port, taken)])
     call.save(taken)
     return sub
 

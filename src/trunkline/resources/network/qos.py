@@ -24,6 +24,7 @@ def _mark(value: int) -> int:
 _Kbps = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 _Burst = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 _Direction = Literal["egress", "ingress"]
+_Kpps = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
 @resource(kind="qos_policy", plural="policies", service="network")
@@ -75,8 +76,44 @@ class QosDscpMarkingRule(QosRule, kw_only=True):
     dscp_mark: Annotated[Annotated[int, Meta(ge=0, le=63), Check(_mark)], settable(required=True)] = 0
 
 
+class QosLeastRule(QosRule, kw_only=True):
+    """Base of the promises: the host of a port that has one must be able to keep it."""
+
+
+@resource(
+    kind="qos_minimum_bandwidth_rule",
+    plural="minimum_bandwidth_rules",
+    service="network",
+    unique=(("qos_policy_id", "direction"),),
+)
+class QosMinimumBandwidthRule(QosLeastRule, kw_only=True):
+    """How much may be sent, or come, in a second whatever others do."""
+
+    #: What is promised, kilobits a second.
+    min_kbps: Annotated[_Kbps, settable(required=True)] = 1
+    #: As the port sees it: egress is what it sends.
+    direction: Annotated[_Direction, settable()] = "egress"
+
+
+@resource(
+    kind="qos_minimum_packet_rate_rule",
+    plural="minimum_packet_rate_rules",
+    service="network",
+    unique=(("qos_policy_id", "direction"),),
+)
+class QosMinimumPacketRateRule(QosLeastRule, kw_only=True):
+    """How many packets may be sent, or come, in a second whatever others do."""
+
+    #: What is promised, thousands of packets a second.
+    min_kpps: Annotated[_Kpps, settable(required=True)] = 1
+    #: As the port sees it: egress is what it sends; any: both together, and no other rule beside it.
+    direction: Annotated[Literal["any", "egress", "ingress"], settable(required=True)] = "any"
+
+
 #: The kinds of rules, by their type.
 QOS_RULES: Mapping[str, type[QosRule]] = {
     "bandwidth_limit": QosBandwidthLimitRule,
     "dscp_marking": QosDscpMarkingRule,
+    "minimum_bandwidth": QosMinimumBandwidthRule,
+    "minimum_packet_rate": QosMinimumPacketRateRule,
 }
