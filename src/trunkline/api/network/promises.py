@@ -234,7 +234,7 @@ def _trait(physical: str) -> str:
 def _by_policy(reader: Reader) -> dict[str, list[QosLeastRule]]:
     found: dict[str, list[QosLeastRule]] = defaultdict(list)
     for cls in _KINDS:
-        for rule in reader.select(cls):
+        for rule in reader.find(cls):
             found[rule.qos_policy_id].append(rule)
     return found
 
