@@ -26,7 +26,7 @@ from trunkline.api.policy import Rules
 from trunkline.devices.image_files import ImageFiles
 from trunkline.devices.web import Sources, Web
 from trunkline.resources.compute import Server
-from trunkline.resources.region import Host
+from trunkline.resources.region import Host, HostLink
 from trunkline.store import Store, Tx
 
 ROLES = {
@@ -138,6 +138,21 @@ class Lab:
         subnet = {"network_id": id, "cidr": cidr, "ip_version": 4, "name": name}
         self.ask("POST", "/network/v2.0/subnets", {"subnet": subnet}, by=by)
         return str(id)
+
+    def promising(self, **egress: int) -> str:
+        """A network whose ports are promised 600 kbit/s that they send, and hosts that can send so much."""
+
+        def write(tx: Tx) -> None:
+            for host in tx.find(Host):
+                links = [HostLink(egress_kbps=egress[host.id], ingress_kbps=0)]
+                tx.observe(replace(host, links=links))
+
+        self.store.write_sync(write)
+        qos = "/network/v2.0/qos/policies"
+        made = self.ask("POST", qos, {"policy": {"name": "sure", "shared": True}}, by=ROOT)["policy"]["id"]
+        least = {"minimum_bandwidth_rule": {"min_kbps": 600}}
+        self.ask("POST", f"{qos}/{made}/minimum_bandwidth_rules", least, by=ROOT)
+        return self.network(qos_policy_id=made)
 
     def boot(self, *, by: str = "ann@p1", version: str = "2.90", **fields: Any) -> str:
         """A server, as it is asked for; its id."""

@@ -204,6 +204,15 @@ def test_both_places_are_held_until_the_end(lab: Lab) -> None:
     assert taken() == {"h2": 512}
 
 
+def test_both_places_hold_the_bandwidth_that_its_ports_are_promised(lab: Lab) -> None:
+    wanted = [{"uuid": lab.promising(h1=600, h2=600)}]
+    id = lab.booted(networks=wanted)
+    moved(lab, id)
+    assert lab.show(lab.boot(networks=wanted))["status"] == "ERROR"
+    lab.act(id, "confirmResize", status=204)
+    assert lab.show(lab.boot(networks=wanted))["status"] == "BUILD"
+
+
 def test_while_it_moves_nothing_else_is_done_to_it(lab: Lab) -> None:
     id = lab.booted()
     for action in ("confirmResize", "revertResize"):

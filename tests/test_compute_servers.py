@@ -9,13 +9,10 @@ from typing import Any
 
 import pytest
 from compute_lab import IMAGE, ROOT, Lab, seen
-from msgspec.structs import replace
 
 from trunkline.api.compute.observation import ServerObservation, Trouble
 from trunkline.resources.compute import Server
 from trunkline.resources.network import Port
-from trunkline.resources.region import Host, HostLink
-from trunkline.store import Tx
 
 
 @pytest.fixture
@@ -253,24 +250,8 @@ def test_without_a_fitting_host_the_server_is_in_error_and_says_why(lab: Lab) ->
     lab.ask("GET", f"/servers/{id}", status=404)
 
 
-def promising(lab: Lab, **egress: int) -> str:
-    """A network whose ports are promised 600 kbit/s that they send, and hosts with so much."""
-    links = {host: [HostLink(egress_kbps=kbps, ingress_kbps=0)] for host, kbps in egress.items()}
-
-    def write(tx: Tx) -> None:
-        for host in tx.find(Host):
-            tx.observe(replace(host, links=links[host.id]))
-
-    lab.store.write_sync(write)
-    qos = "/network/v2.0/qos/policies"
-    made = lab.ask("POST", qos, {"policy": {"name": "sure", "shared": True}}, by=ROOT)["policy"]["id"]
-    least = {"minimum_bandwidth_rule": {"min_kbps": 600}}
-    lab.ask("POST", f"{qos}/{made}/minimum_bandwidth_rules", least, by=ROOT)
-    return lab.network(qos_policy_id=made)
-
-
 def test_servers_fill_the_bandwidth_of_hosts_and_free_it(lab: Lab) -> None:
-    wanted = [{"uuid": promising(lab, h1=1000, h2=600)}]
+    wanted = [{"uuid": lab.promising(h1=1000, h2=600)}]
     first, second = (lab.boot(networks=wanted) for _ in range(2))
     assert {row.host for id in (first, second) if (row := lab.row(id)) is not None} == {"h1", "h2"}
     third = lab.boot(networks=wanted)
@@ -284,13 +265,13 @@ def test_servers_fill_the_bandwidth_of_hosts_and_free_it(lab: Lab) -> None:
 
 def test_several_servers_at_once_are_promised_no_more_than_there_is(lab: Lab) -> None:
     fields = {"min_count": 3, "max_count": 3}
-    lab.boot(networks=[{"uuid": promising(lab, h1=1200, h2=0)}], **fields)
+    lab.boot(networks=[{"uuid": lab.promising(h1=1200, h2=0)}], **fields)
     with lab.store.read() as reader:
         assert sorted(server.host for server in reader.find(Server)) == ["", "h1", "h1"]
 
 
 def test_an_interface_that_a_host_cannot_promise_is_not_attached(lab: Lab) -> None:
-    net = promising(lab, h1=0, h2=0)
+    net = lab.promising(h1=0, h2=0)
     id = lab.booted()
     told = lab.ask(
         "POST", f"/servers/{id}/os-interface", {"interfaceAttachment": {"net_id": net}}, status=409
