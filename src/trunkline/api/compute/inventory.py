@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from trunkline.api.network import promises
 from trunkline.api.zones import zones
 from trunkline.plan.placement import HostView, Load
-from trunkline.plan.promises import offered
+from trunkline.plan.promises import Amounts, offered, without
 from trunkline.resources.compute import FlavorFacts, Server
 from trunkline.resources.region import Host
 from trunkline.store import Reader
@@ -43,6 +43,14 @@ def views(reader: Reader) -> list[HostView]:
             promised=held.get(host.id, {}),
         )
         for host in there
+    ]
+
+
+def views_without(reader: Reader, host: str, held: Amounts) -> list[HostView]:
+    """The same, without what the ports of a server that is placed anew hold on the host where it is."""
+    return [
+        dataclasses.replace(view, promised=without(view.promised, held)) if view.name == host else view
+        for view in views(reader)
     ]
 
 

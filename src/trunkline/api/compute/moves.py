@@ -25,7 +25,7 @@ from trunkline.api.engine import Call
 from trunkline.api.network import promises
 from trunkline.errors import BadField, BadRequest, Conflict
 from trunkline.plan.placement import NoHost, place
-from trunkline.plan.promises import total, without
+from trunkline.plan.promises import total
 from trunkline.resources.compute import Flavor, FlavorFacts, Server, ServerGroup
 from trunkline.resources.image import Image
 from trunkline.resources.network import Network
@@ -172,14 +172,8 @@ def _destination(call: Call, server: Server, host: str, *, elsewhere: bool) -> s
     physical = frozenset(net.physical_network for net in found if net is not None and net.physical_network)
     asked = total(promises.of_plugged(call.tx, port) for port in ports)
     wish = wish_of(server, call.tx.get(ServerGroup, server.group_id), host, physical, asked)
-    # Where it is, its ports hold what they are promised already.
-    views = [
-        dataclasses.replace(view, promised=without(view.promised, asked))
-        if view.name == server.host
-        else view
-        for view in inventory.views(call.tx)
-        if not elsewhere or view.name != server.host
-    ]
+    there = inventory.views_without(call.tx, server.host, asked)
+    views = [view for view in there if not elsewhere or view.name != server.host]
     # Of its group it is not kept apart from itself, nor held to where it is.
     loads = [
         dataclasses.replace(load, group="") if load.server == server.id else load

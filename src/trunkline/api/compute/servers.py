@@ -16,9 +16,10 @@ from trunkline.api.compute.quotas import check_servers, limits_of, spent
 from trunkline.api.compute.requests import Wanted, default_host_name
 from trunkline.api.compute.status import settle
 from trunkline.api.engine import Call, Stages
+from trunkline.api.network import promises
 from trunkline.errors import BadField, NotFound, OverQuota
 from trunkline.plan.placement import NoHost, Wish, place
-from trunkline.plan.promises import Amounts
+from trunkline.plan.promises import Amounts, total
 from trunkline.resources.compute import (
     Fault,
     Flavor,
@@ -168,9 +169,11 @@ def find_host(reader: Reader, server: Server, *, host: str = "", leave: bool = F
     ports = [port for id in server.ports if (port := reader.get(Port, id)) is not None]
     networks = [network for p in ports if (network := reader.get(Network, p.network_id)) is not None]
     physical = frozenset(network.physical_network for network in networks if network.physical_network)
-    hosts = [view for view in inventory.views(reader) if not leave or view.name != server.host]
+    asked = total(promises.of_plugged(reader, port) for port in ports)
+    there = inventory.views_without(reader, server.host, asked)
+    hosts = [view for view in there if not leave or view.name != server.host]
     loads = [load for load in inventory.loads(reader) if load.server != server.id]
-    return place(hosts, loads, wish_of(server, group, host, physical))
+    return place(hosts, loads, wish_of(server, group, host, physical, asked))
 
 
 def flavor_of(call: Call, id: str) -> Flavor:
