@@ -6,7 +6,6 @@ import itertools
 import logging
 import string
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -23,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trunkline.api.context import Context
 from trunkline.api.http import Endpoint, OtherMediaType, Reply, Request, Service, TooLarge
+from trunkline.api.ids import new_id
 from trunkline.api.paths import Paths
 from trunkline.api.statuses import status_of
 from trunkline.errors import BadRequest, NotFound, Refusal, TooMany, Unauthenticated
@@ -78,7 +78,7 @@ class _ServiceApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        request_id = f"req-{uuid.uuid4()}"
+        request_id = f"req-{new_id()}"
         scope["root_path"] = self._service.prefix
         raw = StarletteRequest(scope, receive)
         request: Request | None = None

@@ -10,7 +10,6 @@ whatever they refuse leaves nothing behind.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -21,6 +20,7 @@ from sqlalchemy import ColumnElement
 
 from trunkline.api import query as queries
 from trunkline.api.context import Context
+from trunkline.api.ids import new_id
 from trunkline.errors import BadField, Forbidden, NotFound, OverQuota, Stale
 from trunkline.resources.schema import Resource, Spec, spec_of, specs
 from trunkline.store import Reader, Store, Tx, table_of
@@ -133,7 +133,7 @@ class Stages(Generic[R]):
     #: Names of the access rules by verb (create, update, delete, get), where they are not <verb>_<kind>.
     rules: Mapping[str, str] = field(default_factory=dict)
     #: Makes ids.
-    new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+    new_id: Callable[[], str] = new_id
     #: Accept "true" for true and "12" for 12 in requests.
     lax: bool = False
     #: What NotFound says.

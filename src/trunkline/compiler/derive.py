@@ -31,6 +31,9 @@ from trunkline.persistent import changed_map, differing_keys
 T = TypeVar("T")
 V = TypeVar("V")
 
+#: So many derivations run in a row, a millisecond or so, before others get their turn.
+_IN_A_ROW = 16
+
 #: Objects by class and key. Nobody changes one: of what has changed there are new dictionaries.
 Sources = Mapping[type[Any], Mapping[str, Any]]
 #: What an object is looked up by: the name of an attribute, or a function to any number of values.
@@ -126,13 +129,20 @@ class Derivations(Generic[V]):
     Args:
         nodes: everything that is derived.
         place: the kind and the key of an output. No two outputs have the same.
+        breathe: called now and then during a long update, by which others may be waited for.
     """
 
-    def __init__(self, nodes: Iterable[Node], place: Callable[[V], tuple[Hashable, str]]) -> None:
+    def __init__(
+        self,
+        nodes: Iterable[Node],
+        place: Callable[[V], tuple[Hashable, str]],
+        breathe: Callable[[], object] = lambda: None,
+    ) -> None:
         self._nodes: defaultdict[type[Any], list[Node]] = defaultdict(list)
         for node in nodes:
             self._nodes[node.over].append(node)
         self._place = place
+        self._breathe = breathe
         self._begin()
 
     def _begin(self) -> None:
@@ -265,7 +275,9 @@ class Derivations(Generic[V]):
         come: dict[tuple[Hashable, str], V] = {}
         gone: dict[tuple[Hashable, str], None] = {}
         stale, self._stale_nodes = self._stale_nodes, {}
-        for derivation in stale:
+        for number, derivation in enumerate(stale, 1):
+            if not number % _IN_A_ROW:
+                self._breathe()
             node, key = derivation
             old = self._done.pop(derivation, None)
             value: tuple[V, ...] = ()

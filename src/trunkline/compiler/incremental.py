@@ -8,7 +8,7 @@ further that there is nothing to do.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import cast
 
 import msgspec
@@ -22,12 +22,16 @@ from trunkline.compiler.snapshot import Snapshot
 
 
 class Compiler:
-    """Owns what follows from the last snapshot. Snapshots of one store, in any order."""
+    """Owns what follows from the last snapshot. Snapshots of one store, in any order.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        breathe: as of `Derivations`.
+    """
+
+    def __init__(self, settings: Settings, breathe: Callable[[], object] = lambda: None) -> None:
         self._settings = settings
         self._derivations: Derivations[Record | HostSlice] = Derivations(
-            (*network.NODES, *hosts.NODES), _place
+            (*network.NODES, *hosts.NODES), _place, breathe
         )
         #: The revisions of the last snapshot: its own, and that of what is wanted.
         self._revision = self._intent = -1

@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from trunkline.backends.contract import Applied, Backend, Observation
 from trunkline.compiler.incremental import Compiler
@@ -37,6 +38,8 @@ SETTLING = 2.0
 #: Then it rests for as long as all of that took, within these bounds, in seconds: the other half of the time
 #: is for requests. The first change after a rest is applied at once.
 SHORTEST_REST, LONGEST_REST = 0.03, 1.0
+#: Compiling much, the thread that does it lets requests be answered for so long now and then, seconds.
+BREATH = 0.001
 #: After a failure the next try waits this long, seconds, doubled each time up to the limit.
 RETRY, RETRY_LIMIT = 0.2, 5.0
 
@@ -76,7 +79,7 @@ class Loop:
         self.state = LoopState()
         self._store = store
         self._backend = backend
-        self._compiler = Compiler(settings)
+        self._compiler = Compiler(settings, partial(time.sleep, BREATH))
         self._publish = publish
         self._observed = observed
         self._replica = Replica(store)

@@ -166,9 +166,9 @@ class ControlProcess:
         ]
         self._steps["api"] = "done"
         # What is there now stays: the collector need not look at it again, and it looks less often at what
-        # comes and goes with requests.
+        # comes and goes with requests; not so seldom that it has much to look at, for all wait for it.
         gc.freeze()
-        gc.set_threshold(50_000, 20, 20)
+        gc.set_threshold(10_000, 10, 20)
         gc.enable()
 
     async def _watch_agents(self, store: Store, directory: RegionDirectory, backend: Backend) -> None:

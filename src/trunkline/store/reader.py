@@ -18,6 +18,8 @@ Op = Literal["insert", "update", "observe", "delete"]
 
 #: How many ids one statement names.
 _AT_ONCE = 500
+#: So many are sooner read one by one, by a statement that is compiled.
+_FEW = 8
 
 
 class Change(NamedTuple):
@@ -77,6 +79,9 @@ class Reader:
     def get_all(self, cls: type[R], ids: Collection[str]) -> list[R]:
         """The resources of these ids that are there, in no order."""
         model, wanted = model_of(cls), list(ids)
+        if len(wanted) <= _FEW:
+            one_by_one = (Reader.get(self, cls, id) for id in wanted)
+            return [each for each in one_by_one if each is not None]
         found: list[R] = []
         for start in range(0, len(wanted), _AT_ONCE):
             some = wanted[start : start + _AT_ONCE]

@@ -48,6 +48,8 @@ class Tx(Reader):
         self._claims_changed = False
         #: What was read or written by its id; None for what is not there.
         self._seen: dict[tuple[type[Resource], str], Resource | None] = {}
+        #: What `find` found, by class and values, until one of the class is written.
+        self._found: dict[type[Resource], dict[tuple[tuple[str, Any], ...], list[Any]]] = {}
 
     def get(self, cls: type[R], id: str) -> R | None:
         """The resource of that id; the same object each time, until it is written."""
@@ -55,6 +57,13 @@ class Tx(Reader):
         if key not in self._seen:
             self._seen[key] = super().get(cls, id)
         return cast("R | None", self._seen[key])
+
+    def find(self, cls: type[R], **equals: Any) -> list[R]:
+        """As of any reader; the same objects each time, until one of the class is written."""
+        known, key = self._found.setdefault(cls, {}), tuple(equals.items())
+        if key not in known:
+            known[key] = super().find(cls, **equals)
+        return list(known[key])
 
     def insert(self, obj: R) -> R:
         """Adds a resource.
@@ -70,8 +79,7 @@ class Tx(Reader):
             if conflict is None:
                 raise
             raise conflict from error
-        self._log(model.kind, obj.id, "insert")
-        self._seen[model.cls, obj.id] = obj
+        self._wrote(model, obj.id, obj, "insert")
         return obj
 
     def replace(self, obj: R) -> bool:
@@ -97,8 +105,7 @@ class Tx(Reader):
         model = model_of(cls)
         if not self._change(model.delete, {"of_id": id}):
             raise _absent(model, id)
-        self._seen[cls, id] = None
-        self._log(model.kind, id, "delete")
+        self._wrote(model, id, None, "delete")
 
     def claim(self, scope: str, value: str, owner: str) -> bool:
         """Claims a value in a scope.
@@ -151,12 +158,14 @@ class Tx(Reader):
             if conflict is None:
                 raise
             raise conflict from error
-        self._log(model.kind, obj.id, op)
-        self._seen[model.cls, obj.id] = obj
+        self._wrote(model, obj.id, obj, op)
         return True
 
-    def _log(self, kind: str, id: str, op: Op) -> None:
-        key = (kind, id)
+    def _wrote(self, model: Model[Any], id: str, obj: Resource | None, op: Op) -> None:
+        """Notes a change of one resource, for the log and for what is remembered."""
+        self._seen[model.cls, id] = obj
+        self._found.pop(model.cls, None)
+        key = (model.kind, id)
         self._changes[key] = _together(self._changes[key], op) if key in self._changes else op
 
     def _execute(self, statement: sa.Executable, values: Any = None) -> CursorResult[*tuple[Any, ...]]:

@@ -29,31 +29,28 @@ def follow(call: Call, network: Network, leaving: str = "") -> None:
             call.drop(port)
         return
     if port is None:
-        port = _make(call, network)
-    wanted = _wanted(port, subnets)
-    if [f.subnet_id for f in port.fixed_ips] == [s.id for s in subnets]:
-        return
+        call.add(_with_addresses(call, network, _made(call, network), subnets))
+    elif [f.subnet_id for f in port.fixed_ips] != [s.id for s in subnets]:
+        call.save(_with_addresses(call, network, port, subnets))
+
+
+def _with_addresses(call: Call, network: Network, port: Port, subnets: list[Subnet]) -> Port:
+    held = {f.subnet_id: f for f in port.fixed_ips}
+    wanted = [held.get(s.id, FixedIp(subnet_id=s.id)) for s in subnets]
     addresses = addressing.assign(
         call, network, port.id, port.mac_address, METADATA, wanted, held=port.fixed_ips
     )
-    call.save(replace(port, fixed_ips=addresses))
+    return replace(port, fixed_ips=addresses)
 
 
-def _wanted(port: Port, subnets: list[Subnet]) -> list[FixedIp]:
-    held = {f.subnet_id: f for f in port.fixed_ips}
-    return [held.get(s.id, FixedIp(subnet_id=s.id)) for s in subnets]
-
-
-def _make(call: Call, network: Network) -> Port:
+def _made(call: Call, network: Network) -> Port:
     id = str(uuid.uuid4())
-    return call.add(
-        Port(
-            id=id,
-            project_id=network.project_id,
-            network_id=network.id,
-            mac_address=addressing.claim_mac(call, network.id, id, ""),
-            device_owner=METADATA,
-            device_id=f"metadata-{network.id}",
-            port_security_enabled=False,
-        )
+    return Port(
+        id=id,
+        project_id=network.project_id,
+        network_id=network.id,
+        mac_address=addressing.claim_mac(call, network.id, id, ""),
+        device_owner=METADATA,
+        device_id=f"metadata-{network.id}",
+        port_security_enabled=False,
     )

@@ -205,7 +205,8 @@ def _pool_for(call: Call, subnet: Subnet) -> SubnetPool | None:
 def _check_affinity(call: Call, subnet: Subnet, pool: SubnetPool | None) -> None:
     """That all subnets of one family on a network are of one pool, of one address scope, or of none."""
     place = None if pool is None else pool.address_scope_id or pool.id
-    for other in call.tx.find(Subnet, network_id=subnet.network_id, ip_version=subnet.ip_version):
+    on_network = call.tx.find(Subnet, network_id=subnet.network_id)
+    for other in (each for each in on_network if each.ip_version == subnet.ip_version):
         theirs = call.tx.get(SubnetPool, other.subnetpool_id) if other.subnetpool_id else None
         if place != (None if theirs is None else theirs.address_scope_id or theirs.id):
             raise BadRequest(

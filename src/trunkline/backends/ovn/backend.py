@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from trunkline.backends.contract import Applied, Observation, Problem
 from trunkline.backends.ovn import observed
@@ -24,6 +25,8 @@ BFD = {"bfd-min-rx": "100", "bfd-min-tx": "100", "bfd-mult": "3"}
 #: After so many silent seconds a database is asked whether it lives. With 10,000 ports its server may be busy
 #: for more than ten seconds at a time, and to connect anew would be more work for it.
 _PROBE = 15.0
+#: Translating much, its thread lets others run for so long now and then, seconds.
+_BREATH = 0.001
 #: After so many transactions somebody else must be writing the same rows all the time.
 _TRIES = 5
 _GLOBAL = ("nb_cfg", "sb_cfg", "options")
@@ -71,7 +74,7 @@ class OvnBackend:
         )
         self._options = dict(options)
         self._lag = observed.Lag(patience)
-        self._translation = Translation()
+        self._translation = Translation(partial(time.sleep, _BREATH))
         #: What is right in the database, and the rows that changed since; None where all has to be compared.
         self._steady: Steady | None = None
         self._touched: set[tuple[str, str]] = set()
@@ -105,7 +108,7 @@ class OvnBackend:
         """
         async with self._lock:
             try:
-                wanted = self._translation.update(network)
+                wanted = await self._translated(network)
             except BaseException:
                 self._compare_all()
                 raise
@@ -114,6 +117,12 @@ class OvnBackend:
                 return await self._apply(wanted, network.revision)
             finally:
                 self._writing = False
+
+    async def _translated(self, network: LogicalNetwork) -> Wanted:
+        if network is self._translation.network:
+            return self._translation.update(network)
+        # In a thread, so that what many changes make does not keep requests waiting.
+        return await asyncio.to_thread(self._translation.update, network)
 
     async def _apply(self, wanted: Wanted, revision: int) -> Applied:
         done = Plan()

@@ -16,7 +16,7 @@ derivations add to one row, the ports of a switch, are members that are gathered
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -120,14 +120,17 @@ class Translation:
 
     Equal to `desired` for every network, whatever came before. Rows that come out equal are the same
     objects as before.
+
+    Args:
+        breathe: as of `Derivations`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, breathe: Callable[[], object] = lambda: None) -> None:
         #: The last network, None before the first.
         self.network: LogicalNetwork | None = None
         #: Gathers what changes; emptied by whoever has brought it into the database.
         self.news = News()
-        self._derivations: Derivations[Entry | Member] = Derivations(NODES, _place)
+        self._derivations: Derivations[Entry | Member] = Derivations(NODES, _place, breathe)
         self._wanted = Wanted()
 
     def update(self, network: LogicalNetwork) -> Wanted:

@@ -280,12 +280,16 @@ class _Step:
         return _mutations(column, wanted - found, dropped)
 
     def _resolved(self, value: Any) -> Any:
+        if not isinstance(value, _REFERRING):
+            return value
         try:
             return resolved(value, self._places)
         except KeyError:
             raise Unhandled("a row refers to one that has no place") from None
 
 
+#: What has references in it, if any.
+_REFERRING = (Ref, frozenset)
 _ORDER = {table: number for number, table in enumerate(OWNED)}
 
 
