@@ -80,7 +80,7 @@ class Reader:
         """The resources of these ids that are there, in no order."""
         model, wanted = model_of(cls), list(ids)
         if len(wanted) <= _FEW:
-            one_by_one = (Reader.get(self, cls, id) for id in wanted)
+            one_by_one = (self.get(cls, id) for id in wanted)
             return [each for each in one_by_one if each is not None]
         found: list[R] = []
         for start in range(0, len(wanted), _AT_ONCE):

@@ -9,26 +9,14 @@ from trunkline.api.context import Context
 from trunkline.names import generic_name
 from trunkline.resources.network import Network, Port
 from trunkline.resources.network.dns import fqdn
-from trunkline.store import Reader, table_of
-
-#: The values that one query may have.
-_AT_ONCE = 500
+from trunkline.store import Reader
 
 
 def assignments(reader: Reader, context: Context, objects: Sequence[Port]) -> list[Mapping[str, Any]]:
     """The field `dns_assignment`: for each address of a port, the names that resolve to it."""
-    domains = _domains(reader, {port.network_id for port in objects})
+    networks = reader.get_all(Network, {port.network_id for port in objects})
+    domains = {network.id: network.dns_domain for network in networks}
     return [{"dns_assignment": _assigned(port, domains.get(port.network_id, ""))} for port in objects]
-
-
-def _domains(reader: Reader, networks: set[str]) -> dict[str, str]:
-    """The domains of networks that have one."""
-    column, wanted = table_of(Network).c.id, sorted(networks)
-    found: dict[str, str] = {}
-    for start in range(0, len(wanted), _AT_ONCE):
-        some = reader.select(Network, column.in_(wanted[start : start + _AT_ONCE]))
-        found.update((network.id, network.dns_domain) for network in some)
-    return found
 
 
 def _assigned(port: Port, domain: str) -> list[dict[str, str]]:
