@@ -13,6 +13,7 @@ from things import Things
 from valid_requests import valid_requests
 
 from trunkline import persistent
+from trunkline.api.network.collection import path_of
 from trunkline.backends.ovn.rows import Translation, desired
 from trunkline.compiler.hosts import PROBE, host_slices
 from trunkline.compiler.incremental import Compiler
@@ -101,7 +102,7 @@ class Walk:
 
 
 def _path(spec: Spec) -> str:
-    return f"/network/v2.0/{spec.plural.replace('_', '-')}"
+    return f"/network{path_of(spec)}"
 
 
 def test_recompute_changes_nothing(walk: Walk) -> None:

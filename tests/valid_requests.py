@@ -219,7 +219,7 @@ def _network(t: Things) -> Iterator[Valid]:
         )
     hinted = {"availability_zone_hints": ["nova"], "ha": False}
     yield Valid("POST /network/v2.0/routers", "/network/v2.0/routers", {"router": hinted}, "admin")
-    switches = {"enable_default_route_ecmp": True, "enable_default_route_bfd": False}
+    switches = {"enable_default_route_ecmp": True, "enable_default_route_bfd": False, "distributed": True}
     yield Valid(
         "PUT /network/v2.0/routers/{id}", f"/network/v2.0/routers/{t.router}", {"router": switches}, "admin"
     )
