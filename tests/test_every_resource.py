@@ -271,7 +271,7 @@ LEAST: Mapping[str, Callable[[World, int], dict[str, Any]]] = {
 #: Kinds that users make for themselves: others are made by the administrator.
 BY_USER = {"credential", "application_credential", "trust"}
 #: Kinds of the Network API that the operator alone makes.
-BY_OPERATOR = {"default_security_group_rule", "log"}
+BY_OPERATOR = {"default_security_group_rule", "log", "network_segment_range"}
 #: What everybody may look at.
 SEEN = {"region", "role", "domain", "default_security_group_rule"}
 #: What must be said before one can be deleted.

@@ -346,7 +346,8 @@ def _segment_ranges(t: Things) -> Iterator[Valid]:
     yield Valid(f"POST {base}", base, {"network_segment_ranges": [{**overlays, "shared": False}]}, "admin")
     changed = {**words, "minimum": 3000, "maximum": 3019}
     yield Valid(f"PUT {template}", one, {"network_segment_range": changed}, "admin")
-    yield Valid(f"PUT {template}/tags", f"{one}/tags", {"tags": ["one"]}, "admin")
+    for method in ("PUT", "POST"):
+        yield Valid(f"{method} {template}/tags", f"{one}/tags", {"tags": ["one"]}, "admin")
 
 
 def _local_ips(t: Things) -> Iterator[Valid]:
@@ -356,7 +357,8 @@ def _local_ips(t: Things) -> Iterator[Valid]:
     yield Valid(f"POST {base}", base, {"local_ip": {**fields, **words, "tags": ["t"]}})
     yield Valid(f"POST {base}", base, {"local_ips": [{"local_port_id": t.port, "local_ip_address": None}]})
     yield Valid(f"PUT {template}", one, {"local_ip": words})
-    yield Valid(f"PUT {template}/tags", f"{one}/tags", {"tags": ["one"]})
+    for method in ("PUT", "POST"):
+        yield Valid(f"{method} {template}/tags", f"{one}/tags", {"tags": ["one"]})
     led = {"fixed_port_id": t.sub_port, "fixed_ip": None}
     yield Valid(f"POST {template}/port_associations", f"{one}/port_associations", {"port_association": led})
 
@@ -380,7 +382,8 @@ def _ndp_proxies(t: Things) -> Iterator[Valid]:
     yield Valid(f"POST {base}", base, {"ndp_proxy": {**fields, **words, "project_id": t.project}})
     yield Valid(f"POST {base}", base, {"ndp_proxies": [fields]})
     yield Valid(f"PUT {template}", f"{base}/{t.proxy}", {"ndp_proxy": words})
-    yield Valid(f"PUT {template}/tags", f"{base}/{t.proxy}/tags", {"tags": ["one"]})
+    for method in ("PUT", "POST"):
+        yield Valid(f"{method} {template}/tags", f"{base}/{t.proxy}/tags", {"tags": ["one"]})
     router = "/network/v2.0/routers"
     for on in (False, True):
         yield Valid(f"PUT {router}/{{id}}", f"{router}/{t.proxying}", {"router": {"enable_ndp_proxy": on}})
