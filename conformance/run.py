@@ -218,13 +218,13 @@ def configuration(
                 "max_microversion": newest,
             },
             "compute-feature-enabled": dict.fromkeys(
-                ("live_migration", "suspend",
+                ("suspend",
                  "vnc_console", "change_password", "personality", "swap_volume"),
                 "false",
             )
             | dict.fromkeys(
-                ("pause", "rescue", "resize", "cold_migration", "shelve", "snapshot", "interface_attach",
-                 "console_output", "config_drive"),
+                ("pause", "rescue", "resize", "cold_migration", "live_migration", "shelve", "snapshot",
+                 "block_migration_for_live_migration", "interface_attach", "console_output", "config_drive"),
                 "true",
             )
             | {"metadata_service": "true"},

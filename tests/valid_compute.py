@@ -82,6 +82,7 @@ def compute_requests(t: Things) -> Iterator[Valid]:
         ({"os-getConsoleOutput": {"length": 10}}, "demo"),
         ({"shelve": None}, "demo"),
         ({"shelveOffload": None}, "admin"),
+        ({"os-migrateLive": {"host": None, "block_migration": "auto"}}, "admin"),
         ({"unshelve": {"availability_zone": "nova", "host": "h1"}}, "admin"),
         ({"createImage": {"name": "i", "metadata": {"a": "b"}}}, "demo"),
         ({"createBackup": {"name": "b", "backup_type": "daily", "rotation": 1, "metadata": {}}}, "demo"),

@@ -37,6 +37,7 @@ from trunkline.agent.kept import Kept
 from trunkline.agent.machine import Host
 from trunkline.agent.megaflows import Megaflows
 from trunkline.agent.metadata import Metadata
+from trunkline.agent.migration import Underlay
 from trunkline.agent.mirrors import Mirrors
 from trunkline.agent.ports import Ports
 from trunkline.agent.servers import Servers
@@ -116,6 +117,7 @@ class Agent:
                 changed=self._changed,
                 reported=self._told,
                 upload=self._channel.upload,
+                underlay=Underlay.of(config, config.underlay.address.partition("/")[0]),
             ),
         )
         self._ports.held = self._servers.held_ports

@@ -27,12 +27,22 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from trunkline.agent import documents, qemu
+from trunkline.agent import documents, migration, qemu
 from trunkline.agent.images import Images
 from trunkline.agent.kept import Kept
 from trunkline.agent.ports import tap
 from trunkline.agent.snapshots import Snapshot, Upload
-from trunkline.compiler.slices import Condition, ImageSlice, Origin, PortSlice, ServerReport, ServerSlice
+from trunkline.compiler.slices import (
+    Arrival,
+    Arriving,
+    Condition,
+    ImageSlice,
+    Leaving,
+    Origin,
+    PortSlice,
+    ServerReport,
+    ServerSlice,
+)
 from trunkline.devices import configdrive, disks, files, links, process
 from trunkline.devices.qmp import CommandRefused, Monitor
 from trunkline.errors import Refusal, Unavailable
@@ -52,6 +62,8 @@ _PRESS_AGAIN = 2.0
 #: A guest is asked again to let go of a device after so many seconds.
 _UNPLUG_AGAIN = 3.0
 _UNPLUG_TOLD = 20.0
+#: How often it is looked how far a server is that comes or goes; events tell what matters.
+_LOOK_AT_MIGRATION = 0.1
 
 
 class NotYet(Unavailable):
@@ -73,6 +85,8 @@ class Reached(msgspec.Struct, kw_only=True):
     moved: int = 0
     halted: bool = False
     accelerated: bool = False
+    #: Of one that comes from another host while it runs: a QEMU was started for it, and listens.
+    arriving: Arriving | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,8 @@ class Host:
     reported: Callable[[], Awaitable[None]]
     #: Gives the control plane the content of an image.
     upload: Upload
+    #: Where servers come from other hosts.
+    underlay: migration.Underlay
 
 
 class Machine:
@@ -124,6 +140,10 @@ class Machine:
         self._failures = 0
         self._crash: tuple[float, Condition] | None = None
         self._snapshot = Snapshot(files, host.upload, self._wake.set)
+        #: How far it is on its way to another host; `_move` is the attempt, None before the first look.
+        self._leaving: Leaving | None = None
+        self._move: str | None = None
+        self._begun = False
         #: Of one that was found, nothing is said before it was looked at.
         self._state: State = "absent" if reached.disk_serial is None else "unknown"
         self._problem: Condition | None = None
@@ -168,6 +188,8 @@ class Machine:
             ports=tuple(p.id for p in self._ports if qemu.device(p.id) in self._devices),
             problem=problem,
             snapshot=self._snapshot.report,
+            arriving=reached.arriving,
+            leaving=self._leaving,
             accelerated=reached.accelerated,
         )
 
@@ -192,6 +214,8 @@ class Machine:
                 self.settled = pause is None
                 if pause is None and self._server is not None:
                     pause = await self._snapshot.step(self._server.snapshot, self._monitor)
+                if pause is None and self._server is not None:
+                    pause = await self._depart(self._server)
             except Exception as error:
                 if not isinstance(error, (Refusal, CommandRefused, OSError)):
                     log.exception("server %s", self._name)
@@ -225,6 +249,16 @@ class Machine:
         if server.park:
             return await self._park(server)
         self._parked = 0
+        if server.arrival is not None:
+            return await self._come_live(server, server.arrival)
+        if self._reached.arriving is not None:
+            self._reached.arriving = None
+            await self._save()
+        if self._run_state == "postmigrate" and server.departure is None:
+            # It was handed over to a host that lost it.
+            await self._kill()
+            self._state = "crashed"
+            return 0.0
         if (pause := await self._serials(server)) is not None:
             return pause
         if server.power == "stopped":
@@ -248,7 +282,7 @@ class Machine:
 
     def _is_reset(self, server: ServerSlice) -> bool:
         """Whether its QEMU is to be ended, however it is."""
-        return (
+        return server.arrival is None and (
             self._comes_from(server) is not None
             or server.disk_serial != self._reached.disk_serial
             or server.hard_reboot_serial > self._reached.hard_reboot_serial
@@ -284,7 +318,16 @@ class Machine:
     def _event(self, name: str, data: dict[str, Any]) -> None:
         if name == "DEVICE_DELETED" and "device" in data:
             self._released.add(data["device"])
-        if name in ("DEVICE_DELETED", "SHUTDOWN", "STOP", "RESUME", "RESET", "DEVICE_UNPLUG_GUEST_ERROR"):
+        if name in (
+            "DEVICE_DELETED",
+            "SHUTDOWN",
+            "STOP",
+            "RESUME",
+            "RESET",
+            "DEVICE_UNPLUG_GUEST_ERROR",
+            "MIGRATION",
+            "BLOCK_JOB_READY",
+        ):
             self._wake.set()
 
     async def _ended(self) -> None:
@@ -553,6 +596,87 @@ class Machine:
             for task in (connecting, ending):
                 task.cancel()
             await asyncio.gather(connecting, ending, return_exceptions=True)
+
+    # To and from other hosts.
+
+    async def _come_live(self, server: ServerSlice, arrival: Arrival) -> float | None:
+        """Waits for the server to come here while it runs; what fails is told, and not tried again."""
+        reached = self._reached
+        if reached.arriving is not None and reached.arriving.state == "failed":
+            return None
+        if self._process is None:
+            if reached.arriving is not None:
+                tail = await asyncio.to_thread(_tail, self._files.errors, 300)
+                await self._arrival_failed(f"its QEMU ended before the server was there: {tail}")
+                return None
+            if not arrival.disk_bytes:
+                return None
+            try:
+                await disks.create_blank(self._files.disk, arrival.disk_bytes)
+                await self._start(server)
+                assert self._monitor is not None
+                reached.arriving = await migration.listen(self._monitor, self._host.underlay, arrival)
+                await self._save()
+            except NotYet:
+                raise
+            except (Unavailable, CommandRefused, OSError) as error:
+                await self._arrival_failed(str(error))
+                return None
+            return _LOOK_AT_MIGRATION
+        if reached.arriving is None:
+            await self._arrival_failed("the agent ended while it prepared for the server")
+            return None
+        if self._run_state not in ("running", "paused"):
+            self._state = "starting"
+            return _LOOK_AT_MIGRATION
+        if reached.arriving.state != "here":
+            reached.disk_serial = server.disk_serial
+            await self._rebooted(server)
+            self._state = "paused" if self._run_state == "paused" else "running"
+            reached.arriving = Arriving(state="here")
+            self._host.changed()
+            await self._save()
+            if self._monitor is not None:
+                await migration.settle_in(self._monitor)
+        self._state = "paused" if self._run_state == "paused" else "running"
+        return None
+
+    async def _arrival_failed(self, cause: str) -> None:
+        self._reached.arriving = Arriving(state="failed", cause=cause[:500])
+        await self._save()
+        await self._kill()
+        self._state = "absent"
+
+    async def _depart(self, server: ServerSlice) -> float | None:
+        """Goes on with handing it over to another host; returns when to look again."""
+        departure, monitor = server.departure, self._monitor
+        if departure is None or monitor is None:
+            if monitor is not None and self._move != "":
+                await migration.stay(monitor)
+                self._move, self._leaving = "", None
+            return None
+        if self._move != departure.move:
+            size, slots = await migration.facts(monitor)
+            self._leaving = Leaving(state="waiting", move=departure.move, disk_bytes=size, slots=slots)
+            self._move = departure.move
+            self._begun = False
+        assert self._leaving is not None
+        if self._leaving.state in ("gone", "failed") or not departure.address:
+            return None
+        try:
+            if departure.force and self._run_state == "running" and self._leaving.state == "memory":
+                await monitor.execute("stop")
+            found = await migration.depart(monitor, self._host.underlay, departure, self._begun)
+        except CommandRefused as error:
+            found = Leaving(state="failed", cause=str(error)[:500])
+        if found is None:
+            return _LOOK_AT_MIGRATION
+        self._begun = found.state == "memory"
+        self._leaving = msgspec.structs.replace(self._leaving, state=found.state, cause=found.cause)
+        if found.state == "failed":
+            await migration.stay(monitor)
+        self._host.changed()
+        return 0.0
 
     async def _keep_running(self, server: ServerSlice) -> None:
         assert self._monitor is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -121,8 +121,10 @@ def arguments(
 ) -> tuple[str, ...]:
     """The command that starts a server; the machine stands still until it is told to go on.
 
-    QEMU stays when the guest powers off, so that this can be told from a QEMU that was killed.
+    One that arrives from another host goes on by itself when it is there. QEMU stays when the guest powers
+    off, so that this can be told from a QEMU that was killed.
     """
+    slots = dict(server.arrival.slots) if server.arrival is not None else {}
     # TCG's own default takes an eighth of the machine's memory for translated code, a server.
     accelerator = "kvm" if accelerated else "tcg,thread=multi,tb-size=128"
     command = [
@@ -132,7 +134,8 @@ def arguments(
         # x86-64-v2, which distributions ask for; without AVX, which TCG is slow at.
         *("-cpu", "host" if accelerated else "Nehalem"),
         *("-smp", str(server.vcpus), "-m", str(server.memory_mib)),
-        *("-nodefaults", "-no-user-config", "-display", "none", "-no-shutdown", "-S"),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-shutdown"),
+        *(("-S",) if server.arrival is None else ("-incoming", "defer")),
         *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
         *("-chardev", f"socket,id=monitor,path={_escaped(files.monitor)},server=on,wait=off"),
         *("-mon", "chardev=monitor,mode=control"),
@@ -154,18 +157,23 @@ def arguments(
         command += [
             *("-blockdev", f"driver=file,node-name={name}file,filename={_escaped(file)}"),
             *("-blockdev", f"driver={form},node-name={name},file={name}file,discard=unmap"),
-            *("-device", f"virtio-blk-pci,id={name},drive={name},bootindex={place}"),
+            *("-device", f"virtio-blk-pci,id={name},drive={name},bootindex={place}{_slot(slots, name)}"),
         ]
     if server.config_drive:
         command += [
             *("-blockdev", f"driver=file,node-name=drivefile,read-only=on,filename={_escaped(files.drive)}"),
             *("-blockdev", "driver=raw,node-name=drive,file=drivefile,read-only=on"),
-            *("-device", "virtio-blk-pci,id=drive,drive=drive"),
+            *("-device", f"virtio-blk-pci,id=drive,drive=drive{_slot(slots, 'drive')}"),
         ]
     for port in ports:
         command += ["-netdev", _options(netdev(port, datapath), "type")]
-        command += ["-device", _options(frontend(port), "driver")]
+        command += ["-device", _options(frontend(port), "driver") + _slot(slots, device(port.id))]
     return tuple(command)
+
+
+def _slot(slots: Mapping[str, int], device: str) -> str:
+    """Where a device is on the PCI bus, where that is given: a guest that runs does not look again."""
+    return f",addr={slots[device]:#x}" if device in slots else ""
 
 
 def _options(values: dict[str, Any], first: str) -> str:

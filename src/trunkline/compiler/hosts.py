@@ -25,6 +25,8 @@ from trunkline.compiler.names import zone
 from trunkline.compiler.network import sources
 from trunkline.compiler.settings import REGION, Settings
 from trunkline.compiler.slices import (
+    Arrival,
+    Departure,
     GatewaySlice,
     Guard,
     HostSlice,
@@ -39,7 +41,7 @@ from trunkline.compiler.slices import (
 )
 from trunkline.compiler.snapshot import Snapshot
 from trunkline.compiler.switching import allowed, transparent, uplink
-from trunkline.resources.compute import FlavorFacts, ImageFacts, Server
+from trunkline.resources.compute import FlavorFacts, ImageFacts, LiveMove, Server
 from trunkline.resources.network import (
     FloatingIP,
     LocalIP,
@@ -69,9 +71,11 @@ def host_slices(snapshot: Snapshot, settings: Settings) -> dict[str, HostSlice]:
 
 
 def placed_on(server: Server) -> Iterator[str]:
-    """The host that a server is on and stays on."""
+    """The host that a server is on and stays on, and the one that it is on its way to."""
     if server.host and not server.deleting and server.move != "returning" and server.shelved != "offloading":
         yield server.host
+        if server.arriving_on:
+            yield server.arriving_on
 
 
 def kept_on(server: Server) -> Iterator[str]:
@@ -95,7 +99,7 @@ def prepared_on(port: Port) -> Iterator[str]:
 def host_slice(view: View, host: str) -> Iterator[HostSlice]:
     """What a host is told. The revision is given by who publishes it."""
     servers = view.where(Server, placed_on, host)
-    own = [port for server in servers for port in _ports(view, server)]
+    own = [port for server in servers if server.host == host for port in _ports(view, server)]
     others = [*view.where(Port, probe_on, host), *view.where(Port, prepared_on, host)]
     plugged = {port.id: port for port in _by_id([*own, *others])}
     gateways = (view.ask(gateway_slices, r.id) for r in view.where(Router, gateway_hosts, host))
@@ -108,7 +112,9 @@ def host_slice(view: View, host: str) -> Iterator[HostSlice]:
     yield HostSlice(
         host=host,
         revision=0,
-        servers=tuple(view.ask(server_slice, server.id) for server in servers),
+        servers=tuple(
+            view.ask(server_slice if server.host == host else arriving_slice, server.id) for server in servers
+        ),
         ports=tuple(view.ask(port_slice, id) for id in (*plugged, *(sub.id for sub in inner))),
         images=tuple(_image(id, facts) for id, facts in sorted(images.items())),
         metadata=tuple(view.ask(metadata_slice, port.id) for port in services if port is not None),
@@ -194,6 +200,7 @@ def server_slice(view: View, key: str) -> ServerSlice:
         hard_reboot_serial=server.hard_reboot_serial,
         soft_reboot_serial=server.soft_reboot_serial,
         rescue=server.rescue_image_id,
+        departure=_departure(server),
         snapshot=server.snapshot.image_id if server.snapshot else "",
         config_drive=server.config_drive,
         flavor=flavor.name,
@@ -202,6 +209,28 @@ def server_slice(view: View, key: str) -> ServerSlice:
         network_data=network_data(inner, networks, subnets),
         vendor_data=vendor_data(view.need(Settings, REGION)),
         user_data=server.user_data,
+    )
+
+
+def arriving_slice(view: View, key: str) -> ServerSlice:
+    """A server, as the host is told that it is on its way to."""
+    server = view.need(Server, key)
+    live = server.live or LiveMove(id="")
+    arrival = Arrival(source=server.host, disk_bytes=live.disk_bytes, slots=tuple(live.slots))
+    return msgspec.structs.replace(view.ask(server_slice, key), arrival=arrival, departure=None)
+
+
+def _departure(server: Server) -> Departure | None:
+    live = server.live
+    if live is None:
+        return None
+    return Departure(
+        move=live.id,
+        host=server.arriving_on,
+        address=live.address,
+        memory_port=live.memory_port,
+        disk_port=live.disk_port,
+        force=live.force,
     )
 
 

@@ -118,6 +118,32 @@ class KeptSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reader_key: str = ""
 
 
+class Arrival(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A server that is to come here while it runs."""
+
+    #: The host that it leaves, by the common name of its certificate.
+    source: str
+    #: The size of its disk in bytes; 0 as long as the source has not said.
+    disk_bytes: int = 0
+    #: The PCI slots of its devices by their ids, which must be the same here.
+    slots: tuple[tuple[str, int], ...] = ()
+
+
+class Departure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A server that is to go elsewhere while it runs."""
+
+    #: Tells this attempt from earlier ones.
+    move: str
+    #: The host that it goes to, by the common name of its certificate.
+    host: str
+    #: Where that host waits for memory and disk; "" as long as it does not.
+    address: str = ""
+    memory_port: int = 0
+    disk_port: int = 0
+    #: The guest is to stand still until it is there.
+    force: bool = False
+
+
 class ServerSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A server that the host runs, or keeps stopped."""
 
@@ -144,6 +170,10 @@ class ServerSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     soft_reboot_serial: int = 0
     #: The image whose disk it boots from for now, with its own disk behind it; "" for its own disk.
     rescue: str = ""
+    #: It is not here yet, and comes while it runs.
+    arrival: Arrival | None = None
+    #: It goes elsewhere while it runs.
+    departure: Departure | None = None
     #: The id of an image that is to be made of the root disk, and uploaded; "" for none.
     snapshot: str = ""
     config_drive: bool = False
@@ -233,6 +263,28 @@ class SnapshotReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     cause: str = ""
 
 
+class Arriving(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a server is that comes to the host while it runs."""
+
+    #: "ready": it is waited for. "here": it runs here, and does not any more where it came from.
+    state: Literal["ready", "here", "failed"]
+    memory_port: int = 0
+    disk_port: int = 0
+    cause: str = ""
+
+
+class Leaving(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a server is that leaves the host while it runs."""
+
+    #: "gone": it was handed over whole, and does not run here any more. "failed": it goes on here.
+    state: Literal["waiting", "disk", "memory", "gone", "failed"]
+    #: Which attempt; see `Departure`.
+    move: str = ""
+    disk_bytes: int = 0
+    slots: tuple[tuple[str, int], ...] = ()
+    cause: str = ""
+
+
 class ServerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the agent sees of one server."""
 
@@ -255,6 +307,8 @@ class ServerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     ports: tuple[str, ...] = ()
     problem: Condition | None = None
     snapshot: SnapshotReport | None = None
+    arriving: Arriving | None = None
+    leaving: Leaving | None = None
     #: Whether the guest runs under KVM.
     accelerated: bool = False
 

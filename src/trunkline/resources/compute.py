@@ -69,6 +69,24 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     backup_type: str = ""
 
 
+class LiveMove(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A server's way to another host while it runs: what both hosts said."""
+
+    #: The id of its `Migration`.
+    id: str
+    #: By the source: the size of the disk, and where its devices are on the PCI bus.
+    disk_bytes: int = 0
+    slots: list[tuple[str, int]] = []
+    #: Where the destination waits, "" as long as it does not.
+    address: str = ""
+    memory_port: int = 0
+    disk_port: int = 0
+    #: The guest is to stand still until it is there.
+    force: bool = False
+    #: The source has handed it over.
+    gone: bool = False
+
+
 @resource(kind="flavor", plural="flavors", service="compute", unique=(("name",),))
 class Flavor(Resource):
     """A size of servers."""
@@ -316,6 +334,10 @@ class Server(Resource):
     rescue_image_id: Annotated[str, computed()] = ""
     #: What that image was when it was chosen.
     rescue_image: Annotated[ImageFacts | None, hidden()] = None
+    #: The host that it is on its way to while it runs, "" for none.
+    arriving_on: Annotated[str, computed(index=True)] = ""
+    #: How far that is.
+    live: Annotated[LiveMove | None, hidden()] = None
     #: shelving, offloading, offloaded or unshelving; "" for neither.
     shelved: Annotated[str, computed(index=True)] = ""
     #: The image that it was shelved in, and whose content its next disk has.

@@ -15,7 +15,7 @@ from trunkline.api.compute.history import record
 from trunkline.api.compute.requests import RebuildBody, understand_rebuild
 from trunkline.api.compute.server_api import ServerApi, shown, target_of
 from trunkline.api.compute.servers import check_labels
-from trunkline.api.compute.wire import at, labels, only, printable_name, shaped, whole
+from trunkline.api.compute.wire import at, boolean, labels, only, printable_name, shaped, whole
 from trunkline.api.engine import Call, Engine
 from trunkline.api.http import Endpoint, Reply, Request
 from trunkline.errors import BadField, BadRequest, Conflict, NotFound
@@ -161,6 +161,28 @@ def _unshelve(call: Call, server: Server, asked: Asked) -> None:
     changes.unshelve(call, server, zone, host)
 
 
+def _migrate_live(call: Call, server: Server, asked: Asked) -> None:
+    """Disks are on hosts, so they go along: `block_migration` cannot be false."""
+    known = {"host", "block_migration"}
+    known |= {"disk_over_commit"} if asked.minor < 25 else set()
+    known |= {"force"} if 30 <= asked.minor < 68 else set()
+    fields = _fields(asked, known)
+    for name in known - {"force"}:
+        if name not in fields:
+            raise BadField(f"os-migrateLive.{name}", "it is required.")
+    block = fields["block_migration"]
+    automatic = asked.minor >= 25 and block == "auto"
+    if not automatic and not boolean("os-migrateLive.block_migration", block):
+        raise BadField("os-migrateLive.block_migration", "hosts share no disks. Give true or auto.")
+    if asked.minor < 25:
+        boolean("os-migrateLive.disk_over_commit", fields["disk_over_commit"])
+    force = boolean("os-migrateLive.force", fields.get("force", False))
+    host = "" if fields["host"] is None else printable_name("os-migrateLive.host", fields["host"])
+    if force and not host:
+        raise BadField("os-migrateLive.force", "it needs a host. Name one.")
+    changes.migrate_live(call, server, host, force=force)
+
+
 def _lock(call: Call, server: Server, asked: Asked) -> None:
     reason = None
     if asked.minor >= 73 and asked.value is not None:
@@ -285,6 +307,7 @@ ACTIONS: Mapping[str, Action] = {
     "unlock": Action("os_compute_api:os-lock-server:unlock", _plain(changes.unlock)),
     "forceDelete": Action("os_compute_api:os-deferred-delete:force", _plain(changes.delete)),
     "restore": Action("os_compute_api:os-deferred-delete:restore", _restore),
+    "os-migrateLive": Action("os_compute_api:os-migrate-server:migrate_live", _migrate_live),
     "os-resetState": Action(f"{_ADMIN}reset_state", _reset_state),
     "injectNetworkInfo": Action(f"{_ADMIN}inject_network_info", _plain(lambda call, server: None)),
     "resetNetwork": Action(f"{_ADMIN}inject_network_info", _plain(lambda call, server: None), until=93),
@@ -296,7 +319,6 @@ ACTIONS: Mapping[str, Action] = {
 
 #: Actions of the Compute API that this cloud does not offer -> what to do instead.
 NOT_OFFERED: Mapping[str, str] = {
-    "os-migrateLive": "Servers are not moved here.",
     "evacuate": "Servers are not moved here.",
     "suspend": "Pause the server, or stop it.",
     "resume": "Servers are not suspended here.",

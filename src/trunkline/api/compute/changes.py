@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from trunkline.api.compute import history, networking, shelving, snapshots
+from trunkline.api.compute import history, live, networking, shelving, snapshots
 from trunkline.api.compute.observation import remove
 from trunkline.api.compute.servers import check_fit, check_labels, image_of, key_of
 from trunkline.api.compute.status import settle
@@ -201,6 +201,14 @@ def image(
     return save(call, snapshots.begin(call, server, name, labels, wish))
 
 
+def migrate_live(call: Call, server: Server, host: str, *, force: bool) -> Server:
+    """Moves a server to another host while it runs, its disk with it."""
+    check(call, server, "os-migrateLive", ("active", "paused"))
+    server = live.begin(call, server, host, force=force)
+    history.record(call, server, "live-migration")
+    return save(call, server)
+
+
 def shelve(call: Call, server: Server) -> Server:
     """Makes an image of a server's disk, and frees its host."""
     check(call, server, "shelve", ("active", "paused", "stopped"))
@@ -247,6 +255,8 @@ def reset_state(call: Call, server: Server, state: str) -> Server:
     unlocked(call, server)
     if server.snapshot is not None:
         server = snapshots.failed(call.tx, server, "The state was reset.", call.now)
+    if server.live is not None:
+        server = live.failed(call, server, "The state was reset.", "cancelled")
     return save(call, replace(server, forced_error=state == "error"))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from trunkline.api.compute import history, migrations, move_steps, shelving, snapshots
+from trunkline.api.compute import history, live, migrations, move_steps, shelving, snapshots
 from trunkline.api.compute.status import powered_itself_off, settle
 from trunkline.api.engine import Call
 from trunkline.resources.compute import Fault, Server
@@ -38,6 +38,28 @@ class SnapshotObservation(msgspec.Struct, frozen=True, kw_only=True):
     cause: str = ""
 
 
+class ArrivingObservation(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a server is that comes to a host while it runs."""
+
+    #: ready, here, or failed, which has a cause.
+    state: str
+    memory_port: int = 0
+    disk_port: int = 0
+    cause: str = ""
+
+
+class LeavingObservation(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a server is that leaves a host while it runs."""
+
+    #: waiting, disk, memory, gone, or failed, which has a cause.
+    state: str
+    #: The id of its `Migration`.
+    move: str = ""
+    disk_bytes: int = 0
+    slots: tuple[tuple[str, int], ...] = ()
+    cause: str = ""
+
+
 class ServerObservation(msgspec.Struct, frozen=True, kw_only=True):
     """What a host sees of one server."""
 
@@ -57,6 +79,8 @@ class ServerObservation(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[str, ...] = ()
     problem: Trouble | None = None
     snapshot: SnapshotObservation | None = None
+    arriving: ArrivingObservation | None = None
+    leaving: LeavingObservation | None = None
     accelerated: bool = False
 
 
@@ -69,6 +93,9 @@ def observe(call: Call, host: str, reports: Sequence[ServerObservation]) -> None
     """
     tx, now = call.tx, call.now
     seen = {report.id: report for report in reports}
+    for server in tx.find(Server, arriving_on=host):
+        if not server.deleting:
+            _moved(call, live.seen_arriving(call, server, seen.get(server.id)))
     for server in tx.find(Server, host=host):
         report = seen.get(server.id)
         if server.deleting and (report is None or report.state == "absent"):
@@ -87,6 +114,8 @@ def observe(call: Call, host: str, reports: Sequence[ServerObservation]) -> None
             report = ServerObservation(id=server.id, state="absent", disk_serial=-1)
         if report.state == "unknown":
             continue
+        if (going := live.seen_leaving(call, server, report)) is not None:
+            server = _moved(call, going) or server
         new = _seen(tx, server, report, now)
         if cause := _snapshot_trouble(tx, new, report):
             new = settle(replace(snapshots.failed(tx, new, cause, now), updated_at=now), now)
@@ -113,6 +142,16 @@ def observe(call: Call, host: str, reports: Sequence[ServerObservation]) -> None
             history.finish(tx, new, now)
     forget_lost(tx)
     shelving.offload_lost(call)
+    live.forget_lost(call)
+
+
+def _moved(call: Call, server: Server | None) -> Server | None:
+    """Stores how far a server is on its way."""
+    if server is None:
+        return None
+    server = call.save(settle(server, call.now))
+    history.finish(call.tx, server, call.now)
+    return server
 
 
 def _seen(tx: Tx, server: Server, report: ServerObservation, now: str) -> Server:

@@ -135,6 +135,13 @@ _ACTION_BODIES: Mapping[str, Schema] = {
     ),
     "migrate": _or_null(_object(host=_or_null(_NAME))),
     "unshelve": _or_null(_object(availability_zone=_or_null(_NAME), host=_NAME)),
+    "os-migrateLive": _object(
+        ["host", "block_migration"],
+        host=_or_null(_NAME),
+        block_migration={"type": ["boolean", "string"]},
+        disk_over_commit=_BOOLEAN,
+        force=_BOOLEAN,
+    ),
     "os-resetState": _object(["state"], state={"enum": ["active", "error"]}),
     "addSecurityGroup": _BY_NAME,
     "removeSecurityGroup": _BY_NAME,

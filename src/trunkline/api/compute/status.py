@@ -41,6 +41,7 @@ _STATUS_BY_TASK = {
     "rebooting": "REBOOT",
     "rebooting_hard": "HARD_REBOOT",
     "rebuild_spawning": "REBUILD",
+    "migrating": "MIGRATING",
     "resize_migrating": "RESIZE",
     "resize_finish": "RESIZE",
     "resize_reverting": "REVERT_RESIZE",
@@ -57,7 +58,7 @@ STATUSES = tuple(dict.fromkeys((*_STATUS.values(), *_STATUS_BY_TASK.values())))
 #: Statuses of the Compute API that no server here ever has.
 NEVER = frozenset(
     {
-        "DELETED", "MIGRATING", "PASSWORD", "SOFT_DELETED", "SUSPENDED", "UNKNOWN",
+        "DELETED", "PASSWORD", "SOFT_DELETED", "SUSPENDED", "UNKNOWN",
     }
 )  # fmt: skip
 
@@ -74,6 +75,8 @@ class State(NamedTuple):
 def derive(server: Server) -> State:
     """The state of a server, as of its fields."""
     vm_state, task = _rest(server)
+    if server.live is not None:
+        task = "migrating"
     if task is None and server.snapshot is not None:
         task = _imaging(server)
     status = _STATUS_BY_TASK.get(task or "", _STATUS[vm_state])
