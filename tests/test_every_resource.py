@@ -162,6 +162,8 @@ def test_an_unknown_field_is_refused(spec: Spec, verb: str) -> None:
 OTHER_FORM = {
     "/v3/users/{user_id}/credentials/OS-EC2": "test_identity_delegation",
     "/v2.0/qos/policies": "test_network_qos",
+    "/v2.0/qos/policies/{id}/tags": "test_network_api",
+    "/v2.0/policies/{id}/tags": "test_network_api",
     "/v2.0/qos/policies/{policy}/bandwidth_limit_rules": "test_network_qos",
     "/v2.0/qos/policies/{policy}/dscp_marking_rules": "test_network_qos",
     "/v2.0/qos/policies/{policy}/minimum_bandwidth_rules": "test_network_promises",
