@@ -54,6 +54,8 @@ def machine(cloud: Cloud, name: str, *addresses: str, vlan: int | None = None) -
             yield Space(netns, name=f"machine {name}")
         finally:
             subprocess.run([*switch, "del-port", "phys", f"p-{name}"], check=True, timeout=20)
+            # Links of a namespace that is deleted go some time later: the next one may have the same name.
+            namespace.ip(underlay, f"link del dev p-{name}")
     finally:
         namespace.delete(netns)
 
