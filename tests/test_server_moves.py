@@ -62,6 +62,16 @@ def test_a_migrated_server_has_its_disk_and_addresses_on_the_other_host(cloud: C
     wait_for(lambda: not left_on(cloud, guest, there), 10, "nothing is left where it was")
 
 
+def test_a_server_that_runs_goes_on_running_on_the_other_host(cloud: Cloud, guest: Guest) -> None:
+    origin, born = guest.host, guest.boot_id()
+    guest.shell("echo live >/run/only-in-memory")
+    cloud.admin.compute.live_migrate_server(guest.id, host=None, block_migration="auto")
+    wait_for(lambda: guest.reaches("MIGRATING", "ACTIVE").host != origin, 60, "it runs elsewhere")
+    assert guest.boot_id() == born
+    assert guest.shell("cat /run/only-in-memory /persist/file").split() == ["live", "first"]
+    wait_for(lambda: not left_on(cloud, guest, origin), 20, "nothing is left where it was")
+
+
 def test_a_resized_server_has_larger_disks_and_swap_and_the_old_disk_goes(
     cloud: Cloud, guest: Guest, larger: Any
 ) -> None:
