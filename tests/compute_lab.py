@@ -17,7 +17,8 @@ from starlette.requests import Request
 
 from trunkline.api import compute, image, network, wiring
 from trunkline.api.app import application
-from trunkline.api.compute.observation import ServerObservation, SnapshotObservation, Trouble, observe
+from trunkline.api.compute.observation import observe
+from trunkline.api.compute.sightings import ServerObservation, SnapshotObservation, Trouble
 from trunkline.api.context import CLOUD, Context
 from trunkline.api.engine import Call, Engine
 from trunkline.api.image import register_image

@@ -11,7 +11,7 @@ from compute_lab import ROOT, Lab, seen
 from msgspec.structs import replace
 from test_compute_snapshots import status
 
-from trunkline.api.compute.observation import ArrivingObservation, LeavingObservation
+from trunkline.api.compute.sightings import ArrivingObservation, LeavingObservation
 from trunkline.resources.compute import LiveMove, Server
 from trunkline.resources.network import Port
 

@@ -11,7 +11,7 @@ from compute_lab import ROOT, Lab, seen
 from msgspec.structs import replace
 
 from trunkline.api.compute import inventory
-from trunkline.api.compute.observation import ServerObservation, Trouble
+from trunkline.api.compute.sightings import ServerObservation, Trouble
 from trunkline.resources.compute import Server
 from trunkline.resources.network import Port
 

@@ -9,7 +9,7 @@ import pytest
 from compute_lab import Lab, seen
 from msgspec.structs import replace
 
-from trunkline.api.compute.observation import ServerObservation
+from trunkline.api.compute.sightings import ServerObservation
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from compute_lab import IMAGE, ROOT, Lab, seen
 
-from trunkline.api.compute.observation import ServerObservation, Trouble
+from trunkline.api.compute.sightings import ServerObservation, Trouble
 from trunkline.resources.compute import Server
 from trunkline.resources.network import Port
 

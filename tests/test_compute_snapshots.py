@@ -11,7 +11,7 @@ import pytest
 from compute_lab import IMAGE, ROOT, Lab, seen
 
 from trunkline.api.compute import snapshots
-from trunkline.api.compute.observation import SnapshotObservation
+from trunkline.api.compute.sightings import SnapshotObservation
 from trunkline.errors import Conflict, NotFound
 from trunkline.resources.compute import Server
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from api_lab import ApiLab
 
-from trunkline.api.compute.observation import ServerObservation, observe
+from trunkline.api.compute.observation import observe
+from trunkline.api.compute.sightings import ServerObservation
 from trunkline.api.context import CLOUD
 from trunkline.api.engine import Call
 from trunkline.resources.network import Agent

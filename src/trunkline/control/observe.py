@@ -12,7 +12,8 @@ from functools import partial
 
 import msgspec
 
-from trunkline.api.compute.observation import ServerObservation, observe
+from trunkline.api.compute.observation import observe
+from trunkline.api.compute.sightings import ServerObservation
 from trunkline.api.context import CLOUD
 from trunkline.api.engine import Call, Engine
 from trunkline.api.network import reschedule, trunks

@@ -14,12 +14,11 @@ the source.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from msgspec.structs import replace
 
 from trunkline.api.compute import history, inventory, migrations, networking
 from trunkline.api.compute.servers import find_host
+from trunkline.api.compute.sightings import ServerObservation
 from trunkline.api.compute.status import settle
 from trunkline.api.engine import Call
 from trunkline.errors import BadField, BadRequest
@@ -27,9 +26,6 @@ from trunkline.plan.placement import NoHost
 from trunkline.resources.compute import LiveMove, Server
 from trunkline.resources.network import Binding
 from trunkline.resources.region import Host
-
-if TYPE_CHECKING:
-    from trunkline.api.compute.observation import ServerObservation
 
 
 def begin(call: Call, server: Server, host: str, *, force: bool) -> Server:
