@@ -85,7 +85,8 @@ def test_a_floating_ip_leaves_at_the_host_of_its_port(scene: Scene) -> None:
     assert out.seen_from == own
     translated = scene.tenant.api.get_router(scene.router).external_gateway_info["external_fixed_ips"]
     address = next(f["ip_address"] for f in translated if ":" not in f["ip_address"])
-    assert scene.leaves_at(scene.out(scene.c), address) == {scene.first}
+    at = partial(scene.leaves_at, scene.out(scene.c), address)
+    wait_for(lambda: at() == {scene.first}, 10, "what has no floating IP leaves at the gateway")
 
 
 def test_a_router_that_is_not_distributed_sends_by_its_gateway(scene: Scene) -> None:
