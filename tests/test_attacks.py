@@ -98,6 +98,23 @@ def test_ones_own_child_is_not_made_under_anothers_parent(cloud: Cloud) -> None:
     assert cloud.refused("PUT", where, {"port_id": port["id"]})[0] == 404
 
 
+def test_a_guest_does_not_take_the_gateways_address_of_anothers_network(cloud: Cloud) -> None:
+    """Whoever has it is sent all that leaves the subnet: of a shared network, and of the outside itself."""
+    _, outside = cloud.public()
+    shared = cloud.make("network", by=ROOT, shared=True)
+    subnet = cloud.sub(shared, "10.9.0.0/24", by=ROOT)
+    router = cloud.make("router")
+    where = f"/routers/{router['id']}/add_router_interface"
+    for each in (outside, subnet):
+        assert cloud.refused("PUT", where, {"subnet_id": each["id"]}) == (400, "BadRequest")
+    held = cloud.all("port", f"?device_id={router['id']}", by=ROOT)
+    assert held == []
+    # Its owner may name a project that does, as of a network in common.
+    policy = {"object_type": "network", "object_id": shared["id"], "action": "access_as_shared"}
+    cloud.make("rbac_policy", by=ROOT, target_tenant="p1", **policy)
+    assert cloud.attach(router, subnet)["subnet_id"] == subnet["id"]
+
+
 def test_a_port_does_not_claim_anothers_router_or_server(cloud: Cloud) -> None:
     router = cloud.make("router", by=BOB)
     server = Server(id="4f0d4c7e-9c22-4f3c-8d2f-6d1a3a7c9b11", name="s", project_id="p2")

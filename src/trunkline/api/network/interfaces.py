@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from trunkline.api.engine import Call
-from trunkline.api.network import addressing, floatingips, forwarding, ndp_proxies, routers
+from trunkline.api.network import addressing, floatingips, forwarding, ndp_proxies, routers, sharing
 from trunkline.errors import BadField, BadRequest, Conflict, InUse, NotFound
 from trunkline.plan import ipam
 from trunkline.resources.network import (
@@ -90,10 +90,11 @@ def _add_subnet(call: Call, router: Router, subnet: Subnet) -> tuple[Port, list[
             type="BadRequest",
             field="subnet_id",
         )
-    legs = routers.interfaces(call, router.id)
-    _check_subnets(call, router, legs, [subnet])
     network = call.tx.get(Network, subnet.network_id)
     assert network is not None
+    _refuse_others_gateway(call, network, subnet)
+    legs = routers.interfaces(call, router.id)
+    _check_subnets(call, router, legs, [subnet])
     wanted = FixedIp(subnet_id=subnet.id, ip_address=subnet.gateway_ip)
     _free_gateway(call, subnet)
     for leg in legs if subnet.ip_version == 6 else ():
@@ -127,6 +128,23 @@ def _add_subnet(call: Call, router: Router, subnet: Subnet) -> tuple[Port, list[
         )
     )
     return port, [subnet.id]
+
+
+def _refuse_others_gateway(call: Call, network: Network, subnet: Subnet) -> None:
+    """Refuses to take the gateway's address of a network that everybody may use, or that is external alone.
+
+    All that is on the subnet sends there what is for elsewhere. A project whose network it is may, and one
+    with which its owner shares it by name; others give their router a port of their own.
+    """
+    mine = call.context.project_id
+    if call.context.is_admin or network.project_id == mine or sharing.is_named(call.tx, network, mine):
+        return
+    raise BadRequest(
+        f"Bad router request: Cannot add interface to router because subnet {subnet.id} is not owned by "
+        "project making the request. Add a port of your own on it instead.",
+        type="BadRequest",
+        field="subnet_id",
+    )
 
 
 def _free_gateway(call: Call, subnet: Subnet) -> None:

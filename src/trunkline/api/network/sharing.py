@@ -62,8 +62,13 @@ def sees(reader: Reader, context: Context, obj: Any) -> bool:
 
 def is_shared_with(reader: Reader, obj: Any, project_id: str) -> bool:
     """Whether a project that does not own an object may use it as its own."""
-    if obj.shared or not project_id:
-        return bool(obj.shared)
+    return bool(obj.shared) or is_named(reader, obj, project_id)
+
+
+def is_named(reader: Reader, obj: Any, project_id: str) -> bool:
+    """Whether the owner of an object shares it with this very project, and not only with everybody."""
+    if not project_id:
+        return False
     held = reader.first(
         RbacPolicy,
         target_tenant=project_id,
