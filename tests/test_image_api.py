@@ -13,8 +13,13 @@ from typing import Any
 import pytest
 from compute_lab import Lab
 from image_lab import ended
+from msgspec.structs import replace
 
 from trunkline.api.image.behaviour import referenced
+from trunkline.devices.image_files import ImageFiles
+from trunkline.errors import Unavailable
+from trunkline.resources.compute import Server
+from trunkline.resources.image import Image
 
 BYTES = {"content-type": "application/octet-stream"}
 PATCH = {"content-type": "application/openstack-images-v2.1-json-patch"}
@@ -44,7 +49,7 @@ async def make(lab: Lab, caller: str = "ann@p1", **fields: Any) -> dict[str, Any
     return dict(reply.json())
 
 
-async def put(lab: Lab, id: str, content: bytes, caller: str = "ann@p1") -> Any:
+async def put(lab: Lab, id: str, content: bytes | AsyncIterator[bytes], caller: str = "ann@p1") -> Any:
     return await lab.call("PUT", f"{V2}/{id}/file", caller, content=content, headers=BYTES)
 
 
@@ -127,6 +132,71 @@ def test_an_upload_that_breaks_off_leaves_the_image_queued_and_no_file(lab: Lab)
         assert (await put(lab, image["id"], b"x" * 512)).status_code == 204
 
     asyncio.run(run())
+
+
+def test_while_content_comes_nothing_else_becomes_of_the_image(lab: Lab) -> None:
+    """Two uploads that overlap, and a format that changes meanwhile, end with one image that is whole."""
+
+    async def run() -> None:
+        id, url = (made := await make(lab))["id"], f"{V2}/{made['id']}"
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def content() -> AsyncIterator[bytes]:
+            yield b"a" * 512
+            begun.set()
+            await go_on.wait()
+            yield b"a" * 512
+
+        upload = asyncio.create_task(put(lab, id, content()))
+        await begun.wait()
+        assert (await lab.call("GET", url)).json()["status"] == "saving"
+        assert (await put(lab, id, b"b" * 512)).status_code == 409
+        changed = [{"op": "replace", "path": "/disk_format", "value": "qcow2"}]
+        assert (await lab.call("PATCH", url, json=changed, headers=PATCH)).status_code == 403
+        go_on.set()
+        assert (await upload).status_code == 204
+        assert (await lab.call("GET", f"{url}/file")).content == b"a" * 1024
+
+    asyncio.run(run())
+
+
+def test_an_upload_that_a_killed_process_left_can_be_begun_again(lab: Lab) -> None:
+    async def run() -> None:
+        id = (await make(lab))["id"]
+        await lab.store.write(lambda tx: tx.replace(replace(tx.get(Image, id), status="saving")))
+        lab.files.path(id).write_bytes(b"not known to be whole")
+        await lab.imports.recover()
+        assert (await lab.call("GET", f"{V2}/{id}")).json()["status"] == "queued"
+        assert list((lab.folder / "images").iterdir()) == []
+        assert (await put(lab, id, b"x" * 512)).status_code == 204
+
+    asyncio.run(run())
+
+
+def test_an_id_that_servers_run_from_is_not_given_to_another_image(lab: Lab) -> None:
+    """Its file stays when the image is deleted: what they are made anew from is not for others to choose."""
+    image = "0b8e8f4e-6a2c-4d3a-9b1a-5f1d7c2e9a10"
+    server = Server(id="4f0d4c7e-9c22-4f3c-8d2f-6d1a3a7c9b11", name="s", project_id="p1", image_id=image)
+
+    async def run() -> None:
+        await lab.store.write(lambda tx: tx.insert(server))
+        body = {"id": image, "disk_format": "raw", "container_format": "bare"}
+        assert (await lab.call("POST", V2, "bob@p2", json=body)).status_code == 409
+        await lab.store.write(lambda tx: tx.delete(Server, server.id))
+        assert (await lab.call("POST", V2, "bob@p2", json=body)).status_code == 201
+
+    asyncio.run(run())
+
+
+def test_images_leave_room_for_the_store(lab: Lab) -> None:
+    files = ImageFiles(lab.folder / "images", spare=2**62)
+
+    async def content() -> AsyncIterator[bytes]:
+        yield bytes(512)
+
+    with pytest.raises(Unavailable, match="no space left"):
+        asyncio.run(files.receive("0b8e8f4e-6a2c-4d3a-9b1a-5f1d7c2e9a10", content(), "raw"))
+    assert list((lab.folder / "images").iterdir()) == []
 
 
 def test_an_image_larger_than_the_limit_is_refused(lab: Lab) -> None:

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from trunkline.devices import disks
 from trunkline.devices.image_formats import check
 from trunkline.errors import BadRequest, Conflict, NotFound, Unavailable
 
@@ -43,11 +44,14 @@ class ImageFiles:
     Args:
         folder: made where it is not there. What a killed process left half-written is removed.
         max_bytes: the largest file that is taken.
+        spare: bytes that stay free on its file system, which the store is on too: whoever fills the folder
+            with images does not end the writing of everything else.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int = 64 * 1024**3) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int = 64 * 1024**3, spare: int = 1 << 30) -> None:
         self._folder = folder
         self._max = max_bytes
+        self._spare = spare
         self._writing: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for left in folder.glob("*.part"):
@@ -86,6 +90,8 @@ class ImageFiles:
             md5, sha512, size = hashlib.md5(usedforsecurity=False), hashlib.sha512(), 0
 
             def write(file: int, data: bytes) -> None:
+                if disks.free_bytes(self._folder) < self._spare + len(data):
+                    raise OSError(errno.ENOSPC, "what is left is spared")
                 md5.update(data)
                 sha512.update(data)
                 view = memoryview(data)

@@ -74,7 +74,7 @@ class Image(Resource):
     name: Annotated[Text | None, settable()] = None
     #: The project that owns it.
     project_id: Annotated[Text, settable(index=True)] = field(default="", name="owner")
-    #: queued, saving (by a host), uploading (staged), importing, active or deactivated.
+    #: queued, saving (content comes), uploading (staged), importing, active or deactivated.
     status: Annotated[str, computed()] = "queued"
     #: Who sees it: public, community, shared (with its members) or private.
     visibility: Annotated[str, settable(), one_of(*VISIBILITIES)] = "shared"

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 from sqlalchemy import ColumnElement, and_, or_, select
 
-from trunkline.api.context import Context
-from trunkline.api.engine import Call, Stages
+from trunkline.api.context import CLOUD, Context
+from trunkline.api.engine import Call, Engine, Stages
 from trunkline.errors import BadField, Conflict, Forbidden, NotFound
 from trunkline.resources.compute import Server
 from trunkline.resources.image import MEMBER_STATUSES, Image, ImageMember, ImageTask, MetadefNamespace
@@ -68,10 +68,16 @@ class Files(Protocol):
 
 
 def _create(call: Call, image: Image, given: frozenset[str]) -> Image:
-    if "id" in given and call.tx.get(Image, image.id) is not None:
+    if "id" in given and (call.tx.get(Image, image.id) is not None or _is_run_from(call, image.id)):
         raise Conflict(f"Image ID {image.id} already exists!")
     _require_visibility(call, image)
     return image
+
+
+def _is_run_from(call: Call, id: str) -> bool:
+    """Whether a server runs from an image of this id, which may be deleted: its file is still needed."""
+    users = ("image_id", "rescue_image_id", "disk_image_id")
+    return any(call.tx.first(Server, **{name: id}) is not None for name in users)
 
 
 def _update(call: Call, old: Image, new: Image, given: frozenset[str]) -> Image:
@@ -179,6 +185,20 @@ def activate(call: Call, id: str, facts: Facts) -> None:
     if image.status not in ("queued", "saving", "uploading", "importing"):
         raise Conflict(f"Image {id} has content already.")
     call.save(with_facts(image, facts))
+
+
+async def give_up(engine: Engine, files: Files, id: str) -> None:
+    """Nothing stays of the content of an image that was on its way; it waits for another."""
+
+    def requeue(call: Call) -> bool:
+        image = call.tx.get(Image, id)
+        if image is not None and image.status == "saving":
+            call.save(replace(image, status="queued"))
+            return True
+        return image is None
+
+    if await engine.write(CLOUD, requeue):
+        await files.remove(id)
 
 
 def with_facts(image: Image, facts: Facts) -> Image:

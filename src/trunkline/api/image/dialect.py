@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from trunkline.api.engine import Call, Engine
 from trunkline.api.http import Endpoint, Reply, Request, Service
 from trunkline.api.image import filters, metadefs, patch, schemas
-from trunkline.api.image.behaviour import STORE, Files, activate, referenced
+from trunkline.api.image.behaviour import STORE, Files, activate, give_up, referenced
 from trunkline.api.image.imports import Imports
 from trunkline.api.image.members import endpoints as member_endpoints
 from trunkline.errors import BadField, BadRequest, Conflict, Forbidden, Refusal
@@ -150,21 +150,27 @@ class ImageApi:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type != "application/octet-stream":
             raise BadField("Content-Type", "the content of an image is sent as application/octet-stream.")
-        with self.engine.store.read() as reader:
-            image = self.engine.get(reader, request.context, Image, id)
-            self.engine.require(rule, request.context, self.engine.target(reader, image))
-        disk_format = self._ready(image)
-        facts = await self.files.receive(image.id, request.raw.stream(), disk_format, staged=staged)
 
-        def stage(call: Call) -> None:
-            call.save(_staged(call.get(Image, id)))
+        def begin(call: Call) -> str:
+            image = call.get(Image, id)
+            call.require(rule, self.engine.target(call.tx, image))
+            disk_format = self._ready(image)
+            # From here on nobody else gives it content, and what is checked stays what it is said to be.
+            call.save(_with_status(image, "saving"))
+            return disk_format
 
+        def end(call: Call) -> None:
+            if staged:
+                call.save(_with_status(call.get(Image, id), "uploading"))
+            else:
+                activate(call, id, facts)
+
+        disk_format = await self.engine.write(request.context, begin)
         try:
-            await self.engine.write(
-                request.context, stage if staged else lambda call: activate(call, id, facts)
-            )
-        except Refusal:
-            await self.files.remove(id)
+            facts = await self.files.receive(id, request.raw.stream(), disk_format, staged=staged)
+            await self.engine.write(request.context, end)
+        except Exception:
+            await give_up(self.engine, self.files, id)
             raise
 
     def _ready(self, image: Image) -> str:
@@ -340,10 +346,6 @@ def service(engine: Engine, files: Files, imports: Imports | None = None) -> Ser
             at("GET", "/v2/info/formats", api.info_formats),
         ],
     )
-
-
-def _staged(image: Image) -> Image:
-    return _with_status(image, "uploading")
 
 
 def _with_status(image: Image, status: str) -> Image:

@@ -22,8 +22,9 @@ from msgspec.structs import replace
 
 from trunkline.api.context import CLOUD, Context
 from trunkline.api.engine import Call, Engine
-from trunkline.api.image.behaviour import STORE, Facts, Files, activate
+from trunkline.api.image.behaviour import STORE, Facts, Files, activate, give_up
 from trunkline.errors import BadField, BadRequest, Conflict, NotFound, Refusal, Unavailable
+from trunkline.resources.compute import Server
 from trunkline.resources.identity import Endpoint, Service
 from trunkline.resources.image import CONTAINER_FORMATS, DISK_FORMATS, Image, ImageTask
 from trunkline.store import Reader
@@ -161,11 +162,22 @@ class Imports:
         ]
 
     async def recover(self) -> None:
-        """Tells of the imports that a former process did not bring to an end. Call it once, at the start."""
-        images = await self._engine.read(lambda reader: list(reader.find(Image, status="importing")))
-        for image in images:
+        """Tells of the imports that a former process did not bring to an end, and has images wait again whose
+        upload it did not. Call it once, at the start, before there are requests.
+        """
+
+        def unfinished(reader: Reader) -> tuple[list[Image], set[str]]:
+            # Hosts that make images of servers begin again by themselves.
+            wanted = {s.snapshot.image_id for s in reader.select(Server) if s.snapshot is not None}
+            uploads = {image.id for image in reader.find(Image, status="saving")} - wanted
+            return reader.find(Image, status="importing"), uploads
+
+        imports, uploads = await self._engine.read(unfinished)
+        for image in imports:
             if image.id not in self._running:
                 await self._fail(image.id, "The control process ended during the import. Import it again.")
+        for id in uploads:
+            await give_up(self._engine, self._files, id)
 
     def _understand(self, body: Any) -> Mapping[str, str]:
         method = body.get("method") if isinstance(body, dict) else None
