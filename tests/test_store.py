@@ -19,7 +19,7 @@ from sqlalchemy.schema import CreateTable
 from store_toys import TOYS, Colour, Every, Order, Part
 
 from trunkline.errors import Conflict, NotFound, Unavailable
-from trunkline.store import Change, Store, Tx, table_of
+from trunkline.store import Change, Remembered, Store, Tx, table_of
 from trunkline.store.tables import Schema
 
 
@@ -435,3 +435,15 @@ def test_it_is_known_when_a_kind_changed_last(tmp_path: Path) -> None:
     store.write_sync(lambda tx: tx.claim("scope", "value", "owner"))
     assert (store.newest(["toy_order"]), store.newest(["toy_every"]), store.revision) == (3, 1, 4)
     store.close()
+
+
+def test_what_is_remembered_is_read_again_after_a_change_of_its_classes_alone(store: Store) -> None:
+    remembered = Remembered(store, (Order,), lambda reader: names(reader.select(Order)))
+    assert remembered.get() == []
+    insert(store, Order(id="1", name="a"))
+    found = remembered.get()
+    assert found == ["a"]
+    insert(store, Every(id="1"))
+    assert remembered.get() is found
+    store.write_sync(lambda tx: tx.delete(Order, "1"))
+    assert remembered.get() == []

@@ -11,10 +11,9 @@ host is no more.
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -24,9 +23,10 @@ from trunkline.api.zones import zones
 from trunkline.backends.contract import Observation
 from trunkline.devices import process
 from trunkline.devices.state import Cloud, StateFolder
+from trunkline.resources.compute import Aggregate
 from trunkline.resources.network import Agent, agents
 from trunkline.resources.region import Host, HostDaemon
-from trunkline.store import Reader, Store, Tx
+from trunkline.store import Reader, Remembered, Store, Tx
 
 #: How often it is looked, seconds.
 WATCH = 1.0
@@ -79,17 +79,21 @@ class CentralDaemons:
         return Central(unit=unit, alive=running is not None and keeps_up, since=since)
 
 
-def seen(reader: Reader, sight: Sight) -> Iterator[tuple[Agent, float]]:
-    """Every agent that there should be, with when it is known to live (seconds since the epoch, or 0)."""
+def _placed(reader: Reader) -> Sequence[tuple[Host, str]]:
+    """The hosts, each with its availability zone."""
     hosts = reader.select(Host)
     zone_of = zones(reader, hosts)
+    return [(host, zone_of[host.id]) for host in hosts]
+
+
+def seen(placed: Iterable[tuple[Host, str]], sight: Sight) -> Iterator[Agent]:
+    """Every agent that there should be."""
     carried = Counter(sight.observation.gateways.values())
-    for host in hosts:
-        heard = sight.heard.get(host.id, 0.0)
+    for host, zone in placed:
         for agent in _of_host(host, sight, carried[host.id]):
-            yield replace(agent, availability_zone=zone_of[host.id]), heard if agent.alive else 0.0
+            yield replace(agent, availability_zone=zone)
     for daemon in sight.central:
-        yield _central(daemon), sight.now if daemon.alive else 0.0
+        yield _central(daemon)
 
 
 def _of_host(host: Host, sight: Sight, gateways: int) -> Iterator[Agent]:
@@ -171,7 +175,7 @@ def _time(seconds: float) -> str:
 class Agents:
     """Keeps the rows of agents as they are seen.
 
-    Owns what it saw last: the store is asked for its rows only where something else is seen.
+    Owns what it saw last: only where something else is seen, it makes them anew.
 
     Args:
         heartbeats: agent id to when it was alive last, as text; what the API shows beside the rows.
@@ -180,24 +184,25 @@ class Agents:
     def __init__(self, store: Store, heartbeats: MutableMapping[str, str]) -> None:
         self._store = store
         self._heartbeats = heartbeats
+        self._placed = Remembered(store, (Host, Aggregate), _placed)
         self._last: dict[str, Agent] = {}
+        #: What they were made of.
+        self._of: tuple[object, ...] = ()
 
     async def look(self, sight: Sight) -> None:
         """Writes what is seen otherwise than last time."""
-        found = await asyncio.to_thread(self._seen, sight)
-        now = {}
-        for agent, beat in found:
-            now[agent.id] = agent
-            if beat:
+        placed, observation = self._placed.get(), sight.observation
+        made_of = placed, observation.gateways, observation.hosts, sight.central
+        now = self._last
+        if made_of != self._of:
+            now = {agent.id: agent for agent in seen(placed, sight)}
+        for agent in now.values():
+            if beat := agent.alive and (sight.now if agent.host == CONTROL else sight.heard.get(agent.host)):
                 self._heartbeats[agent.id] = _time(beat)
         if now != self._last:
-            self._last = {}
+            self._last, self._of = {}, ()
             await self._store.write(lambda tx: self._write(tx, now, _time(sight.now)))
-            self._last = now
-
-    def _seen(self, sight: Sight) -> list[tuple[Agent, float]]:
-        with self._store.read() as reader:
-            return list(seen(reader, sight))
+        self._last, self._of = now, made_of
 
     def _write(self, tx: Tx, now: Mapping[str, Agent], time: str) -> None:
         stored = {agent.id: agent for agent in tx.select(Agent)}

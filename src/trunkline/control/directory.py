@@ -14,7 +14,7 @@ from trunkline.control.channel import token_matches
 from trunkline.devices.pki import Authority
 from trunkline.errors import Conflict
 from trunkline.resources.region import Host, JoinToken
-from trunkline.store import Store, Tx
+from trunkline.store import Remembered, Store, Tx
 
 #: A host that has not reported for so many seconds is taken for gone.
 SILENCE = 5.0
@@ -42,6 +42,8 @@ class RegionDirectory:
         self._images = images
         self._observe = observe
         self._receive = receive
+        #: Host name to the key that it joined with last.
+        self._keys = Remembered(store, (Host,), lambda reader: {h.id: h.key for h in reader.select(Host)})
         self._slices: dict[str, HostSlice] = {}
         self._published = asyncio.Event()
         self._closed = False
@@ -61,16 +63,18 @@ class RegionDirectory:
 
     def publish(self, slices: Mapping[str, HostSlice]) -> None:
         """Takes newly compiled slices; wakes the hosts whose slice says something new."""
+        news = False
         for host, new in slices.items():
             old = self._slices.get(host)
             if old is new:
                 continue
             if old is None or msgspec.structs.replace(old, revision=new.revision) != new:
-                self._slices[host] = new
+                self._slices[host], news = new, True
         for host in self._slices.keys() - slices.keys():
             del self._slices[host]
-        self._published.set()
-        self._published = asyncio.Event()
+        if news:
+            self._published.set()
+            self._published = asyncio.Event()
 
     def close(self) -> None:
         """Lets every waiting request go: the process ends."""
@@ -129,9 +133,7 @@ class RegionDirectory:
 
     def accepts(self, host: str, key: str) -> bool:
         """Whether this is the key that the host joined with last, and the host was not removed."""
-        with self._store.read() as reader:
-            known = reader.get(Host, host)
-        return known is not None and known.key == key
+        return self._keys.get().get(host) == key
 
     async def slice_after(self, host: str, revision: int, timeout: float) -> HostSlice | None:
         """The host's slice once its revision is another; None after `timeout` seconds.

@@ -35,7 +35,7 @@ from trunkline.resources.network import (
     gateways_of,
 )
 from trunkline.resources.region import Host, HostDaemon, HostLink, HostProblem
-from trunkline.store import Store, Tx
+from trunkline.store import Remembered, Store, Tx
 
 #: How often it is looked which hosts have fallen silent, seconds.
 WATCH = 1.0
@@ -78,10 +78,10 @@ async def host_report(engine: Engine, name: str, report: HostReport) -> None:
 
 async def watch_hosts(store: Store, directory: RegionDirectory) -> None:
     """Marks hosts that have fallen silent; runs until it is cancelled."""
+    alive = Remembered(store, (Host,), lambda reader: [h.id for h in reader.find(Host, alive=True)])
     await asyncio.sleep(WATCH)
     while True:
-        with store.read() as reader:
-            silent = [h.id for h in reader.find(Host, alive=True) if directory.lost(h.id)]
+        silent = [name for name in alive.get() if directory.lost(name)]
         if silent:
 
             def write(tx: Tx, names: list[str] = silent) -> None:
