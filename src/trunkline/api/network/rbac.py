@@ -290,6 +290,20 @@ def _around(stages: Stages[Any], what: Shareable) -> Stages[Any]:
     )
 
 
+def restore(call: Call) -> None:
+    """Gives each object that says it is shared, or external, the policy that says so for everyone.
+
+    Stores from before there were policies have such objects. Policies and what objects say agree ever since,
+    so it changes nothing in any other store.
+    """
+    for what in SHAREABLE.values():
+        for obj in call.tx.select(what.cls):
+            held = {policy.action for policy in call.tx.find(RbacPolicy, object_id=obj.id)}
+            for action, flag in _flags(obj).items():
+                if flag and action not in held:
+                    _share(call, obj, action)
+
+
 def _flags(obj: Any) -> Mapping[str, bool]:
     flags = {ACCESS_AS_SHARED: bool(obj.shared)}
     return {**flags, ACCESS_AS_EXTERNAL: obj.external} if isinstance(obj, Network) else flags
