@@ -85,7 +85,7 @@ def test_one_address_has_one_proxy(site: Site) -> None:
 def test_only_a_router_with_an_ipv6_gateway_in_a_scope_is_a_proxy(site: Site) -> None:
     cloud = site.cloud
     not_valid = (409, "RouterGatewayNotValid")
-    assert cloud.refuses("router", enable_ndp_proxy=True) == not_valid
+    assert cloud.refuses("router", enable_ndp_proxy=True, external_gateway_info={}) == not_valid
     vlan = {"provider:network_type": "vlan", "provider:physical_network": "physnet2"}
     four = cloud.make("network", by=ROOT, router__external=True, **vlan, **{"provider:segmentation_id": 7})
     cloud.make("subnet", by=ROOT, network_id=four["id"], ip_version=6, cidr="2001:db8:9::/64")
@@ -97,6 +97,25 @@ def test_only_a_router_with_an_ipv6_gateway_in_a_scope_is_a_proxy(site: Site) ->
     changed = cloud.change("router", site.router["id"], external_gateway_info=without)
     assert changed["enable_ndp_proxy"] is False
     assert site.refuses() == (409, "RouterNDPProxyNotEnable")
+
+
+def test_a_router_made_without_a_gateway_is_a_proxy_from_its_first_one_on(site: Site) -> None:
+    # So the openstack command makes routers where several gateways are offered.
+    cloud = site.cloud
+    router = cloud.make("router", enable_ndp_proxy=True)
+    assert site.refuses(router_id=router["id"]) == (409, "RouterNDPProxyNotEnable")
+    four = cloud.make("network", by=ROOT, router__external=True)
+    cloud.make("subnet", by=ROOT, network_id=four["id"], ip_version=6, cidr="2001:db8:9::/64")
+    where = f"/routers/{router['id']}/update_external_gateways"
+
+    def gateway(network: dict[str, Any]) -> dict[str, Any]:
+        return {"router": {"external_gateways": [{"network_id": network["id"]}]}}
+
+    assert cloud.refused("PUT", where, gateway(four)) == (409, "RouterGatewayNotValid")
+    assert cloud.show("router", router["id"])["external_gateway_info"] is None
+    assert cloud.ask("PUT", where, gateway(site.public)).json()["router"]["enable_ndp_proxy"] is True
+    taken = cloud.change("router", router["id"], external_gateway_info=None)
+    assert taken["enable_ndp_proxy"] is False
 
 
 def test_what_a_proxy_needs_stays(site: Site) -> None:

@@ -40,15 +40,14 @@ def create(call: Call, proxy: NdpProxy, given: frozenset[str]) -> NdpProxy:
             f"Port {port.id} is another project's: only its owner has it reached from outside.",
             field="port_id",
         )
-    if not router.enable_ndp_proxy:
+    if not router.enable_ndp_proxy or router.external_gateway_info is None:
         raise Conflict(
-            f"The enable_ndp_proxy parameter of router {router.id} must be set as True while creating an "
-            "NDP proxy on it.",
+            f"The enable_ndp_proxy parameter of router {router.id} must be set as True, and it must have "
+            "a gateway, while creating an NDP proxy on it.",
             type="RouterNDPProxyNotEnable",
             field="router_id",
         )
     fixed = _choose(call, router, port, proxy.ip_address)
-    assert router.external_gateway_info is not None
     network_id = router.external_gateway_info.network_id or ""
     outer, inner = network_scope(call, network_id), _scope(call, fixed.subnet_id)
     if outer != inner:

@@ -38,8 +38,10 @@ def create(call: Call, router: Router, given: frozenset[str]) -> Router:
     hold_policy(call, router, None, router.external_gateway_info)
     if router.external_gateway_info is not None:
         made = connected(call, router, router.external_gateway_info, "create")
-        router = replace(with_gateways(router, [made]), enable_ndp_proxy=router.enable_ndp_proxy)
-    ndp_proxies.check_router(call, router)
+        router = with_gateways(router, [made])
+    if "external_gateway_info" in given:
+        # Clients that set gateways as a list do so after this request: then it is looked at.
+        ndp_proxies.check_router(call, router)
     return router
 
 
@@ -172,7 +174,7 @@ def with_gateways(router: Router, found: Sequence[GatewayPort]) -> Router:
     first, *more = found
     return replace(
         router,
-        enable_ndp_proxy=router.enable_ndp_proxy and first.port_id == router.gateway_port_id,
+        enable_ndp_proxy=router.enable_ndp_proxy and router.gateway_port_id in ("", first.port_id),
         external_gateway_info=first.info,
         gateway_port_id=first.port_id,
         gateway_hosts=first.hosts,

@@ -48,7 +48,8 @@ class Router(Standard, kw_only=True):
         bool, settable(guarded_write=True, alias="enable-default-route-bfd")
     ] = False
     #: Whether its gateway answers for the addresses that it has NDP proxies for, and lets in nothing to
-    #: others of the external network's address scope.
+    #: others of the external network's address scope. A router that is made without a gateway does so from
+    #: its first one on.
     enable_ndp_proxy: Annotated[bool, settable(alias="l3-ext-ndp-proxy")] = False
     #: Whether floating IPs leave and come at the hosts of their servers, where these are connected to the
     #: external network, and not by the gateway.
