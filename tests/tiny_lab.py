@@ -44,6 +44,8 @@ class Network:
         self.folder = folder
         #: What the metadata service answers, by path.
         self.pages: dict[str, bytes] = {}
+        #: How often it is silent first, by path.
+        self.silences: dict[str, int] = {}
 
     def tap(self, name: str, *, served: bool = True) -> None:
         """A tap; on the bridge with the DHCP server, or alone."""
@@ -119,7 +121,11 @@ option staticroutes {METADATA}/32 {GATEWAY}, 0.0.0.0/0 {GATEWAY}, 10.77.0.0/16 1
 def _metadata(net: Network) -> Iterator[None]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = net.pages.get(self.path.lstrip("/"))
+            path = self.path.lstrip("/")
+            if net.silences.get(path):
+                net.silences[path] -= 1
+                return
+            body = net.pages.get(path)
             self.send_response(404 if body is None else 200)
             self.end_headers()
             self.wfile.write(body or b"")
