@@ -13,7 +13,7 @@ import pytest
 from trunkline.devices import process, units
 from trunkline.devices.process import Process
 from trunkline.devices.state import StateFolder
-from trunkline.devices.units import Unit, UnitState
+from trunkline.devices.units import KeeperState, Unit, UnitState
 
 
 class Kept:
@@ -67,6 +67,12 @@ def _log(kept: Kept, name: str) -> str:
     return log.read_text() if log.exists() else ""
 
 
+def _keeper(kept: Kept) -> KeeperState:
+    told = units.load_keeper(kept.state)
+    assert told is not None
+    return told
+
+
 def _running(unit: UnitState) -> bool:
     return unit.state == "running"
 
@@ -107,6 +113,26 @@ def test_a_keeper_that_is_killed_hurts_nobody_and_the_next_takes_over(kept: Kept
     os.kill(before["a"], signal.SIGKILL)
     kept.seen("a", lambda unit: _running(unit) and unit.pid != before["a"])
     assert kept.pid("b") == new.pid
+
+
+def test_it_tells_that_the_one_before_was_lost_and_not_that_it_was_stopped(kept: Kept) -> None:
+    def next_one() -> tuple[int, bool]:
+        pid = kept.keep(_sleeper("a")).pid
+        kept.seen("a", lambda unit: _running(unit) and _keeper(kept).pid == pid)
+        return _keeper(kept).restarts, time.time() - _keeper(kept).lost_at < 60
+
+    def end(number: signal.Signals) -> None:
+        keeper = process.find(kept.state.pidfile("keeper"))
+        assert keeper is not None
+        keeper.signal(number)
+        while keeper.alive():
+            time.sleep(0.01)
+
+    assert next_one() == (0, False)
+    end(signal.SIGTERM)
+    assert next_one() == (0, False)
+    end(signal.SIGKILL)
+    assert next_one() == (1, True)
 
 
 def test_a_unit_waits_for_the_socket_of_the_one_it_comes_after(kept: Kept, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def _daemons(state: StateFolder, problems: list[dict[str, str]]) -> list[dict[st
     if not listed:
         return []
     told = units.load_keeper(state)
-    rows = [_keeper_row(keeper)]
+    rows = [_keeper_row(keeper, told)]
     if keeper is None:
         last = " / ".join(files.last_lines(state.log_file("keeper"), 2))
         cause = (
@@ -76,9 +76,17 @@ def _daemons(state: StateFolder, problems: list[dict[str, str]]) -> list[dict[st
     return rows
 
 
-def _keeper_row(keeper: process.Process | None) -> dict[str, Any]:
-    pid = keeper.pid if keeper else 0
-    return {"name": "keeper", "state": "running" if keeper else "dead", "pid": pid, "restarts": 0, "note": ""}
+def _keeper_row(keeper: process.Process | None, told: units.KeeperState | None) -> dict[str, Any]:
+    note = ""
+    if told and told.lost_at and (ago := time.time() - told.lost_at) < _RECENT:
+        note = f"{ago:.0f} s ago it took over from one that was killed, or ended"
+    return {
+        "name": "keeper",
+        "state": "running" if keeper else "dead",
+        "pid": keeper.pid if keeper else 0,
+        "restarts": told.restarts if told else 0,
+        "note": note,
+    }
 
 
 def _row(

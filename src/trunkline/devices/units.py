@@ -61,6 +61,11 @@ class KeeperState(msgspec.Struct, kw_only=True):
     pid: int
     updated_at: float
     units: dict[str, UnitState]
+    #: How often another keeper took over from one that was lost, and when that was last.
+    restarts: int = 0
+    lost_at: float = 0.0
+    #: It was told to stop, and did: it is not lost.
+    stopped: bool = False
 
 
 def save_units(state: StateFolder, units: list[Unit]) -> bool:

@@ -43,9 +43,12 @@ class Supervisor:
         self._state = state
         self._units: dict[str, Unit] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        # How often each died is remembered over the keeper's own death.
+        # How often each died is remembered over the keeper's own death, and that as well.
         before = load_keeper(state)
         self._seen: dict[str, UnitState] = before.units if before is not None else {}
+        self._restarts, self._lost_at = (before.restarts, before.lost_at) if before is not None else (0, 0.0)
+        if before is not None and not before.stopped:
+            self._restarts, self._lost_at = self._restarts + 1, time.time()
         self._ready: dict[str, asyncio.Event] = {}
         self._processes: dict[str, Process] = {}
         self._stopping = asyncio.Event()
@@ -117,7 +120,7 @@ class Supervisor:
             await asyncio.gather(*(self._end(name) for name in last))
             for name in last:
                 del left[name]
-        self._tell()
+        self._tell(stopped=True)
 
     async def _keep(self, unit: Unit) -> None:
         seen, ready = self._seen[unit.name], self._ready[unit.name]
@@ -167,8 +170,15 @@ class Supervisor:
     def _command(self, unit: Unit) -> Command:
         return Command(unit.name, unit.argv, self._log(unit), unit.netns, unit.env)
 
-    def _tell(self) -> None:
-        told = KeeperState(pid=os.getpid(), updated_at=time.time(), units=self._seen)
+    def _tell(self, *, stopped: bool = False) -> None:
+        told = KeeperState(
+            pid=os.getpid(),
+            updated_at=time.time(),
+            units=self._seen,
+            restarts=self._restarts,
+            lost_at=self._lost_at,
+            stopped=stopped,
+        )
         with contextlib.suppress(OSError):  # a full disk must not end what keeps daemons running
             files.replace(self._state.keeper_file, msgspec.json.encode(told), durable=False)
 
