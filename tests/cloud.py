@@ -24,6 +24,7 @@ from typing import Any
 from openstack.config import OpenStackConfig
 from openstack.connection import Connection
 
+from trunkline.cli.observe import control_status
 from trunkline.devices import namespace
 from trunkline.devices.state import StateFolder
 
@@ -132,6 +133,12 @@ class Cloud:
         """What ``trunkline status --json`` tells; its exit status tells whether all is well."""
         told: dict[str, Any] = json.loads(self.trunkline("status", "--json").stdout)
         return told
+
+    def gateway(self, router: Any) -> dict[str, Any]:
+        """What control tells of a router's first gateway: the host that carries it, those that may."""
+        told = control_status(self.state, self.state.load())["gateways"]
+        found: dict[str, Any] = next(each for each in told if each["router"] == router.id)
+        return found
 
     def logs(self, pattern: str = "[ck]*.log", lines: int = 15) -> str:
         """The ends of daemons' logs, for the message of a test that fails; by default control and keeper."""

@@ -31,8 +31,9 @@ from probes import Space
 
 #: How long a packet may be on its way, seconds.
 PATIENCE = 0.25
-#: How long a change may take to reach the data plane.
-SOON = 10.0
+#: How long a change may take to reach the data plane, on a slow machine too. Who is not told that a neighbour
+#: is another one now notices it after eight seconds: five of trust and three questions (arp(7)).
+SOON = 20.0
 _DONT_FRAGMENT = {4: (socket.IPPROTO_IP, 10, 2), 6: (socket.IPPROTO_IPV6, 23, 2)}
 #: linux/if_packet.h.
 _SOL_PACKET, _PACKET_AUXDATA, _TP_STATUS_VLAN_VALID = 263, 8, 0x10

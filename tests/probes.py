@@ -131,7 +131,7 @@ class Space:
                     return str(address["local"])
             return None
 
-        return wait_for(ready, 8, f"{self} has a link-local address")
+        return wait_for(ready, 20, f"{self} has a link-local address")
 
     @contextlib.contextmanager
     def address(self, address: str) -> Iterator[str]:
@@ -142,6 +142,15 @@ class Space:
             yield address.partition("/")[0]
         finally:
             self.ip(f"address delete {address} dev {self.device}")
+
+    def must_be_told_mtu(self, mtu: int, address: str, size: int) -> None:
+        """Who sends `size` bytes is told, soon, that there is room for `mtu`.
+
+        Raises:
+            AssertionError: nobody says so.
+        """
+        told = f"{self} is told {mtu} on the way to {address}"
+        wait_for(lambda: self.told_mtu(address, size) == mtu, 20, told)
 
     def told_mtu(self, address: str, size: int) -> int:
         """The largest packet that a router on the way has room for, as it tells who sends `size` bytes.
@@ -212,7 +221,7 @@ class Probe(Space):
                 lines.append(f"route replace {anywhere} via {subnet.gateway_ip} dev eth0")
         self.ip(*lines)
 
-    def dhcp(self, seconds: int = 8) -> dict[str, str]:
+    def dhcp(self, seconds: int = 20) -> dict[str, str]:
         """What a DHCP client is told: the environment of udhcpc's script (``ip``, ``mask``, ``lease`` ...).
 
         Empty where nobody answers in that time. Nothing is configured.
@@ -224,7 +233,7 @@ class Probe(Space):
         self.run(*client, *wanted, timeout=seconds + 20.0, env={**os.environ, "TOLD": str(told)})
         return _environment(told)
 
-    def renews(self, seconds: float = 8.0) -> bool:
+    def renews(self, seconds: float = 20.0) -> bool:
         """Whether a DHCP client that has its address is given it again, when it asks the server alone."""
         told = self._told()
         client = ("busybox", "udhcpc", "-i", "eth0", "-n", "-f", "-s", str(self._script()))
@@ -245,7 +254,7 @@ class Probe(Space):
             finally:
                 process.kill()
 
-    def dhcp6(self, seconds: float = 12.0, *, stateless: bool = False) -> dict[str, str]:
+    def dhcp6(self, seconds: float = 30.0, *, stateless: bool = False) -> dict[str, str]:
         """What a DHCPv6 client is told: the environment of dhclient's script (``new_ip6_address`` ...).
 
         Empty where nobody answers in that time. Nothing is configured.
@@ -281,8 +290,11 @@ class Probe(Space):
             script.chmod(0o755)
         return script
 
-    def autoconfigured(self, seconds: float = 12.0) -> str:
+    def autoconfigured(self, seconds: float = 30.0) -> str:
         """The address that the kernel forms from router advertisements, when it can be used (RFC 4862).
+
+        The kernel asks for one when the interface comes up, and then ever more seldom (RFC 7559): where the
+        network was not ready yet, it is not waited for but asked for again.
 
         Raises:
             AssertionError: there is none in that time.
@@ -296,7 +308,16 @@ class Probe(Space):
                     return str(address["local"])
             return None
 
-        return wait_for(ready, seconds, f"{self} forms an address of its own")
+        def asked() -> str | None:
+            if (formed := ready()) is not None:
+                return formed
+            # What answers goes to the kernel as well; the address is tentative for a second.
+            if self.solicit():
+                with contextlib.suppress(AssertionError):
+                    return wait_for(ready, 3, "")
+            return None
+
+        return wait_for(asked, seconds, f"{self} forms an address of its own")
 
     def default_router6(self) -> str:
         """The interface of the IPv6 default route that came by a router advertisement, or ""."""
@@ -307,6 +328,10 @@ class Probe(Space):
             check=True,
         )
         return "".join(route["dev"] for route in json.loads(shown.stdout or b"[]"))
+
+    def advertised(self) -> str:
+        """What routers advertise, in words of rdisc6, as soon as one answers."""
+        return wait_for(lambda: self.solicit() or None, 20, f"a router answers {self}")
 
     def solicit(self) -> str:
         """What the router advertisement says that answers a solicitation, in words of rdisc6; or ""."""

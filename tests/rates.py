@@ -57,7 +57,7 @@ def _count(server: socket.socket, seconds: float) -> int:
     return count
 
 
-def must_be_limited(space: Space, at: Space, address: str, kbps: int, within: float = 12.0) -> None:
+def must_be_limited(space: Space, at: Space, address: str, kbps: int, within: float = 20.0) -> None:
     """About so much comes through, and no more, soon.
 
     Raises:
@@ -66,7 +66,7 @@ def must_be_limited(space: Space, at: Space, address: str, kbps: int, within: fl
     _settles(space, at, address, kbps * 0.6, kbps * 1.4, within)
 
 
-def must_be_free(space: Space, at: Space, address: str, within: float = 12.0) -> None:
+def must_be_free(space: Space, at: Space, address: str, within: float = 20.0) -> None:
     """Most of what is offered comes through, soon."""
     _settles(space, at, address, OFFERED * 0.6, OFFERED * 1.2, within)
 

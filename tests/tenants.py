@@ -107,7 +107,11 @@ class Tenant:
         return made
 
     def router(self, *nets: Net, outside: bool = False, **fields: Any) -> Any:
-        """A router with a leg on every subnet of these networks, and to the outside if wanted."""
+        """A router with a leg on every subnet of these networks, and to the outside if wanted.
+
+        Its gateway is then where it stays: with the first gateway of all, hosts begin to look for each other,
+        and until they have, another one than the first may take it.
+        """
         router = self.api.create_router(name=fields.pop("name", "router"), **fields)
         self._undo.callback(self._remove_router, router)
         for net in nets:
@@ -115,7 +119,23 @@ class Tenant:
                 self.api.add_interface_to_router(router, subnet_id=subnet.id)
         if outside:
             router = self.set_gateway(router)
+            self.carried(router)
         return router
+
+    def carried(self, router: Any, *hosts: str) -> str:
+        """The host that carries a router's gateway, once it is one of these: by default its first one.
+
+        Raises:
+            AssertionError: it is not in 20 s.
+        """
+
+        def there() -> str | None:
+            told = self.cloud.gateway(router)
+            return told["host"] if told["host"] in (hosts or told["hosts"][:1]) else None
+
+        return wait_for(
+            there, 20, f"{' or '.join(hosts) or 'its first host'} carries the gateway of {router.id}"
+        )
 
     def set_gateway(self, router: Any, **fields: Any) -> Any:
         """Gives a router its leg on the network `public`; any further field is for admins."""
@@ -217,7 +237,7 @@ class Tenant:
         """Returns when the probes are plugged in and wired, and have their addresses if that is wanted.
 
         Raises:
-            AssertionError: one is not in 15 s.
+            AssertionError: one is not in 30 s.
         """
         with ThreadPoolExecutor(max(len(probes), 1)) as pool:
             list(pool.map(self._active, probes))
@@ -230,7 +250,7 @@ class Tenant:
             probe.port = self.admin.get_port(probe.port.id)
             return probe.port.status == "ACTIVE" and probe.attached()
 
-        wait_for(active, 15, f"{probe} is ACTIVE")
+        wait_for(active, 30, f"{probe} is ACTIVE")
 
     def probes(self, net: Net, *hosts: str, **fields: Any) -> list[Probe]:
         """Ready and configured probes, one on each of these hosts."""

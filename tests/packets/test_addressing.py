@@ -16,7 +16,7 @@ The clients are busybox's udhcpc, the kernel, rdisc6 and ISC's dhclient.
 from __future__ import annotations
 
 import pytest
-from flows import Ping, must_pass, must_stop
+from flows import SOON, Ping, must_pass, must_stop
 from probes import Probe, wait_for
 from tenants import Net, Tenant
 
@@ -73,7 +73,7 @@ def test_without_dhcp_nobody_answers(tenant: Tenant) -> None:
     tenant.api.update_subnet(subnet, enable_dhcp=True)
     assert probe.dhcp()["ip"] == probe.v4
     tenant.api.update_subnet(subnet, enable_dhcp=False)
-    wait_for(lambda: probe.dhcp(seconds=1) == {}, 10, "nobody answers any more")
+    wait_for(lambda: probe.dhcp(seconds=1) == {}, SOON, "nobody answers any more")
 
 
 def test_options_of_a_port_go_before_those_of_its_subnet(tenant: Tenant) -> None:
@@ -104,7 +104,7 @@ def test_options_of_a_port_go_before_those_of_its_subnet(tenant: Tenant) -> None
         {"opt_name": "mtu", "opt_value": None},
     ]
     tenant.change(with_options, extra_dhcp_opts=changes)
-    wait_for(lambda: with_options.dhcp().get("domain") == "new.example", 10, "the new name is told")
+    wait_for(lambda: with_options.dhcp().get("domain") == "new.example", SOON, "the new name is told")
     told = with_options.dhcp()
     assert (told["mtu"], told["bootfile"]) == (str(net.mtu), "boot/loader.efi")
 
@@ -133,7 +133,7 @@ def test_slaac_forms_the_address_of_the_port(tenant: Tenant) -> None:
     a, b = plugged(tenant, net, "h1", "h2")
     assert (a.autoconfigured(), b.autoconfigured()) == (a.v6, b.v6)
     must_pass(Ping(a, b.v6, size=1400))
-    said = a.solicit()
+    said = a.advertised()
     assert " 1400 bytes" in said
     assert "2001:db8::53" in said
     assert f"Prefix                   : {subnet.cidr}" in said
@@ -147,10 +147,10 @@ def test_without_a_router_no_address_is_formed(tenant: Tenant) -> None:
     probe = plugged(tenant, net)[0]
     assert probe.solicit() == ""
     router = tenant.router(net)
-    wait_for(lambda: "fd00:3::/64" in probe.solicit(), 10, "a router is there")
+    wait_for(lambda: "fd00:3::/64" in probe.solicit(), SOON, "a router is there")
     assert probe.autoconfigured() == probe.v6
     tenant.api.remove_interface_from_router(router, subnet_id=net.subnets[0].id)
-    wait_for(lambda: probe.solicit() == "", 10, "the router is gone")
+    wait_for(lambda: probe.solicit() == "", SOON, "the router is gone")
 
 
 def test_dhcpv6_tells_the_address_of_the_port(tenant: Tenant) -> None:
@@ -159,7 +159,7 @@ def test_dhcpv6_tells_the_address_of_the_port(tenant: Tenant) -> None:
     tenant.subnet(net, "fd00:3::/64", dns_nameservers=["2001:db8::53", "2001:db8::54"], **modes)
     tenant.router(net)
     a, b = plugged(tenant, net, "h1", "h2")
-    said = a.solicit()
+    said = a.advertised()
     assert flag(said, "Stateful address conf.") == "Yes"
     assert flag(said, "Autonomous address conf.") == "No"
     told = a.dhcp6()
@@ -179,7 +179,7 @@ def test_dhcpv6_without_addresses_tells_name_servers(tenant: Tenant) -> None:
     tenant.router(net)
     probe = plugged(tenant, net)[0]
     assert probe.autoconfigured() == probe.v6
-    said = probe.solicit()
+    said = probe.advertised()
     assert flag(said, "Stateful address conf.") == "No"
     assert flag(said, "Stateful other conf.") == "Yes"
     assert probe.dhcp6(stateless=True)["new_dhcp6_name_servers"] == "2001:db8::53"
@@ -189,7 +189,7 @@ def test_with_slaac_alone_no_dhcpv6_answers(tenant: Tenant) -> None:
     net = tenant.network("fd00:3::/64", ipv6="slaac")
     tenant.router(net)
     probe = plugged(tenant, net)[0]
-    assert flag(probe.solicit(), "Stateful other conf.") == "No"
+    assert flag(probe.advertised(), "Stateful other conf.") == "No"
     assert probe.dhcp6(seconds=3, stateless=True) == {}
 
 

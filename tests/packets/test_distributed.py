@@ -17,11 +17,10 @@ from functools import partial
 
 import pytest
 from cloud import Cloud
-from fault_lab import is_well
-from flows import Flow, Ping, Tcp, Udp, must_pass, must_stop
+from fault_lab import frozen, is_well
+from flows import SOON, Flow, Ping, Tcp, Udp, must_pass, must_stop
 from probes import Probe, Space, wait_for
 from tenants import Tenant
-from test_gateway_failover import frozen, gateway
 
 pytestmark = pytest.mark.machine
 
@@ -36,7 +35,7 @@ class Scene:
         self.net = tenant.network("10.0.0.0/24")
         self.router = tenant.router(self.net, outside=True)
         tenant.admin.update_router(self.router.id, distributed=True)
-        self.first, self.second, self.third = gateway(cloud, self.router)["hosts"]
+        self.first, self.second, self.third = cloud.gateway(self.router)["hosts"]
         self.a, self.c = (tenant.probe(self.net, self.third) for _ in range(2))
         self.b = tenant.probe(self.net, self.second)
         tenant.ready(self.a, self.b, self.c)
@@ -81,21 +80,21 @@ def test_a_floating_ip_leaves_at_the_host_of_its_port(scene: Scene) -> None:
     must_pass(way_in)
     assert way_in.seen_from == HOST
     for flow in (out, way_in):
-        wait_for(lambda flow=flow: scene.leaves_at(flow, own) == {scene.third}, 10, f"{flow} leaves there")
+        wait_for(lambda flow=flow: scene.leaves_at(flow, own) == {scene.third}, SOON, f"{flow} leaves there")
     assert out.seen_from == own
     translated = scene.tenant.api.get_router(scene.router).external_gateway_info["external_fixed_ips"]
     address = next(f["ip_address"] for f in translated if ":" not in f["ip_address"])
     at = partial(scene.leaves_at, scene.out(scene.c), address)
-    wait_for(lambda: at() == {scene.first}, 10, "what has no floating IP leaves at the gateway")
+    wait_for(lambda: at() == {scene.first}, SOON, "what has no floating IP leaves at the gateway")
 
 
 def test_a_router_that_is_not_distributed_sends_by_its_gateway(scene: Scene) -> None:
     out = scene.out(scene.a)
     at = partial(scene.leaves_at, out, scene.of_a)
     with scene.tenant.changed(scene.router, is_distributed=False):
-        wait_for(lambda: at() == {scene.first}, 10, "it leaves at the gateway")
+        wait_for(lambda: at() == {scene.first}, SOON, "it leaves at the gateway")
         must_pass(Ping(scene.internet, scene.of_a), Ping(scene.internet, scene.of_b))
-    wait_for(lambda: at() == {scene.third}, 10, "it leaves at the port's host again")
+    wait_for(lambda: at() == {scene.third}, SOON, "it leaves at the port's host again")
 
 
 def test_a_floating_ip_leaves_where_its_port_moves(scene: Scene) -> None:
@@ -106,7 +105,7 @@ def test_a_floating_ip_leaves_where_its_port_moves(scene: Scene) -> None:
     tenant.ready(moved)
     must_pass(Ping(scene.internet, own))
     at = partial(scene.leaves_at, scene.out(moved), own)
-    wait_for(lambda: at() == {scene.second}, 10, "it leaves at its new host")
+    wait_for(lambda: at() == {scene.second}, SOON, "it leaves at its new host")
 
 
 def test_floating_ips_need_no_gateway(scene: Scene, cloud: Cloud) -> None:
@@ -122,4 +121,4 @@ def test_floating_ips_reach_each_other_and_tell_what_is_too_large(scene: Scene) 
     a, b, c = scene.a, scene.b, scene.c
     must_pass(Tcp(a, b, scene.of_b, 80), Tcp(b, a, scene.of_a, 80), Tcp(c, a, scene.of_a, 80))
     must_pass(Ping(a, scene.of_a), Ping(scene.internet, scene.of_a, size=scene.net.mtu))
-    assert scene.internet.told_mtu(scene.of_a, size=1500) == scene.net.mtu
+    scene.internet.must_be_told_mtu(scene.net.mtu, scene.of_a, size=1500)

@@ -11,10 +11,8 @@ switch outside is told of it by a link that goes down.
 
 from __future__ import annotations
 
-import statistics
 import time
 from functools import partial
-from typing import Any
 
 import pytest
 from cloud import Cloud
@@ -27,33 +25,32 @@ from tenants import Tenant
 pytestmark = pytest.mark.machine
 
 MOST = 0.5
-
-
-def gateway(cloud: Cloud, router: Any) -> dict[str, Any]:
-    """What the status tells of a router's gateway."""
-    found: dict[str, Any] = next(g for g in cloud.status()["gateways"] if g["router"] == router.id)
-    return found
+#: Of so many outages.
+ROUNDS = 5
 
 
 def test_a_gateway_outlives_its_host(cloud: Cloud, tenant: Tenant, internet: Space) -> None:
     net = tenant.network("10.0.0.0/24")
     router = tenant.router(net, outside=True)
-    first, second, *_, last = gateway(cloud, router)["hosts"]
+    first, second, *_, last = cloud.gateway(router)["hosts"]
     probe = tenant.probe(net, last)
     tenant.ready(probe)
     address = tenant.floating(probe).floating_ip_address
     must_pass(Ping(internet, address))
-    outages = []
+    short: list[float] = []
+    long: list[float] = []
     with Stream(internet, address) as stream:
-        for _ in range(3):
-            soon(lambda: gateway(cloud, router)["host"] == first, f"{first} carries the gateway")
+        # Until it is known of more than half of them, whatever the others would be.
+        while max(len(short), len(long)) <= ROUNDS // 2:
+            tenant.carried(router, first)
             is_well(cloud)
             began = time.monotonic()
             soon(partial(stream.flows, began), "answers come")
             died = time.monotonic()
             with frozen(cloud, first):
                 soon(partial(stream.flows, died + 0.1), "answers come again")
-                outages.append(stream.outage(died))
-                assert gateway(cloud, router)["host"] == second
-    print("outages, seconds:", *(f"{outage:.2f}" for outage in sorted(outages)))
-    assert statistics.median(outages) <= MOST, outages
+                outage = stream.outage(died)
+                tenant.carried(router, second)
+            (short if outage <= MOST else long).append(outage)
+    print("outages, seconds:", *(f"{outage:.2f}" for outage in sorted(short + long)))
+    assert len(short) > ROUNDS // 2, sorted(short + long)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from flows import Udp, comes_through, must_pass
+from flows import SOON, Udp, comes_through, must_pass
 from probes import Probe, wait_for
 from tenants import Tenant
 
@@ -71,26 +71,34 @@ class Scene:
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    def of(self, source: int) -> list[dict[str, Any]]:
-        """What is written of the datagrams from a source port to c or d."""
-        return [e for e in self.written() if e["source_port"] == source and e["direction"] == "ingress"]
+    def of(self, *sources: int) -> list[dict[str, Any]]:
+        """What is written of the datagrams from these source ports to c or d."""
+        return [e for e in self.written() if e["source_port"] in sources and e["direction"] == "ingress"]
 
     def is_told(self, target: Probe, port: int) -> dict[str, Any]:
-        """Sends until it is written; the entry."""
-        found: list[dict[str, Any]] = []
+        """Sends until one of them is written; the entry."""
+        sent: set[int] = set()
 
-        def told() -> bool:
-            found[:] = self.of(self.send(target, port))
-            return bool(found)
+        def told() -> dict[str, Any] | None:
+            sent.add(self.send(target, port))
+            return next(iter(self.of(*sent)), None)
 
-        wait_for(told, 15, f"a line of a datagram to {target} port {port}")
-        return found[0]
+        return wait_for(told, SOON, f"a line of a datagram to {target} port {port}")
 
     def is_not_told(self, target: Probe, port: int, *, until: Callable[[], object]) -> None:
         """Sends; nothing is written of it by the time that something else is told of."""
+        assert self.lines(target, port, until) == []
+
+    def falls_silent(self, target: Probe, port: int, *, until: Callable[[], object]) -> None:
+        """... soon."""
+        silent = f"no line of datagrams to {target} port {port}"
+        wait_for(lambda: self.lines(target, port, until) == [], SOON, silent)
+
+    def lines(self, target: Probe, port: int, until: Callable[[], object]) -> list[dict[str, Any]]:
+        """What is written of some datagrams by the time that something else is told of."""
         sources = [self.send(target, port) for _ in range(3)]
         until()
-        assert [e for source in sources for e in self.of(source)] == []
+        return self.of(*sources)
 
 
 @pytest.fixture(scope="module")
@@ -127,14 +135,13 @@ def test_accepted_and_dropped_packets_are_told_of_until_the_log_is_gone(scene: S
     # The other log tells when what was changed has reached the hosts.
     other = scene.log(target_id=scene.d.port.id)
     scene.change(log, enabled=False)
-    scene.is_told(scene.d, SHUT)
-    wait_for(lambda: not scene.of(scene.send(scene.c, SHUT)), 15, "no line of the disabled log")
-    scene.is_not_told(scene.c, OPEN, until=lambda: scene.is_told(scene.d, OPEN))
+    scene.falls_silent(scene.c, SHUT, until=lambda: scene.is_told(scene.d, SHUT))
+    scene.falls_silent(scene.c, OPEN, until=lambda: scene.is_told(scene.d, OPEN))
     scene.change(log, enabled=True)
     scene.is_told(scene.c, SHUT)
     scene.delete(log)
-    wait_for(lambda: not scene.of(scene.send(scene.c, SHUT)), 15, "no line of the deleted log")
-    scene.is_not_told(scene.c, OPEN, until=lambda: scene.is_told(scene.d, OPEN))
+    scene.falls_silent(scene.c, SHUT, until=lambda: scene.is_told(scene.d, SHUT))
+    scene.falls_silent(scene.c, OPEN, until=lambda: scene.is_told(scene.d, OPEN))
     assert other["enabled"]
 
 
@@ -147,8 +154,7 @@ def test_a_log_tells_of_its_events_and_its_port_alone(scene: Scene) -> None:
     scene.delete(drops)
     scene.log(event="ACCEPT")  # of every group of the project
     assert scene.is_told(scene.d, OPEN)["verdict"] == "accepted"
-    scene.is_told(scene.c, OPEN)
-    wait_for(lambda: not scene.of(scene.send(scene.c, SHUT)), 15, "no line of dropped packets")
+    scene.falls_silent(scene.c, SHUT, until=lambda: scene.is_told(scene.c, OPEN))
 
 
 def test_a_flood_is_told_of_in_a_few_lines(scene: Scene) -> None:
@@ -158,5 +164,5 @@ def test_a_flood_is_told_of_in_a_few_lines(scene: Scene) -> None:
     with scene.a.open(socket.AF_INET, socket.SOCK_DGRAM) as flood:
         for _ in range(3000):
             flood.sendto(b"flood", (scene.c.v4, SHUT))
-    wait_for(lambda: len(scene.written()) > before, 15, "lines of the flood")
+    wait_for(lambda: len(scene.written()) > before, SOON, "lines of the flood")
     assert len(scene.written()) - before < 300

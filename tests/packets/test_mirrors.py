@@ -46,8 +46,9 @@ class Copied:
         ):
             ear.settimeout(PATIENCE)
             mouth.sendto(marker, (self.to.v4, 9))
+            deadline = time.monotonic() + PATIENCE
             with contextlib.suppress(TimeoutError):
-                while True:
+                while time.monotonic() < deadline:
                     packet = ear.recv(2000)
                     if marker in packet and number_of(packet) == self.number:
                         return True

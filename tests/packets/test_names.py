@@ -23,7 +23,7 @@ import dns.message
 import dns.rcode
 import dns.reversename
 import pytest
-from flows import PATIENCE, Udp, must_pass, must_stop
+from flows import PATIENCE, SOON, Udp, must_pass, must_stop
 from probes import Probe, Space, wait_for
 from tenants import Net, Tenant
 
@@ -33,8 +33,6 @@ pytestmark = pytest.mark.machine
 
 RANGES = ("10.7.0.0/24", "fd00:7::/64")
 DOMAIN = "lab.example."
-#: How long a change takes to be seen, seconds.
-SOON = 5
 
 
 class Asks:
@@ -81,9 +79,11 @@ def told(probe: Probe, server: str, name: str, kind: str = "A", *, tcp: bool = F
     return asked.answer
 
 
-def turns(probe: Probe, server: str, name: str, expected: set[str] | str) -> None:
+def turns(
+    probe: Probe, server: str, name: str, expected: set[str] | str, kind: str = "A", *, tcp: bool = False
+) -> None:
     """A name is soon answered so."""
-    wait_for(lambda: told(probe, server, name) == expected, SOON, f"{name} is {expected}")
+    wait_for(lambda: told(probe, server, name, kind, tcp=tcp) == expected, SOON, f"{name} is {expected}")
 
 
 def service(tenant: Tenant, net: Net) -> tuple[str, str]:
@@ -119,11 +119,11 @@ def test_names_of_the_own_network_resolve_on_every_host(scene: Scene, family: in
     server = scene.v4 if family == 4 else scene.v6
     for probe in (scene.web, scene.data):
         for name in ("web", f"web.{DOMAIN}", f"WEB.{DOMAIN}"):
-            assert told(probe, server, name, tcp=tcp) == {scene.web.v4}
-        assert told(probe, server, f"data.{DOMAIN}", "AAAA", tcp=tcp) == {scene.data.v6}
+            turns(probe, server, name, {scene.web.v4}, tcp=tcp)
+        turns(probe, server, f"data.{DOMAIN}", {scene.data.v6}, "AAAA", tcp=tcp)
         for address in scene.data.addresses:
             pointer = dns.reversename.from_address(address).to_text()
-            assert told(probe, server, pointer, "PTR", tcp=tcp) == {f"data.{DOMAIN}"}
+            turns(probe, server, pointer, {f"data.{DOMAIN}"}, "PTR", tcp=tcp)
 
 
 def test_what_the_api_assigns_is_what_resolves(tenant: Tenant, scene: Scene) -> None:
@@ -133,7 +133,7 @@ def test_what_the_api_assigns_is_what_resolves(tenant: Tenant, scene: Scene) -> 
         for assigned in probe.port.dns_assignment:
             kind = "AAAA" if ":" in assigned["ip_address"] else "A"
             for name in (assigned["fqdn"], assigned["hostname"]):
-                assert told(scene.data, scene.v4, name, kind) == {assigned["ip_address"]}
+                turns(scene.data, scene.v4, name, {assigned["ip_address"]}, kind)
 
 
 def test_a_port_that_is_renamed_or_deleted_is_not_found_by_its_old_name(tenant: Tenant, scene: Scene) -> None:
@@ -203,11 +203,11 @@ def test_dhcp_tells_service_domain_and_name(tenant: Tenant, scene: Scene) -> Non
     assert (scene.web.dhcp()["dns"], scene.web.dhcp()["domain"]) == (scene.v4, DOMAIN.rstrip("."))
     assert scene.web.dhcp()["hostname"] == "web"
     tenant.admin.update_port(scene.web.port, dns_name="front-1")
-    wait_for(lambda: scene.web.dhcp().get("hostname") == "front-1", 10, "the new name is told")
+    wait_for(lambda: scene.web.dhcp().get("hostname") == "front-1", SOON, "the new name is told")
     tenant.admin.update_port(scene.web.port, dns_name="web")
     subnet = scene.net.subnets[0]
     tenant.api.update_subnet(subnet, dns_nameservers=["192.0.2.53"])
-    wait_for(lambda: scene.web.dhcp().get("dns") == "192.0.2.53", 10, "the subnet's own server is told")
+    wait_for(lambda: scene.web.dhcp().get("dns") == "192.0.2.53", SOON, "the subnet's own server is told")
     tenant.api.update_subnet(subnet, dns_nameservers=[])
 
 
@@ -216,11 +216,11 @@ def test_router_advertisements_and_dhcpv6_tell_service_and_domain(tenant: Tenant
     tenant.router(net)
     (probe,) = tenant.probes(net, "h1", dns_name="six")
     server, _ = service(tenant, net)
-    said = probe.solicit()
+    said = probe.advertised()
     assert server in said
     assert DOMAIN.rstrip(".") in said
     assert probe.dhcp6()["new_dhcp6_name_servers"] == server
-    assert told(probe, server, "six", "AAAA") == {probe.v6}
+    turns(probe, server, "six", {probe.v6}, "AAAA")
 
 
 def test_a_flood_goes_unanswered_and_leaves_the_service_to_others(scene: Scene) -> None:

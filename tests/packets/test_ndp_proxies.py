@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import pytest
 from cloud import Cloud
-from flows import Ping, Tcp, must_pass, must_stop
+from flows import SOON, Ping, Tcp, must_pass, must_stop
 from probes import Space, wait_for
 from tenants import Net, Tenant
 from test_physical_networks import machine
@@ -115,4 +115,4 @@ def test_a_proxy_lets_in_nothing_else(scene: Scene) -> None:
     must_stop(*ways, control=Ping(scene.outside, scene.gateway))
     scene.switch(True)
     must_pass(ways[1])
-    wait_for(lambda: not ways[0].once(), 10, "what has no proxy is not reached")
+    wait_for(lambda: not ways[0].once(), SOON, "what has no proxy is not reached")

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import pytest
-from flows import Frame, Ping, Tcp, Udp, must_pass, must_stop
+from flows import SOON, Frame, Ping, Tcp, Udp, must_pass, must_stop
 from frames import ethernet
 from probes import Probe, wait_for
 from tenants import Tenant
@@ -162,7 +162,7 @@ def test_a_port_moves_to_the_host_that_it_was_prepared_on(scene: Scene) -> None:
     where = f"/ports/{moved.port.id}/bindings"
     assert tenant.admin.post(where, json={"binding": {"host": "h3"}}).status_code == 201
     there = tenant.prepared(moved, "h3")
-    wait_for(there.attached, 10, "it is plugged in on h3 too")
+    wait_for(there.attached, SOON, "it is plugged in on h3 too")
     there.configure()
     # The network behind knows one place of it: the other one neither takes its packets nor sends any.
     must_stop(Ping(there, a.v4), control=Ping(moved, a.v4))
@@ -170,4 +170,4 @@ def test_a_port_moves_to_the_host_that_it_was_prepared_on(scene: Scene) -> None:
     must_pass(*pings(a, there), *pings(scene.c, there))
     must_stop(Ping(moved, a.v4), control=Ping(there, a.v4))
     assert tenant.admin.delete(f"{where}/h1").status_code == 204
-    wait_for(lambda: not moved.attached(), 10, "it is plugged in on h3 alone")
+    wait_for(lambda: not moved.attached(), SOON, "it is plugged in on h3 alone")

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from flows import Ping, Tcp, Udp, must_pass, must_stop
+from flows import SOON, Ping, Tcp, Udp, must_pass, must_stop
 from probes import Probe, Space, wait_for
 from tenants import Tenant
 
@@ -60,7 +60,7 @@ class Scene:
 
     def must_be_seen_as(self, probe: Probe, address: str) -> None:
         """... soon."""
-        wait_for(lambda: self.seen_outside(probe) == address, 10, f"{probe} is seen as {address}")
+        wait_for(lambda: self.seen_outside(probe) == address, SOON, f"{probe} is seen as {address}")
 
     def connects(self, address: str, probe: Probe) -> Tcp:
         """A connection from outside to an address, which this probe accepts."""
@@ -158,7 +158,7 @@ def test_floating_ips_join_projects_that_have_equal_addresses(scene: Scene, stra
         must_pass(there, back)
         return (there.seen_from, back.seen_from) == addresses
 
-    wait_for(seen, 10, "each is seen as its floating IP")
+    wait_for(seen, SOON, "each is seen as its floating IP")
     stranger.api.update_ip(made, port_id=None)
     must_stop(there, control=Ping(scene.a, HOST4))
 
@@ -191,4 +191,4 @@ def test_fragments_are_translated(scene: Scene) -> None:
 def test_what_is_too_large_for_the_overlay_is_answered(scene: Scene) -> None:
     address = scene.tenant.floating(scene.b).floating_ip_address
     must_pass(Ping(scene.internet, address, size=scene.net.mtu))
-    assert scene.internet.told_mtu(address, size=1500) == scene.net.mtu
+    scene.internet.must_be_told_mtu(scene.net.mtu, address, size=1500)

@@ -129,4 +129,4 @@ def test_what_does_not_fit_the_next_network_is_answered(tenant: Tenant, family: 
     tenant.ready(a, b)
     address = str(getattr(b, target))
     must_pass(Ping(a, address, size=1300))
-    assert a.told_mtu(address, size=1400) == 1300
+    a.must_be_told_mtu(1300, address, size=1400)
