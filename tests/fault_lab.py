@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sqlite3
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cloud import Cloud
+from outage import Stream
 from probes import Space, wait_for
 
 from trunkline.devices import process
 
-#: A fault is to be seen in the status after so many seconds, and healed after so many.
-SEEN, HEALED = 5.0, 15.0
+#: What is promised: a fault is seen in the status after so many seconds, and healed after so many.
+SEEN, HEALED = 10.0, 30.0
 
 
 def pid_of(cloud: Cloud, unit: str) -> int:
@@ -109,34 +108,11 @@ def frozen(cloud: Cloud, host: str) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-class Pinging:
-    """A ping that goes on for as long as the block, twenty times a second."""
+class Pinging(Stream):
+    """Echo requests for as long as the block, twenty times a second."""
 
     def __init__(self, space: Space, address: str) -> None:
-        command = [*space.enter, "ping", "-n", "-i", "0.05", "-W", "1", address]
-        self._ping = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-
-    def __enter__(self) -> Pinging:
-        self._began = time.monotonic()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._ping.poll() is None:
-            self._ping.kill()
-            self._ping.communicate()
-
-    def lost(self) -> int:
-        """Ends it, after a second at the least: how many were sent and not answered."""
-        time.sleep(max(0.0, self._began + 1.0 - time.monotonic()))
-        self._ping.send_signal(signal.SIGINT)
-        said, _ = self._ping.communicate(timeout=10)
-        found = re.search(r"(\d+) packets transmitted, (\d+) received", said)
-        assert found, said
-        assert int(found[2]) > 5, f"too few to tell anything: {said}"
-        # The last one may be on its way when it is told to end.
-        return max(0, int(found[1]) - int(found[2]) - 1)
+        super().__init__(space, address, every=0.05)
 
 
 def soon(what: Callable[[], Any], complaint: str, seconds: float = HEALED) -> Any:
