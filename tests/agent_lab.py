@@ -31,13 +31,14 @@ from trunkline.compiler.slices import (
     ServerSlice,
 )
 from trunkline.devices import namespace, process
+from trunkline.devices.units import takes_connections
 
 T = TypeVar("T")
 #: What a guest of `guest_image` writes on its console.
 GREETING = "guest is up"
 
 
-def wait(what: Callable[[], T], timeout: float = 15.0) -> T:
+def wait(what: Callable[[], T], timeout: float = 30.0) -> T:
     """The first value of `what` that is true; an exception of it counts as false, but for the last."""
     deadline = time.monotonic() + timeout
     while True:
@@ -143,7 +144,7 @@ class AgentLab:
             *("ovsdb-server", "conf.db", "--remote=punix:db.sock", "--no-chdir", "-vconsole:off"),
             *(f"--pidfile={self.run}/ovsdb-server.pid", f"--unixctl={self.run}/ovsdb-server.ctl"),
         )
-        wait((self.host / "db.sock").exists)
+        wait(lambda: takes_connections(self.host / "db.sock"))
         self.vsctl("--no-wait", "init")
 
     def start_vswitchd(self) -> None:
@@ -193,12 +194,12 @@ class AgentLab:
         listening = namespace.open_socket_in(self.netns, *self.control.address)
         self.control = FakeControl(self.folder, listening, long_poll=5.0).after(self.control)
 
-    def applied(self, timeout: float = 20.0) -> HostReport:
+    def applied(self, timeout: float = 40.0) -> HostReport:
         """The first report that says the newest slice is fully applied."""
         wanted = self.revision
         return self.report(lambda r: r.applied_revision >= wanted, timeout)
 
-    def report(self, fits: Callable[[HostReport], bool], timeout: float = 20.0) -> HostReport:
+    def report(self, fits: Callable[[HostReport], bool], timeout: float = 40.0) -> HostReport:
         """The first report that fits."""
         try:
             return self.control.wait_report(fits, timeout)
@@ -206,7 +207,7 @@ class AgentLab:
             log = (self.host / "agent.out").read_text()[-3000:]
             raise AssertionError(f"{error}\nthe agent said: {log}") from None
 
-    def server(self, id: str, fits: Callable[[ServerReport], bool], timeout: float = 20.0) -> ServerReport:
+    def server(self, id: str, fits: Callable[[ServerReport], bool], timeout: float = 40.0) -> ServerReport:
         """The first report about a server that fits."""
         found: list[ServerReport] = []
 

@@ -52,6 +52,10 @@ class LabCloud:
         seen: dict[str, Any] = json.loads(self.run("status", "--json", status=None))
         return seen
 
+    def is_well(self, seconds: float = 60.0) -> None:
+        """Returns when the status says that all is well."""
+        wait_for(lambda: self.status()["well"], seconds, self.status)
+
     def daemon(self, name: str) -> dict[str, Any]:
         """A daemon's row of the status."""
         return next(row for row in self.status()["daemons"] if row["name"] == name)

@@ -18,7 +18,7 @@ from trunkline.cli.ssh import ssh_argv
 from trunkline.devices import namespace, process
 
 #: How long a guest may take to boot: emulated, on a machine that others use too.
-BOOT = 60.0
+BOOT = 120.0
 
 
 @dataclass
@@ -159,7 +159,7 @@ class Guests:
         """Of a server, which it outlives."""
         self._connection.image.delete_image(image.id)
 
-    def delete(self, guest: Guest, seconds: float = 20.0) -> None:
+    def delete(self, guest: Guest, seconds: float = 40.0) -> None:
         """Returns when the server is gone."""
         self.compute.delete_server(guest.id, ignore_missing=True)
 

