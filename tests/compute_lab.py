@@ -27,6 +27,7 @@ from trunkline.api.policy import Rules
 from trunkline.devices.image_files import ImageFiles
 from trunkline.devices.web import Sources, Web
 from trunkline.resources.compute import Server
+from trunkline.resources.network import Port
 from trunkline.resources.region import Host, HostLink
 from trunkline.store import Store, Tx
 
@@ -227,3 +228,15 @@ def seen(
         problem=problem,
         snapshot=snapshot,
     )
+
+
+def ports_of(lab: Lab, id: str) -> list[Port]:
+    """The ports of a server."""
+    with lab.store.read() as reader:
+        return reader.find(Port, device_id=id)
+
+
+def status(lab: Lab, id: str) -> tuple[str, str | None]:
+    """What a server is shown as: its status, and what is under way."""
+    shown = lab.show(id)
+    return shown["status"], shown["OS-EXT-STS:task_state"]

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compute_lab import ROOT, Lab, seen
+from compute_lab import ROOT, Lab, seen, status
 from msgspec.structs import replace
-from test_compute_snapshots import status
 
 from trunkline.api.compute.sightings import ArrivingObservation, LeavingObservation
 from trunkline.resources.compute import LiveMove, Server

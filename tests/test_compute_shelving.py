@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compute_lab import IMAGE, ROOT, Lab
-from test_compute_snapshots import status, told, upload
+from compute_lab import IMAGE, ROOT, Lab, status
+from test_compute_snapshots import told, upload
 
 from trunkline.resources.compute import Server
 from trunkline.resources.network import Port

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compute_lab import IMAGE, ROOT, Lab, seen
+from compute_lab import IMAGE, ROOT, Lab, seen, status
 
 from trunkline.api.compute import snapshots
 from trunkline.api.compute.sightings import SnapshotObservation
@@ -42,11 +42,6 @@ def upload(lab: Lab, image: str, host: str = "h1", content: bytes = DISK) -> Non
 def images(lab: Lab, **fields: str) -> list[dict[str, Any]]:
     query = "&".join(f"{k}={v}" for k, v in fields.items())
     return list(lab.ask("GET", f"/image/v2/images?sort=created_at:asc&{query}")["images"])
-
-
-def status(lab: Lab, id: str) -> tuple[str, str | None]:
-    shown = lab.show(id)
-    return shown["status"], shown["OS-EXT-STS:task_state"]
 
 
 def told(lab: Lab, id: str, image: str, state: str, cause: str = "", power: str = "running") -> None:

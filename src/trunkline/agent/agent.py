@@ -32,9 +32,9 @@ from trunkline.agent.channel import Channel, Refused
 from trunkline.agent.config import AgentConfig, save
 from trunkline.agent.daemons import Daemons
 from trunkline.agent.host_network import HostNetwork
+from trunkline.agent.hosting import Host
 from trunkline.agent.images import Images
 from trunkline.agent.kept import Kept
-from trunkline.agent.machine import Host
 from trunkline.agent.megaflows import Megaflows
 from trunkline.agent.metadata import Metadata
 from trunkline.agent.migration import Underlay

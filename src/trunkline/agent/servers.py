@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from trunkline.agent.machine import Host, Machine, Reached
+from trunkline.agent.hosting import Host, Reached
+from trunkline.agent.machine import Machine
 from trunkline.agent.qemu import Files
 from trunkline.compiler.slices import HostSlice, ServerReport
 
