@@ -13,9 +13,10 @@ from pathlib import Path
 from trunkline.agent import join
 from trunkline.agent.channel import Channel
 from trunkline.agent.config import AgentConfig
-from trunkline.compiler.slices import HostReport, HostSlice
+from trunkline.compiler.slices import HostSlice
 from trunkline.devices import pki
 from trunkline.errors import Refusal
+from trunkline.resources.reports import HostReport
 
 #: How often a host reports, seconds.
 EVERY = 2.0

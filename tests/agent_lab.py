@@ -21,17 +21,10 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from fake_control import FakeControl
 
-from trunkline.compiler.slices import (
-    Guard,
-    HostReport,
-    HostSlice,
-    ImageSlice,
-    PortSlice,
-    ServerReport,
-    ServerSlice,
-)
+from trunkline.compiler.slices import Guard, HostSlice, ImageSlice, PortSlice, ServerSlice
 from trunkline.devices import namespace, process
 from trunkline.devices.units import takes_connections
+from trunkline.resources.reports import HostReport, ServerReport
 
 T = TypeVar("T")
 #: What a guest of `guest_image` writes on its console.

@@ -18,7 +18,6 @@ from starlette.requests import Request
 from trunkline.api import compute, image, network, wiring
 from trunkline.api.app import application
 from trunkline.api.compute.observation import observe
-from trunkline.api.compute.sightings import ServerObservation, SnapshotObservation, Trouble
 from trunkline.api.context import CLOUD, Context
 from trunkline.api.engine import Call, Engine
 from trunkline.api.image import register_image
@@ -28,7 +27,8 @@ from trunkline.devices.image_files import ImageFiles
 from trunkline.devices.web import Sources, Web
 from trunkline.resources.compute import Server
 from trunkline.resources.network import Port
-from trunkline.resources.region import Host, HostLink
+from trunkline.resources.region import Host
+from trunkline.resources.reports import Condition, HostLink, ServerReport, SnapshotReport
 from trunkline.store import Store, Tx
 
 ROLES = {
@@ -177,7 +177,7 @@ class Lab:
         with self.store.read() as reader:
             return reader.get(Server, id)
 
-    def report(self, host: str, *servers: ServerObservation) -> None:
+    def report(self, host: str, *servers: ServerReport) -> None:
         """What a host says it sees."""
         self.store.write_sync(lambda tx: observe(Call(self.engine, CLOUD, tx), host, servers))
 
@@ -213,12 +213,12 @@ def seen(
     row: Server,
     state: str,
     *,
-    problem: Trouble | None = None,
+    problem: Condition | None = None,
     ports: Sequence[str] | None = None,
-    snapshot: SnapshotObservation | None = None,
-) -> ServerObservation:
+    snapshot: SnapshotReport | None = None,
+) -> ServerReport:
     """What a host reports of a server that has reached what is wanted."""
-    return ServerObservation(
+    return ServerReport(
         id=row.id,
         state=state,
         disk_serial=row.disk_serial,

@@ -9,10 +9,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from trunkline.compiler.slices import HostReport, HostSlice
+from trunkline.compiler.slices import HostSlice
 from trunkline.control.channel import channel_app, new_token, serve, token_matches
 from trunkline.devices.pki import Authority
 from trunkline.errors import Conflict, NotFound
+from trunkline.resources.reports import HostReport
 
 
 class FakeControl:

@@ -16,10 +16,11 @@ import msgspec
 import pytest
 from fake_control import FakeControl
 
-from trunkline.compiler.slices import RUN_HEADER, HostReport, HostSlice
+from trunkline.compiler.slices import RUN_HEADER, HostSlice
 from trunkline.control import channel
 from trunkline.devices import pki
 from trunkline.errors import TooMany
+from trunkline.resources.reports import HostReport
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from compute_lab import ROOT, Lab, seen, status
 from msgspec.structs import replace
 
-from trunkline.api.compute.sightings import ArrivingObservation, LeavingObservation
 from trunkline.resources.compute import LiveMove, Server
 from trunkline.resources.network import Port
+from trunkline.resources.reports import Arriving, Leaving
 
 AUTO = {"host": None, "block_migration": "auto"}
 
@@ -54,13 +54,11 @@ class Moving:
         return found
 
     def leaving(self, state: str, cause: str = "", power: str = "running") -> None:
-        told = LeavingObservation(
-            state=state, move=self.move, disk_bytes=1 << 30, slots=(("root", 3),), cause=cause
-        )
+        told = Leaving(state=state, move=self.move, disk_bytes=1 << 30, slots=(("root", 3),), cause=cause)
         self.lab.report(self.source, replace(seen(self.row, power), leaving=told))
 
     def arriving(self, state: str, cause: str = "") -> None:
-        told = ArrivingObservation(state=state, memory_port=7001, disk_port=7002, cause=cause)
+        told = Arriving(state=state, memory_port=7001, disk_port=7002, cause=cause)
         self.lab.report(
             self.dest, replace(seen(self.row, "running" if state == "here" else "starting"), arriving=told)
         )
@@ -150,7 +148,7 @@ def test_a_state_that_is_reset_ends_the_way_and_the_server_stays(lab: Lab) -> No
 
 def test_words_of_an_earlier_attempt_do_not_count(lab: Lab) -> None:
     moving = Moving(lab)
-    old = LeavingObservation(state="failed", move="another", cause="old")
+    old = Leaving(state="failed", move="another", cause="old")
     lab.report(moving.source, replace(seen(moving.row, "running"), leaving=old))
     assert status(lab, moving.id) == ("MIGRATING", "migrating")
 

@@ -11,9 +11,9 @@ from compute_lab import ROOT, Lab, seen
 from msgspec.structs import replace
 
 from trunkline.api.compute import inventory
-from trunkline.api.compute.sightings import ServerObservation, Trouble
 from trunkline.resources.compute import Server
 from trunkline.resources.network import Port
+from trunkline.resources.reports import Condition, ServerReport
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def status(lab: Lab, id: str) -> tuple[str, str | None]:
     return shown["status"], shown["OS-EXT-STS:task_state"]
 
 
-def saw(lab: Lab, id: str, state: str = "running", **more: Any) -> ServerObservation:
+def saw(lab: Lab, id: str, state: str = "running", **more: Any) -> ServerReport:
     """What a host says of a server that has come to it."""
     server = row(lab, id)
     return replace(seen(server, state), moved=server.move_serial, **more)
@@ -240,8 +240,8 @@ def test_a_host_that_cannot_have_it_leaves_it_in_error_and_it_is_reverted(lab: L
     id = lab.booted(host="h1", by=ROOT)
     lab.act(id, "migrate", by=ROOT)
     parked(lab, id)
-    full = Trouble(what="server s", cause="a disk of 5 MiB does not fit")
-    lab.report("h2", ServerObservation(id=id, state="failed", problem=full))
+    full = Condition(what="server s", cause="a disk of 5 MiB does not fit")
+    lab.report("h2", ServerReport(id=id, state="failed", problem=full))
     shown = lab.show(id, by=ROOT)
     assert (shown["status"], "does not fit" in shown["fault"]["message"]) == ("ERROR", True)
     lab.alive("h1", False)
@@ -257,7 +257,7 @@ def test_a_host_that_comes_to_have_it_later_ends_the_error(lab: Lab) -> None:
     id = lab.booted(host="h1", by=ROOT)
     lab.act(id, "migrate", by=ROOT)
     parked(lab, id)
-    lab.report("h2", ServerObservation(id=id, state="failed"))
+    lab.report("h2", ServerReport(id=id, state="failed"))
     assert status(lab, id)[0] == "ERROR"
     arrived(lab, id)
     assert status(lab, id) == ("VERIFY_RESIZE", None)

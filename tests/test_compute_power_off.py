@@ -9,7 +9,7 @@ import pytest
 from compute_lab import Lab, seen
 from msgspec.structs import replace
 
-from trunkline.api.compute.sightings import ServerObservation
+from trunkline.resources.reports import ServerReport
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     found.close()
 
 
-def halted(lab: Lab, id: str) -> ServerObservation:
+def halted(lab: Lab, id: str) -> ServerReport:
     """What the host says of a guest that powered itself off, as of what is wanted now."""
     row = lab.row(id)
     assert row is not None
@@ -90,7 +90,7 @@ def test_one_that_powers_itself_off_before_it_was_seen_running_is_built(lab: Lab
 def test_an_agent_that_has_not_looked_yet_changes_nothing(lab: Lab) -> None:
     id = lab.booted()
     before = lab.row(id)
-    lab.report("h1", ServerObservation(id=id, state="unknown"))
+    lab.report("h1", ServerReport(id=id, state="unknown"))
     assert lab.row(id) == before
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from compute_lab import IMAGE, ROOT, Lab, ports_of, seen, status
 
-from trunkline.api.compute.sightings import ServerObservation
+from trunkline.resources.reports import ServerReport
 
 
 @pytest.fixture
@@ -237,7 +237,7 @@ def test_a_deleted_server_goes_when_its_host_has_nothing_of_it_left(lab: Lab) ->
     assert lab.ask("GET", f"/network/v2.0/ports/{given}")["port"]["device_id"] == ""
     lab.ask("DELETE", f"/servers/{id}", status=204)
     lab.act(id, "os-stop", status=409)
-    lab.report(row.host, ServerObservation(id=id, state="running"))
+    lab.report(row.host, ServerReport(id=id, state="running"))
     assert status(lab, id) == ("ACTIVE", "deleting")
     lab.report(row.host)
     lab.ask("GET", f"/servers/{id}", status=404)

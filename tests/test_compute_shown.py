@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from compute_lab import IMAGE, ROOT, Lab, ports_of, seen
 
-from trunkline.api.compute.sightings import Trouble
+from trunkline.resources.reports import Condition
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 def test_what_is_not_well_is_told_with_its_cause_and_heals(lab: Lab) -> None:
     id = lab.booted()
-    why = Trouble(what="QEMU ended", cause="signal 9", remedy="it is started again")
+    why = Condition(what="QEMU ended", cause="signal 9", remedy="it is started again")
     lab.running(id, state="crashed", problem=why)
     shown = lab.show(id)
     assert (shown["status"], shown["OS-EXT-STS:power_state"]) == ("ERROR", 6)

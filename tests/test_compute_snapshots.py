@@ -11,9 +11,9 @@ import pytest
 from compute_lab import IMAGE, ROOT, Lab, seen, status
 
 from trunkline.api.compute import snapshots
-from trunkline.api.compute.sightings import SnapshotObservation
 from trunkline.errors import Conflict, NotFound
 from trunkline.resources.compute import Server
+from trunkline.resources.reports import SnapshotReport
 
 #: The header of an empty qcow2 file (QEMU, docs/interop/qcow2.txt), and a cluster.
 DISK = struct.pack(">4sIQIIQ", b"QFI\xfb", 3, 0, 0, 16, 1 << 20).ljust(100, b"\x00")
@@ -47,7 +47,7 @@ def images(lab: Lab, **fields: str) -> list[dict[str, Any]]:
 def told(lab: Lab, id: str, image: str, state: str, cause: str = "", power: str = "running") -> None:
     row = lab.row(id)
     assert isinstance(row, Server)
-    told = SnapshotObservation(image=image, state=state, cause=cause)
+    told = SnapshotReport(image=image, state=state, cause=cause)
     lab.report(row.host, seen(row, power, snapshot=told))
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from trunkline.compiler.slices import HostReport, ServerReport
 from trunkline.control import directory
 from trunkline.control.directory import RegionDirectory
 from trunkline.devices.pki import Authority
+from trunkline.resources.reports import HostReport, ServerReport
 from trunkline.store import Store
 
 RUNNING = ServerReport(id="s", state="running")

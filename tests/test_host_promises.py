@@ -11,7 +11,8 @@ from trunkline.control import promises
 from trunkline.devices import links
 from trunkline.errors import BadField, BadRequest, NotFound
 from trunkline.plan.promises import TUNNELS, Good, offered
-from trunkline.resources.region import Host, HostLink
+from trunkline.resources.region import Host
+from trunkline.resources.reports import HostLink
 from trunkline.store import Store
 
 

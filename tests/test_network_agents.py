@@ -14,7 +14,8 @@ from network_lab import ANN, BOB, ROOT, Cloud, cloud, hosts_of
 from trunkline.backends.contract import Observation
 from trunkline.control.agents import Agents, Central, Sight
 from trunkline.resources.network import Agent
-from trunkline.resources.region import Host, HostDaemon, HostProblem
+from trunkline.resources.region import Host
+from trunkline.resources.reports import Condition, HostDaemon
 from trunkline.store import Store
 
 __all__ = ["cloud"]
@@ -92,7 +93,7 @@ def test_a_host_that_is_silent_has_no_agent_alive(watched: Watched) -> None:
     ("host", "agent"),
     [
         (replace(HOST, daemons=[replace(CONTROLLER, well=False)]), "OVN Controller Gateway agent"),
-        (replace(HOST, problems=[HostProblem(what="metadata of host h1", cause="c")]), "OVN Metadata agent"),
+        (replace(HOST, problems=[Condition(what="metadata of host h1", cause="c")]), "OVN Metadata agent"),
     ],
 )
 def test_one_daemon_that_is_not_well_is_one_dead_agent(watched: Watched, host: Host, agent: str) -> None:

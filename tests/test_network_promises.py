@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 from network_lab import ANN, ROOT, Cloud, cloud
 
-from trunkline.resources.region import Host, HostLink
+from trunkline.resources.region import Host
+from trunkline.resources.reports import HostLink
 
 __all__ = ["cloud"]
 

@@ -9,10 +9,10 @@ from typing import Any
 from api_lab import ApiLab
 
 from trunkline.api.compute.observation import observe
-from trunkline.api.compute.sightings import ServerObservation
 from trunkline.api.context import CLOUD
 from trunkline.api.engine import Call
 from trunkline.resources.network import Agent
+from trunkline.resources.reports import ServerReport
 
 LATEST = {"openstack-api-version": "compute 2.96"}
 
@@ -208,7 +208,7 @@ class Things:
 
     def runs(self, server: str) -> None:
         """The server's host says that it runs."""
-        seen = [ServerObservation(id=server, state="running")]
+        seen = [ServerReport(id=server, state="running")]
         engine = self.lab.api.engine
         self.lab.store.write_sync(lambda tx: observe(Call(engine, CLOUD, tx), "h1", seen))
 

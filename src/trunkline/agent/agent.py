@@ -41,11 +41,12 @@ from trunkline.agent.migration import Underlay
 from trunkline.agent.mirrors import Mirrors
 from trunkline.agent.ports import Ports
 from trunkline.agent.servers import Servers
-from trunkline.compiler.slices import Condition, HostReport, HostSlice
+from trunkline.compiler.slices import HostSlice
 from trunkline.devices import disks, files, pki, process
 from trunkline.devices.openvswitch import TABLES, OpenFlowProbe
 from trunkline.devices.ovsdb import Database, TransactError
 from trunkline.errors import Refusal, Unavailable
+from trunkline.resources.reports import Condition, HostReport
 
 log = logging.getLogger(__name__)
 _TICK = 2.0

@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from trunkline.compiler.slices import RUN_HEADER, HostReport, HostSlice
+from trunkline.compiler.slices import RUN_HEADER, HostSlice
 from trunkline.errors import Refusal, Unavailable
+from trunkline.resources.reports import HostReport
 
 T = TypeVar("T")
 #: Longer than the server holds a request for a slice.

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 from trunkline.agent.config import AgentConfig
-from trunkline.compiler.slices import DaemonReport
 from trunkline.devices import openvswitch, process
 from trunkline.devices.ovsdb import Database, TransactError
 from trunkline.errors import Unavailable
+from trunkline.resources.reports import HostDaemon
 
 _SECONDS = 2.0
 
@@ -25,9 +25,9 @@ class Daemons:
         self._restarts: dict[str, int] = {}
         self._since: dict[str, float] = {}
         #: The newest answers.
-        self.seen: tuple[DaemonReport, ...] = ()
+        self.seen: tuple[HostDaemon, ...] = ()
 
-    async def ask(self) -> tuple[DaemonReport, ...]:
+    async def ask(self) -> tuple[HostDaemon, ...]:
         """Asks all at once, each within two seconds."""
         config = self._config
         self.seen = tuple(
@@ -39,7 +39,7 @@ class Daemons:
         )
         return self.seen
 
-    async def _database(self) -> DaemonReport:
+    async def _database(self) -> HostDaemon:
         name = "ovsdb-server"
         try:
             operation = self._db.ops.select("Open_vSwitch", [], ["external_ids"])
@@ -48,7 +48,7 @@ class Daemons:
             return self._report(name, self._pid(name, self._config.ovs_run_folder), False, str(error))
         return self._report(name, self._pid(name, self._config.ovs_run_folder), True, "")
 
-    async def _controlled(self, name: str, run: Path, method: str, expected: str) -> DaemonReport:
+    async def _controlled(self, name: str, run: Path, method: str, expected: str) -> HostDaemon:
         pid = self._pid(name, run)
         sockets = [run / f"{name}.{pid}.ctl", run / f"{name}.ctl"]
         socket = next((s for s in sockets if s.exists()), None)
@@ -62,14 +62,14 @@ class Daemons:
             return self._report(name, pid, False, f"{method}: {answer}")
         return self._report(name, pid, True, answer)
 
-    def _report(self, name: str, pid: int, well: bool, detail: str) -> DaemonReport:
+    def _report(self, name: str, pid: int, well: bool, detail: str) -> HostDaemon:
         if pid:
             if self._pids.get(name, pid) != pid:
                 self._restarts[name] = self._restarts.get(name, 0) + 1
             if self._pids.get(name) != pid:
                 self._since[name] = process.since(pid)
             self._pids[name] = pid
-        return DaemonReport(
+        return HostDaemon(
             name=name,
             alive=bool(pid) or well,
             well=well,

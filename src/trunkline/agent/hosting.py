@@ -14,9 +14,10 @@ from trunkline.agent.images import Images
 from trunkline.agent.kept import Kept
 from trunkline.agent.migration import Underlay
 from trunkline.agent.snapshots import Upload
-from trunkline.compiler.slices import Arriving, ServerSlice
+from trunkline.compiler.slices import ServerSlice
 from trunkline.devices import files
 from trunkline.errors import Unavailable
+from trunkline.resources.reports import Arriving
 
 
 class NotYet(Unavailable):

@@ -14,10 +14,11 @@ from msgspec.structs import replace
 from trunkline.agent import migration, qemu
 from trunkline.agent.guest import Guest, tail
 from trunkline.agent.hosting import Host, NotYet, Reached
-from trunkline.compiler.slices import Arrival, Arriving, Leaving, ServerSlice
+from trunkline.compiler.slices import Arrival, ServerSlice
 from trunkline.devices import disks
 from trunkline.devices.qmp import CommandRefused
 from trunkline.errors import Unavailable
+from trunkline.resources.reports import Arriving, Leaving
 
 #: How often it is looked how far a server is that comes or goes; events tell what matters.
 _LOOK = 0.1

@@ -29,10 +29,11 @@ from trunkline.agent.hosting import Host, NotYet, Reached
 from trunkline.agent.live import Coming, Going
 from trunkline.agent.server_disks import ServerDisks
 from trunkline.agent.snapshots import Snapshot
-from trunkline.compiler.slices import Condition, PortSlice, ServerReport, ServerSlice
+from trunkline.compiler.slices import PortSlice, ServerSlice
 from trunkline.devices import configdrive
 from trunkline.devices.qmp import CommandRefused
 from trunkline.errors import Refusal
+from trunkline.resources.reports import Condition, ServerReport
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

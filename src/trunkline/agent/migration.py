@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from trunkline.agent.config import AgentConfig
-from trunkline.compiler.slices import Arrival, Arriving, Departure, Leaving
+from trunkline.compiler.slices import Arrival, Departure
 from trunkline.devices.qmp import CommandRefused, Monitor
+from trunkline.resources.reports import Arriving, Leaving
 
 #: What things are called in QEMU.
 _JOB, _TARGET, _EXPORT, _TLS, _PEER = "departure", "departure", "arrival", "underlay", "peer"

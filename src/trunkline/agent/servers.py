@@ -11,7 +11,8 @@ import msgspec
 from trunkline.agent.hosting import Host, Reached
 from trunkline.agent.machine import Machine
 from trunkline.agent.qemu import Files
-from trunkline.compiler.slices import HostSlice, ServerReport
+from trunkline.compiler.slices import HostSlice
+from trunkline.resources.reports import ServerReport
 
 #: How much of the end of a console is told, in bytes.
 _CONSOLE_TOLD = 32 * 1024

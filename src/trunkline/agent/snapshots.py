@@ -18,11 +18,11 @@ from pathlib import Path
 
 from trunkline.agent.channel import Refused
 from trunkline.agent.qemu import Files
-from trunkline.compiler.slices import SnapshotReport
 from trunkline.devices import disks
 from trunkline.devices.qmp import CommandRefused, Monitor
 from trunkline.devices.tools import ToolFailed
 from trunkline.errors import Unavailable
+from trunkline.resources.reports import SnapshotReport
 
 #: (image, file): gives the control plane the content of an image.
 Upload = Callable[[str, Path], Awaitable[None]]

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trunkline.agent.config import AgentConfig
-from trunkline.compiler.slices import LinkReport
 from trunkline.devices import links, openvswitch
 from trunkline.devices.ovsdb import Database
+from trunkline.resources.reports import HostLink
 
 
-def speeds(config: AgentConfig, db: Database) -> tuple[LinkReport, ...]:
+def speeds(config: AgentConfig, db: Database) -> tuple[HostLink, ...]:
     """How much each link carries either way, where its interfaces say so; several add up."""
     found = []
     for name, interfaces in _interfaces(config, db):
         kbps = sum(1000 * (links.speed(each) or 0) for each in interfaces)
         if kbps:
-            found.append(LinkReport(physical_network=name, egress_kbps=kbps, ingress_kbps=kbps))
+            found.append(HostLink(physical_network=name, egress_kbps=kbps, ingress_kbps=kbps))
     return tuple(found)
 
 

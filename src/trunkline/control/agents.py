@@ -25,7 +25,8 @@ from trunkline.devices import process
 from trunkline.devices.state import Cloud, StateFolder
 from trunkline.resources.compute import Aggregate
 from trunkline.resources.network import Agent, agents
-from trunkline.resources.region import Host, HostDaemon
+from trunkline.resources.region import Host
+from trunkline.resources.reports import HostDaemon
 from trunkline.store import Reader, Remembered, Store, Tx
 
 #: How often it is looked, seconds.

@@ -38,7 +38,7 @@ from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from trunkline.api.statuses import status_of
-from trunkline.compiler.slices import RUN_HEADER, HostReport, HostSlice
+from trunkline.compiler.slices import RUN_HEADER, HostSlice
 from trunkline.control import serving
 from trunkline.devices.pki import Authority, IssuedFiles, server_context
 from trunkline.errors import (
@@ -50,6 +50,7 @@ from trunkline.errors import (
     TooMany,
     Unauthenticated,
 )
+from trunkline.resources.reports import HostReport
 
 #: How long a request for a slice is kept open where there is nothing newer, in seconds.
 LONG_POLL = 20.0

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import msgspec
 
-from trunkline.compiler.slices import HostReport, HostSlice
+from trunkline.compiler.slices import HostSlice
 from trunkline.control.channel import token_matches
 from trunkline.devices.pki import Authority
 from trunkline.errors import Conflict
 from trunkline.resources.region import Host, JoinToken
+from trunkline.resources.reports import HostReport
 from trunkline.store import Remembered, Store, Tx
 
 #: A host that has not reported for so many seconds is taken for gone.

@@ -13,13 +13,11 @@ from functools import partial
 import msgspec
 
 from trunkline.api.compute.observation import observe
-from trunkline.api.compute.sightings import ServerObservation
 from trunkline.api.context import CLOUD
 from trunkline.api.engine import Call, Engine
 from trunkline.api.network import reschedule, trunks
 from trunkline.backends.contract import Observation
 from trunkline.compiler.routing import is_at_host
-from trunkline.compiler.slices import HostReport
 from trunkline.compiler.snapshot import Snapshot
 from trunkline.control.directory import RegionDirectory
 from trunkline.persistent import differing_keys
@@ -34,7 +32,8 @@ from trunkline.resources.network import (
     Router,
     gateways_of,
 )
-from trunkline.resources.region import Host, HostDaemon, HostLink, HostProblem
+from trunkline.resources.region import Host
+from trunkline.resources.reports import HostReport
 from trunkline.store import Remembered, Store, Tx
 
 #: How often it is looked which hosts have fallen silent, seconds.
@@ -56,11 +55,10 @@ async def host_report(engine: Engine, name: str, report: HostReport) -> None:
         "accelerator": report.accelerator,
         "datapath": report.datapath,
         "physical_networks": list(report.physical_networks),
-        "links": [HostLink(**msgspec.structs.asdict(link)) for link in report.links],
-        "daemons": [HostDaemon(**msgspec.structs.asdict(d)) for d in report.daemons],
-        "problems": [HostProblem(**msgspec.structs.asdict(p)) for p in report.problems],
+        "links": list(report.links),
+        "daemons": list(report.daemons),
+        "problems": list(report.problems),
     }
-    servers = [msgspec.convert(msgspec.to_builtins(s), ServerObservation) for s in report.servers]
 
     def write(call: Call) -> None:
         host = call.tx.get(Host, name)
@@ -71,7 +69,7 @@ async def host_report(engine: Engine, name: str, report: HostReport) -> None:
             call.tx.observe(msgspec.structs.replace(new, seen_at=time.time()))
         if new.physical_networks != host.wired:
             reschedule(call)
-        observe(call, name, servers)
+        observe(call, name, report.servers)
 
     await engine.write(CLOUD, write)
 

@@ -37,7 +37,6 @@ from trunkline.api.statuses import status_of
 from trunkline.backends.contract import Backend, Observation
 from trunkline.backends.ovn import OvnBackend
 from trunkline.compiler.settings import Settings
-from trunkline.compiler.slices import HostReport
 from trunkline.compiler.snapshot import Snapshot
 from trunkline.control import agents, channel, observe, promises, seed, status
 from trunkline.control.directory import RegionDirectory
@@ -51,6 +50,7 @@ from trunkline.devices.state import Cloud, StateFolder
 from trunkline.devices.web import Sources, Web
 from trunkline.errors import Refusal
 from trunkline.resources.region import JoinToken
+from trunkline.resources.reports import HostReport
 from trunkline.store import Store
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,8 @@ from msgspec.structs import replace
 from trunkline.api.network import promises
 from trunkline.errors import BadField, BadRequest, NotFound
 from trunkline.plan.promises import TUNNELS, Amounts, offered
-from trunkline.resources.region import Host, HostLink
+from trunkline.resources.region import Host
+from trunkline.resources.reports import HostLink
 from trunkline.store import Reader, Tx
 
 #: How the tunnels are written among physical networks.

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trunkline.backends.contract import Observation, Problem
-from trunkline.compiler.slices import HostReport
 from trunkline.control import promises
 from trunkline.control.directory import RegionDirectory
 from trunkline.control.loop import LoopState
@@ -21,6 +20,7 @@ from trunkline.plan import gateways
 from trunkline.resources.compute import Server
 from trunkline.resources.network import GatewayPort, Router, gateways_of
 from trunkline.resources.region import Host
+from trunkline.resources.reports import HostReport
 from trunkline.store import Reader
 
 #: A host that is this many seconds behind its slice is told of.

@@ -4,38 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
-
+from trunkline.resources.reports import Condition, HostDaemon, HostLink
 from trunkline.resources.schema import Resource, computed, hidden, observed, resource
-
-
-class HostDaemon(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A daemon of a host, as its agent last saw it."""
-
-    name: str
-    alive: bool
-    well: bool
-    detail: str = ""
-    restarts: int = 0
-    #: When its process started, seconds since the epoch; 0 where that is not known.
-    since: float = 0.0
-
-
-class HostProblem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Something on a host that is not well: what, why, and what to do next."""
-
-    what: str
-    cause: str
-    remedy: str = ""
-
-
-class HostLink(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How much a host can send and get in a second by one of its links."""
-
-    #: The physical network that it leads to; "" for the tunnels between hosts.
-    physical_network: str = ""
-    egress_kbps: int
-    ingress_kbps: int
 
 
 @resource(kind="host", plural="hosts", service="region")
@@ -85,7 +55,7 @@ class Host(Resource):
     #: The packets that it forwards in a second, thousands, as the operator measured it. 0: it promises none.
     packet_rate_kpps: Annotated[int, computed()] = 0
     daemons: Annotated[list[HostDaemon], observed()] = []
-    problems: Annotated[list[HostProblem], observed()] = []
+    problems: Annotated[list[Condition], observed()] = []
 
 
 @resource(kind="join_token", plural="join_tokens", service="region")

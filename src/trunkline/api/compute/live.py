@@ -18,7 +18,6 @@ from msgspec.structs import replace
 
 from trunkline.api.compute import history, inventory, migrations, networking
 from trunkline.api.compute.servers import find_host
-from trunkline.api.compute.sightings import ServerObservation
 from trunkline.api.compute.status import settle
 from trunkline.api.engine import Call
 from trunkline.errors import BadField, BadRequest
@@ -26,6 +25,7 @@ from trunkline.plan.placement import NoHost
 from trunkline.resources.compute import LiveMove, Server
 from trunkline.resources.network import Binding
 from trunkline.resources.region import Host
+from trunkline.resources.reports import ServerReport
 
 
 def begin(call: Call, server: Server, host: str, *, force: bool) -> Server:
@@ -61,7 +61,7 @@ def begin(call: Call, server: Server, host: str, *, force: bool) -> Server:
     return replace(server, arriving_on=found, live=LiveMove(id=move.id))
 
 
-def seen_leaving(call: Call, server: Server, seen: ServerObservation) -> Server | None:
+def seen_leaving(call: Call, server: Server, seen: ServerReport) -> Server | None:
     """What the source says; the server as it is from now on, None where nothing is another."""
     live, leaving = server.live, seen.leaving
     if live is None:
@@ -80,7 +80,7 @@ def seen_leaving(call: Call, server: Server, seen: ServerObservation) -> Server 
     return replace(server, live=new) if new != live else None
 
 
-def seen_arriving(call: Call, server: Server, seen: ServerObservation | None) -> Server | None:
+def seen_arriving(call: Call, server: Server, seen: ServerReport | None) -> Server | None:
     """What the destination says; as `seen_leaving`."""
     live, arriving = server.live, None if seen is None else seen.arriving
     if live is None or arriving is None:

@@ -12,16 +12,16 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from trunkline.api.compute import history, live, migrations, move_steps, shelving, snapshots
-from trunkline.api.compute.sightings import ServerObservation
 from trunkline.api.compute.status import powered_itself_off, settle
 from trunkline.api.engine import Call
 from trunkline.resources.compute import Fault, Server
 from trunkline.resources.network import Port
 from trunkline.resources.region import Host
+from trunkline.resources.reports import ServerReport
 from trunkline.store import Tx
 
 
-def observe(call: Call, host: str, reports: Sequence[ServerObservation]) -> None:
+def observe(call: Call, host: str, reports: Sequence[ServerReport]) -> None:
     """Writes what a host sees of its servers.
 
     Args:
@@ -48,7 +48,7 @@ def observe(call: Call, host: str, reports: Sequence[ServerObservation]) -> None
             # Before the first report, the host has not come to it yet.
             if server.observed_state in ("", "absent"):
                 continue
-            report = ServerObservation(id=server.id, state="absent", disk_serial=-1)
+            report = ServerReport(id=server.id, state="absent", disk_serial=-1)
         if report.state == "unknown":
             continue
         if (going := live.seen_leaving(call, server, report)) is not None:
@@ -91,7 +91,7 @@ def _moved(call: Call, server: Server | None) -> Server | None:
     return server
 
 
-def _seen(tx: Tx, server: Server, report: ServerObservation, now: str) -> Server:
+def _seen(tx: Tx, server: Server, report: ServerReport, now: str) -> Server:
     plugged = list(report.ports)
     if server.launched_at is None:
         # A port that was deleted meanwhile is not waited for.
@@ -121,7 +121,7 @@ def _seen(tx: Tx, server: Server, report: ServerObservation, now: str) -> Server
     )
 
 
-def _snapshot_trouble(tx: Tx, server: Server, report: ServerObservation) -> str:
+def _snapshot_trouble(tx: Tx, server: Server, report: ServerReport) -> str:
     """Why the image that is to be made of a server will not be made; "" where it will."""
     if server.snapshot is None:
         return ""

@@ -1,0 +1,126 @@
+"""What a host's agent reports of what it sees: the contract of the host channel, and what the APIs read.
+
+It travels as JSON, and parts of it are stored as they came. A field that is new has a default, so that agents
+and control planes of neighbouring versions understand each other.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something that is not well, seen on a host: what, why, and what to do next."""
+
+    what: str
+    cause: str
+    remedy: str = ""
+
+
+class SnapshotReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far the image is that is made of a server's disk."""
+
+    #: The image's id.
+    image: str
+    state: Literal["taking", "uploading", "failed"]
+    #: Why it failed: it is not tried any more.
+    cause: str = ""
+
+
+class Arriving(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a server is that comes to the host while it runs."""
+
+    #: "ready": it is waited for. "here": it runs here, and does not any more where it came from.
+    state: Literal["ready", "here", "failed"]
+    memory_port: int = 0
+    disk_port: int = 0
+    cause: str = ""
+
+
+class Leaving(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a server is that leaves the host while it runs."""
+
+    #: "gone": it was handed over whole, and does not run here any more. "failed": it goes on here.
+    state: Literal["waiting", "disk", "memory", "gone", "failed"]
+    #: Which attempt: the id of its `Migration`.
+    move: str = ""
+    disk_bytes: int = 0
+    slots: tuple[tuple[str, int], ...] = ()
+    cause: str = ""
+
+
+class ServerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the agent sees of one server."""
+
+    id: str
+    #: "unknown": an agent that was just started has not looked yet.
+    state: Literal[
+        "unknown", "absent", "fetching", "starting", "running", "stopped", "paused", "crashed", "failed"
+    ]
+    #: It is stopped because its guest powered itself off, and not because that was wanted. It stays so until
+    #: it is wanted stopped, or a reboot or a rebuild is.
+    halted: bool = False
+    #: The serials reached.
+    disk_serial: int = 0
+    hard_reboot_serial: int = 0
+    soft_reboot_serial: int = 0
+    #: The number under which its disk is set aside, 0 where it is not; the newest origin that came.
+    parked: int = 0
+    moved: int = 0
+    #: Ports that are plugged in and answered for by a running guest device.
+    ports: tuple[str, ...] = ()
+    problem: Condition | None = None
+    snapshot: SnapshotReport | None = None
+    arriving: Arriving | None = None
+    leaving: Leaving | None = None
+    #: Whether the guest runs under KVM.
+    accelerated: bool = False
+
+
+class HostDaemon(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A daemon of a host, as its agent last saw it."""
+
+    name: str
+    alive: bool
+    #: It did what it is for when last asked (not only: a process exists).
+    well: bool
+    detail: str = ""
+    restarts: int = 0
+    #: When its process started, seconds since the epoch; 0 where that is not known.
+    since: float = 0.0
+
+
+class HostLink(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How much can be sent and got in a second by a link of the host, as its interface says."""
+
+    #: The physical network that it leads to; "" for the tunnels between hosts.
+    physical_network: str = ""
+    egress_kbps: int
+    ingress_kbps: int
+
+
+class HostReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the agent sees, sent on every change and at least every two seconds."""
+
+    host: str
+    #: Its own address on the underlay, without prefix length: where the other hosts reach it.
+    address: str = ""
+    #: The newest revision that the agent has fully applied.
+    applied_revision: int
+    vcpus: int
+    memory_mib: int
+    disk_gib: int
+    accelerator: Literal["kvm", "tcg"] = "tcg"
+    datapath: Literal["system", "netdev"] = "netdev"
+    servers: tuple[ServerReport, ...] = ()
+    #: Ports plugged in.
+    ports: tuple[str, ...] = ()
+    daemons: tuple[HostDaemon, ...] = ()
+    problems: tuple[Condition, ...] = ()
+    physical_networks: tuple[str, ...] = ()
+    #: When the agent's own process started, seconds since the epoch.
+    since: float = 0.0
+    #: Those whose speed is known.
+    links: tuple[HostLink, ...] = ()
