@@ -25,14 +25,22 @@ _LOOK = 0.1
 
 
 class Coming:
-    """The end that a server comes to. `state` is what it is seen as."""
+    """The end that a server comes to."""
 
-    def __init__(self, own: qemu.Files, reached: Reached, host: Host, guest: Guest) -> None:
+    def __init__(
+        self,
+        own: qemu.Files,
+        reached: Reached,
+        host: Host,
+        guest: Guest,
+        see: Callable[[Literal["absent", "starting", "running", "paused"]], None],
+    ) -> None:
+        """`see` is told what the server is seen as, before anything else is told of it."""
         self._files = own
         self._reached = reached
         self._host = host
         self._guest = guest
-        self.state: Literal["absent", "starting", "running", "paused"] = "absent"
+        self._see = see
 
     async def step(
         self, server: ServerSlice, arrival: Arrival, start: Callable[[ServerSlice], Awaitable[None]]
@@ -53,9 +61,9 @@ class Coming:
             await self._failed("the agent ended while it prepared for the server")
             return None
         if guest.run_state not in ("running", "paused"):
-            self.state = "starting"
+            self._see("starting")
             return _LOOK
-        self.state = "paused" if guest.run_state == "paused" else "running"
+        self._see("paused" if guest.run_state == "paused" else "running")
         if reached.arriving.state != "here":
             reached.disk_serial = server.disk_serial
             reached.rebooted(server)
@@ -76,7 +84,7 @@ class Coming:
             return None
         if not arrival.disk_bytes:
             return None
-        self.state = "starting"
+        self._see("starting")
         try:
             await disks.create_blank(self._files.disk, arrival.disk_bytes)
             await start(server)
@@ -94,7 +102,7 @@ class Coming:
         self._reached.arriving = Arriving(state="failed", cause=cause[:500])
         await self._reached.save(self._files.state)
         await self._guest.kill()
-        self.state = "absent"
+        self._see("absent")
 
 
 class Going:

@@ -60,8 +60,8 @@ class Machine:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._guest = Guest(own, host, self._wake.set)
-        self._disks = ServerDisks(own, reached, host, self._unless_dropped, self._making)
-        self._coming = Coming(own, reached, host, self._guest)
+        self._disks = ServerDisks(own, reached, host, self._unless_dropped, lambda: self._see("starting"))
+        self._coming = Coming(own, reached, host, self._guest, self._see)
         self._going = Going(host, self._guest)
         self._snapshot = Snapshot(own, host.upload, self._wake.set)
         #: The number under which its disk was found set aside, as the slice wants it.
@@ -184,10 +184,7 @@ class Machine:
             return await self._park(server)
         self._parked = 0
         if server.arrival is not None:
-            try:
-                return await self._coming.step(server, server.arrival, self._start)
-            finally:
-                self._state = self._coming.state
+            return await self._coming.step(server, server.arrival, self._start)
         if self._reached.arriving is not None:
             self._reached.arriving = None
             await self._save()
@@ -279,8 +276,8 @@ class Machine:
         self._parked = server.park
         return None
 
-    def _making(self) -> None:
-        self._state = "starting"
+    def _see(self, state: State) -> None:
+        self._state = state
 
     async def _unless_dropped(self, coming: Coroutine[Any, Any, T]) -> T | None:
         """What comes; None where the server is not wanted any more."""
