@@ -49,6 +49,29 @@ def test_the_hosts_own_network_is_made_and_told_to_ovn(lab: AgentLab) -> None:
     assert "10.99.0.101" in device.addresses
 
 
+def test_ovn_is_told_every_member_of_its_database_and_remembers_them(lab: AgentLab) -> None:
+    def told(*ports: int) -> bool:
+        ids = lab.vsctl("get", "Open_vSwitch", ".", "external_ids")
+        return f'ovn-remote="{",".join(remotes(*ports))}"' in ids
+
+    def remotes(*ports: int) -> tuple[str, ...]:
+        return tuple(f"ssl:10.99.0.10:{port}" for port in ports)
+
+    lab.put(backend_remotes=remotes(6642, 6652, 6662))
+    wait(lambda: told(6642, 6652, 6662))
+    lab.put(backend_remotes=remotes(6642, 6652, 6672))
+    wait(lambda: told(6642, 6652, 6672))
+    lab.revision -= 1
+    lab.restart_control()
+    lab.put(backend_remotes=remotes(6642, 6652, 6682))
+    wait(lambda: told(6642, 6652, 6682))
+    lab.kill("agent")
+    lab.control.close()
+    lab.vsctl("set", "Open_vSwitch", ".", "external_ids:ovn-remote=ssl:10.99.0.9:1")
+    lab.start_agent()
+    wait(lambda: told(6642, 6652, 6682))
+
+
 def test_the_token_is_forgotten_once_joined(lab: AgentLab) -> None:
     assert json.loads((lab.host / "agent.json").read_text())["token"] == ""
 

@@ -71,12 +71,19 @@ def server(id: str = "v1", **fields: Any) -> Server:
     return Server(id=id, **{**known, **fields})
 
 
-def compiled(*objects: Resource, keys: tuple[str, ...] = ()) -> dict[str, HostSlice]:
+def compiled(
+    *objects: Resource, keys: tuple[str, ...] = (), remotes: tuple[str, ...] = ()
+) -> dict[str, HostSlice]:
     everything: dict[type[Resource], dict[str, Resource]] = {}
     for each in (Host(id="h1"), Host(id="h2"), NET, SUBNET, *objects):
         everything.setdefault(type(each), {})[each.id] = each
     snapshot = Snapshot(revision=7, intent=5, objects=everything)
-    return host_slices(snapshot, Settings(operator_keys=keys))
+    return host_slices(snapshot, Settings(operator_keys=keys, backend_remotes=remotes))
+
+
+def test_every_host_is_told_all_members_of_the_backends_database() -> None:
+    remotes = ("ssl:10.99.0.10:6642", "ssl:10.99.0.10:6652")
+    assert {told.backend_remotes for told in compiled(remotes=remotes).values()} == {remotes}
 
 
 def test_a_server_its_port_its_image_and_its_metadata_are_on_its_host_alone() -> None:

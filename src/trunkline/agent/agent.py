@@ -171,14 +171,16 @@ class Agent:
     # What wakes the loop.
 
     async def _follow_slices(self) -> None:
-        pause = 0.1
+        # Another run of the control plane, or another version, may tell more at the same revision.
+        pause, sure = 0.1, False
         while True:
-            after = self._slice.revision if self._slice is not None else -1
+            after = self._slice.revision if self._slice is not None and sure else -1
             try:
                 newest = await self._channel.slice_after(after)
                 self._problems.pop("control", None)
-                pause = 0.1
+                pause, sure = 0.1, sure or newest is not None
             except (Unavailable, Refused) as error:
+                sure = False
                 self._problem("control", error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -207,6 +209,7 @@ class Agent:
         self._slice = slice_
         self._kept.want(slice_.kept, certain=certain)
         for manager in (
+            self._network,
             self._ports,
             self._mirrors,
             self._metadata,

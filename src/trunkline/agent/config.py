@@ -71,7 +71,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ovn_run: str = ""
     physical_networks: dict[str, PhysicalNetwork] = {}
     datapath: Literal["netdev", "system"] = "netdev"
-    #: OVN's southbound database, as "ssl:10.99.0.10:6642".
+    #: OVN's southbound database, as "ssl:10.99.0.10:6642", members of a cluster separated by commas: where it
+    #: is to be found until the control plane tells.
     ovn_remote: str
     encapsulation: Literal["geneve", "vxlan"] = "geneve"
     #: What the names of network namespaces that the agent makes begin with.

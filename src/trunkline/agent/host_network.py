@@ -12,6 +12,7 @@ import asyncio
 import socket
 
 from trunkline.agent.config import AgentConfig
+from trunkline.compiler.slices import HostSlice
 from trunkline.devices import links, namespace, openvswitch
 from trunkline.devices.openvswitch import MARK, WantedBridge, WantedPort
 from trunkline.devices.ovsdb import Database, Operation
@@ -23,11 +24,16 @@ _REMOTE_PROBE_MS, _OPENFLOW_PROBE_S = 5000, 5
 
 
 class HostNetwork:
-    """Manager of the above. It needs no slice: all that it wants is in the configuration."""
+    """Manager of the above. It needs no slice: the configuration has all that a host needs to begin."""
 
     def __init__(self, config: AgentConfig, db: Database) -> None:
         self._config = config
         self._db = db
+        self._remote = config.ovn_remote
+
+    def want(self, slice_: HostSlice) -> None:
+        """The members that OVN's southbound database has by this slice."""
+        self._remote = ",".join(slice_.backend_remotes) or self._config.ovn_remote
 
     async def apply(self) -> None:
         """Puts right whatever is not.
@@ -89,7 +95,7 @@ class HostNetwork:
         return {
             "system-id": config.host,
             "hostname": config.host if config.underlay.bridge is not None else socket.gethostname(),
-            "ovn-remote": config.ovn_remote,
+            "ovn-remote": self._remote,
             "ovn-encap-type": config.encapsulation,
             "ovn-encap-ip": config.underlay.address.partition("/")[0],
             "ovn-bridge": config.integration_bridge,
@@ -103,7 +109,7 @@ class HostNetwork:
     def _tls(self) -> list[Operation]:
         """ovn-controller's key and certificates: those that the host got when it joined."""
         config, db = self._config, self._db
-        if not config.ovn_remote.startswith("ssl:"):
+        if not self._remote.startswith("ssl:"):
             return []
         wanted = {
             "private_key": str(config.files.key),

@@ -104,7 +104,8 @@ def prepare(
 ) -> AgentConfig:
     """The configuration of a real machine, whose underlay and bridges are its own affair.
 
-    OVN's southbound database is expected at the control plane's address, port 6642.
+    OVN's southbound database is expected at the control plane's address, port 6642, until the control plane
+    has told where all its members are.
 
     Args:
         physical_networks: name to Open vSwitch bridge.

@@ -120,6 +120,7 @@ def host_slice(view: View, host: str) -> Iterator[HostSlice]:
         metadata=tuple(view.ask(metadata_slice, port.id) for port in services if port is not None),
         gateways=tuple(gateway for each in gateways for gateway in each),
         kept=tuple(_kept(view, server) for server in view.where(Server, kept_on, host)),
+        backend_remotes=view.need(Settings, REGION).backend_remotes,
     )
 
 

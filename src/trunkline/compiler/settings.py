@@ -17,3 +17,5 @@ class Settings:
     operator_keys: tuple[str, ...] = ()
     #: The name servers that hosts ask for names which are nobody's here, addresses.
     dns_forwarders: tuple[str, ...] = ()
+    #: Where hosts reach the backend's database for them, every member of it, as "ssl:10.99.0.10:6642".
+    backend_remotes: tuple[str, ...] = ()

@@ -243,3 +243,6 @@ class HostSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     metadata: tuple[MetadataSlice, ...] = ()
     gateways: tuple[GatewaySlice, ...] = ()
     kept: tuple[KeptSlice, ...] = ()
+    #: Where the host's end of the backend finds its database, every member of it, as "ssl:10.99.0.10:6642";
+    #: none where the agent's configuration is to be believed.
+    backend_remotes: tuple[str, ...] = ()

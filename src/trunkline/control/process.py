@@ -138,6 +138,7 @@ class ControlProcess:
                 region=cloud.region,
                 operator_keys=_operator_keys(folder),
                 dns_forwarders=cloud.dns_forwarders,
+                backend_remotes=topology.Topology(cloud).southbound_remotes,
             ),
             directory.publish,
             observed,

@@ -126,7 +126,7 @@ def _agent(state: StateFolder, lab: Topology, host: LabHost, token: str | None) 
         },
         "physical_networks": {t.PHYSICAL_NETWORK: {"bridge": "br-ex", "interface": "eth1"}},
         "datapath": lab.cloud.datapath,
-        "ovn_remote": ",".join(f"ssl:{t.CONTROL_ADDRESS}:{port}" for port in lab.southbound_ports.values()),
+        "ovn_remote": ",".join(lab.southbound_remotes),
         "encapsulation": lab.cloud.encapsulation,
         # The hosts of a lab share the machine, and a network has its metadata service on several of them.
         "namespace_prefix": f"{lab.host(host)}-",

@@ -72,6 +72,11 @@ class Topology:
         return {name: SOUTHBOUND_PORT + 10 * place for place, name in enumerate(members)}
 
     @property
+    def southbound_remotes(self) -> tuple[str, ...]:
+        """Where hosts reach OVN's southbound database, every member of it."""
+        return tuple(f"ssl:{CONTROL_ADDRESS}:{port}" for port in self.southbound_ports.values())
+
+    @property
     def namespaces(self) -> list[str]:
         return [
             self.underlay,
