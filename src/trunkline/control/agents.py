@@ -66,17 +66,20 @@ class CentralDaemons:
     def __init__(self, folder: StateFolder, cloud: Cloud) -> None:
         databases = [*cloud.members("nb"), *cloud.members("sb")]
         self._pidfiles = {unit: folder.pidfile(unit) for unit in (*databases, "northd")}
-        self._since: dict[str, tuple[process.Process, float]] = {}
+        #: What each was last, and since when.
+        self._known: dict[str, tuple[process.Process, float]] = {}
 
     def look(self, keeping_up: Mapping[str, bool]) -> tuple[Central, ...]:
         """Each of them now: alive is what runs and, where one process is all there is of it, keeps up."""
         return tuple(self._look(unit, keeping_up.get(unit, True)) for unit in self._pidfiles)
 
     def _look(self, unit: str, keeps_up: bool) -> Central:
-        running = process.find(self._pidfiles[unit])
-        if running is not None and self._since.get(unit, (None, 0.0))[0] != running:
-            self._since[unit] = running, process.since(running.pid)
-        _, since = self._since.get(unit, (None, 0.0))
+        running, since = self._known.get(unit, (None, 0.0))
+        if running is None or not running.alive():
+            running = process.find(self._pidfiles[unit])
+            if running is not None:
+                since = process.since(running.pid)
+                self._known[unit] = running, since
         return Central(unit=unit, alive=running is not None and keeps_up, since=since)
 
 
