@@ -1,4 +1,4 @@
-"""The name service's answers, and its words on the wire, which dnspython reads and writes as well."""
+"""The name service's answers, and what it makes of messages that are no questions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
+import dns.rdata
 import dns.rdatatype
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trunkline.agent import dns_wire
-from trunkline.agent.dns_wire import Answer, Code
+from trunkline.agent import questions
 from trunkline.agent.zone import Zone
 from trunkline.compiler.slices import ZoneSlice
 
@@ -39,14 +39,20 @@ FORWARDING = Zone(ZoneSlice(**TOLD, forwarders=("192.0.2.53",)), ("10.0.0.2/23",
 def answered(name: str, kind: str = "A", zone: Zone = ZONE, **more: Any) -> dns.message.Message | None:
     """What a client reads of the answer, by UDP; None where others are asked."""
     query = dns.message.make_query(name, kind, **more)
-    asked = dns_wire.read(query.to_wire())
-    assert asked is not None
-    answer = zone.answer(asked)
-    if answer is None:
+    said = wire(query.to_wire(), zone)
+    if said is None:
         return None
-    reply = dns.message.from_wire(dns_wire.write(asked, answer, recursive=False, room=asked.room))
+    reply = dns.message.from_wire(said)
     assert query.is_response(reply)
     return reply
+
+
+def wire(message: bytes, zone: Zone = ZONE) -> bytes | None:
+    """The answer to a question by UDP, both as octets."""
+    asked = questions.read(message)
+    assert asked is not None
+    answer = zone.answer(asked)
+    return None if answer is None else questions.write(answer, questions.room(asked))
 
 
 def said(name: str, kind: str = "A", zone: Zone = ZONE, **more: Any) -> list[str] | str | None:
@@ -132,7 +138,29 @@ def test_an_answer_without_room_says_so_and_has_room_in_a_connection() -> None:
     longer = answered("big.example.org", use_edns=0, payload=4096)
     assert longer is not None
     assert (bool(longer.flags & dns.flags.TC), len(longer.answer[0])) == (False, 60)
-    assert len(longer.to_wire()) <= dns_wire.LONGEST_DATAGRAM
+    assert len(longer.to_wire()) <= questions.LONGEST_DATAGRAM
+
+
+#: Written down by hand (RFC 1035, section 4; RFC 6891, section 6.1.2): neither end of it is the library's.
+ASKED = "abcd 0100 0001 0000 0000 000103 576562 07 6578616d706c65 03 6f7267 00 0001 0001"
+OPTIONS = "00 0029 1000 00000000 0000"
+SAID = (
+    "abcd 8500 0001 0001 0000 0001"
+    "03 576562 07 6578616d706c65 03 6f7267 00 0001 0001"
+    "c00c 0001 0001 00000005 0004 0a000005"
+    "00 0029 04d0 00000000 0000"
+)
+
+
+def test_octet_for_octet_as_the_standards_have_it() -> None:
+    assert wire(bytes.fromhex(ASKED + OPTIONS)) == bytes.fromhex(SAID)
+
+
+def test_an_answer_is_not_filled_up_to_what_its_asker_wishes_for() -> None:
+    padding = dns.edns.GenericOption(dns.edns.OptionType.PADDING, b"")
+    said = wire(dns.message.make_query("web.example.org", "A", use_edns=0, options=[padding]).to_wire())
+    assert said is not None
+    assert len(said) < 100
 
 
 @pytest.mark.parametrize(
@@ -150,9 +178,9 @@ def test_what_is_not_served_is_told_by_its_code(change: Any, code: str | list[st
 def test_an_update_is_not_served() -> None:
     message = bytearray(dns.message.make_query("example.org", "SOA").to_wire())
     message[2] |= 5 << 3
-    asked = dns_wire.read(bytes(message))
-    assert asked is not None
-    assert ZONE.answer(asked) == Answer(Code.NOTIMP)
+    said = wire(bytes(message))
+    assert said is not None
+    assert said[3] & 15 == dns.rcode.NOTIMP
 
 
 def malformed() -> dict[str, bytes]:
@@ -166,7 +194,8 @@ def malformed() -> dict[str, bytes]:
         "a pointer": good[:12] + b"\xc0\x0c" + good[29:],
         "a pointer to itself behind a label": good[:16] + b"\xc0\x10" + good[18:],
         "a label that ends behind the message": good[:12] + b"\x3f" + good[13:30],
-        "a dot in a label": good.replace(b"\x03web", b"\x03w.b"),
+        "a record that is no option": good[:-9] + b"\x00\x01" + good[-7:],
+        "an option of somebody": good[:-11] + b"\x01a" + good[-10:],
         "something behind": good + b"\x00",
         "less than it says": good[:-1],
         "a name that is too long": good[:12] + b"\x3f" + b"a" * 63 + (b"\x3f" + b"a" * 63) * 4 + good[28:],
@@ -176,7 +205,27 @@ def malformed() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", malformed())
 def test_what_is_not_well_formed_is_left_unanswered(kind: str) -> None:
-    assert dns_wire.read(malformed()[kind]) is None
+    assert questions.read(malformed()[kind]) is None
+
+
+def test_a_dot_within_a_label_makes_another_name() -> None:
+    message = dns.message.make_query("web.example.org", "A").to_wire().replace(b"\x03web", b"\x03w.b")
+    said = wire(message.replace(b"\x03w.b\x07example", b"\x0bweb.example"))
+    assert said is not None
+    assert said[3] & 15 == dns.rcode.NXDOMAIN
+
+
+def test_what_anybody_asks_for_leaves_nothing_behind() -> None:
+    known: Any = dns.rdata
+    said("web.example.org", use_edns=0)
+    before = len(known._rdata_classes)
+    good = dns.message.make_query("web.example.org", "A", use_edns=0).to_wire()
+    for number in range(2, 200):
+        room = number.to_bytes(2, "big")
+        for message in (good[:-8] + room + good[-6:], good[:-10] + room + good[-8:], good[:29] + room * 2):
+            questions.read(message)
+        said("web.example.org", f"TYPE{number + 2000}", rdclass=number)
+    assert len(known._rdata_classes) == before
 
 
 @given(st.binary(max_size=80), st.integers(0, 2**32))
@@ -185,9 +234,9 @@ def test_no_message_breaks_the_reader(rest: bytes, seed: int) -> None:
     message = bytearray(dns.message.make_query("web.example.org", "A", use_edns=0).to_wire() + rest)
     for _ in range(chance.randrange(8)):
         message[chance.randrange(len(message))] = chance.randrange(256)
-    asked = dns_wire.read(bytes(message))
+    asked = questions.read(bytes(message))
     if asked is not None and (answer := ZONE.answer(asked)) is not None:
-        dns_wire.write(asked, answer, recursive=False, room=asked.room)
+        questions.write(answer, questions.room(asked))
 
 
 def test_only_hosts_of_the_network_are_answered() -> None:
@@ -197,17 +246,16 @@ def test_only_hosts_of_the_network_are_answered() -> None:
 
 def test_a_question_is_passed_on_and_its_answer_handed_back() -> None:
     query = dns.message.make_query("wWw.Example.com", "A", use_edns=0, payload=900, want_dnssec=True)
-    asked = dns_wire.read(query.to_wire())
+    asked = questions.read(query.to_wire())
     assert asked is not None
-    passed = dns.message.from_wire(dns_wire.query(asked, 77))
+    sent = questions.passed_on(asked, 77)
+    passed = dns.message.from_wire(sent.to_wire())
     assert (passed.id, passed.question, passed.payload) == (77, query.question, 900)
     assert passed.ednsflags & dns.flags.DO
     assert passed.question[0].name.labels[0] == b"wWw"
     answer = dns.message.make_response(passed).to_wire()
-    handed = dns_wire.reply(asked, 77, answer)
+    handed = questions.handed_back(asked, sent, answer)
     assert handed is not None
     assert query.is_response(dns.message.from_wire(handed))
-    assert dns_wire.reply(asked, 78, answer) is None
-    assert dns_wire.reply(asked, 77, answer.replace(b"wWw", b"www")) is None
-    assert dns_wire.reply(asked, 77, answer[:20]) is None
-    assert dns_wire.reply(asked, 77, dns_wire.query(asked, 77)) is None
+    for other in (b"ab" + answer[2:], answer.replace(b"wWw", b"www"), answer[:20], sent.to_wire()):
+        assert questions.handed_back(asked, sent, other) is None

@@ -23,8 +23,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from trunkline.agent import dns_wire
-from trunkline.agent.dns_wire import LONGEST_DATAGRAM, LONGEST_QUESTION, Answer, Code, Question
+from dns.message import Message
+from dns.rcode import Rcode
+
+from trunkline.agent import questions
+from trunkline.agent.questions import LONGEST_DATAGRAM, LONGEST_QUESTION
 from trunkline.agent.zone import Zone
 from trunkline.devices import namespace
 
@@ -94,18 +97,17 @@ class Resolver:
     # Datagrams.
 
     def _datagram(self, listening: _Listening, message: bytes, source: Source) -> None:
-        asked = dns_wire.read(message)
-        if asked is None or not self.zone.knows(source[0]):
+        if not self.zone.knows(source[0]) or (asked := questions.read(message)) is None:
             return
         answer = self.zone.answer(asked)
         if answer is not None:
-            listening.send(self._written(asked, answer, asked.room), source)
+            listening.send(questions.write(answer, questions.room(asked)), source)
         elif self._begins(source[0]):
             task = asyncio.create_task(self._forward_datagram(listening, asked, source))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _forward_datagram(self, listening: _Listening, asked: Question, source: Source) -> None:
+    async def _forward_datagram(self, listening: _Listening, asked: Message, source: Source) -> None:
         with self._asking(source[0]):
             said = await self._forwarded(asked, stream=False)
         listening.send(said, source)
@@ -136,7 +138,7 @@ class Resolver:
                 (length,) = _LENGTH.unpack(await reader.readexactly(2))
                 if length > LONGEST_QUESTION:
                     return
-                asked = dns_wire.read(await reader.readexactly(length))
+                asked = questions.read(await reader.readexactly(length))
             if asked is None or not self._budget.answers(source):
                 return
             said = await self._said(asked, source)
@@ -144,12 +146,12 @@ class Resolver:
             async with asyncio.timeout(_SILENT):
                 await writer.drain()
 
-    async def _said(self, asked: Question, source: str) -> bytes:
+    async def _said(self, asked: Message, source: str) -> bytes:
         answer = self.zone.answer(asked)
         if answer is None and self._begins(source):
             with self._asking(source):
                 return await self._forwarded(asked, stream=True)
-        return self._written(asked, answer or Answer(Code.SERVFAIL), 65535)
+        return questions.write(answer) if answer is not None else _failure(asked)
 
     # What others know.
 
@@ -168,16 +170,13 @@ class Resolver:
             if self._asked[source] <= 0:
                 del self._asked[source]
 
-    async def _forwarded(self, asked: Question, *, stream: bool) -> bytes:
+    async def _forwarded(self, asked: Message, *, stream: bool) -> bytes:
         """What the first of the operator's name servers says that says anything."""
         for server in self.zone.told.forwarders:
             with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
                 async with asyncio.timeout(_PATIENCE):
                     return await _ask(server, asked, stream=stream)
-        return self._written(asked, Answer(Code.SERVFAIL), asked.room)
-
-    def _written(self, asked: Question, answer: Answer, room: int) -> bytes:
-        return dns_wire.write(asked, answer, recursive=bool(self.zone.told.forwarders), room=room)
+        return _failure(asked)
 
 
 class _Budget:
@@ -251,20 +250,25 @@ class _Listening:
                 self._heard(self, message, source)
 
 
-async def _ask(server: str, asked: Question, *, stream: bool) -> bytes:
+def _failure(asked: Message) -> bytes:
+    """That others were to be asked, and did not answer."""
+    return questions.write(questions.response(asked, Rcode.SERVFAIL, recursive=True))
+
+
+async def _ask(server: str, asked: Message, *, stream: bool) -> bytes:
     """What a name server answers to a question, for the asker.
 
     Raises:
         OSError, IncompleteReadError: it is not there, or breaks off. Whoever calls does not wait for ever.
     """
-    id = secrets.randbits(16)
-    message = dns_wire.query(asked, id)
+    passed = questions.passed_on(asked, secrets.randbits(16))
+    message = passed.to_wire()
     if stream:
         reader, writer = await asyncio.open_connection(server, PORT)
         try:
             writer.write(_LENGTH.pack(len(message)) + message)
             (length,) = _LENGTH.unpack(await reader.readexactly(2))
-            said = dns_wire.reply(asked, id, await reader.readexactly(length))
+            said = questions.handed_back(asked, passed, await reader.readexactly(length))
         finally:
             writer.close()
         if said is None:
@@ -278,6 +282,6 @@ async def _ask(server: str, asked: Question, *, stream: bool) -> bytes:
         own.connect((server, PORT))
         await loop.sock_sendall(own, message)
         while True:
-            said = dns_wire.reply(asked, id, await loop.sock_recv(own, LONGEST_DATAGRAM))
+            said = questions.handed_back(asked, passed, await loop.sock_recv(own, LONGEST_DATAGRAM))
             if said is not None:
                 return said

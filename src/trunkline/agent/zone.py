@@ -10,14 +10,25 @@ anything else                   is asked of the operator's name servers, or refu
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterable
 
-from trunkline.agent.dns_wire import IN, Answer, Code, Question, Type, address, name, start
+import dns.flags
+import dns.opcode
+import dns.rdata
+import dns.rrset
+from dns.message import Message
+from dns.rcode import Rcode
+from dns.rdataclass import IN
+from dns.rdatatype import RdataType
+
+from trunkline.agent import questions
 from trunkline.compiler.slices import ZoneSlice
 from trunkline.names import generic_address, generic_name
 
-_REFUSED = Answer(Code.REFUSED)
+#: How long an answer may be kept, seconds: so soon is seen what changes.
+TTL = 5
 _REVERSE = {".in-addr.arpa": 4, ".ip6.arpa": 6}
 #: An answer with more records than this is of no use to anybody.
 _MOST = 64
@@ -51,35 +62,58 @@ class Zone:
         found = ipaddress.ip_address(source.partition("%")[0])
         return self._has(found) or (found.version == 6 and found.is_link_local)
 
-    def answer(self, asked: Question) -> Answer | None:
+    def answer(self, asked: Message) -> Message | None:
         """What is said to a question; None where others are to be asked."""
-        if asked.opcode != 0:
-            return Answer(Code.NOTIMP)
-        if asked.version != 0:
-            return Answer(Code.BADVERS)
-        if asked.class_ != IN:
-            return _REFUSED
-        addresses = self._addresses(asked.name)
+        if asked.opcode() != dns.opcode.QUERY:
+            return self._coded(asked, Rcode.NOTIMP)
+        if asked.edns > 0:
+            return self._coded(asked, Rcode.BADVERS)
+        (question,) = asked.question
+        if question.rdclass != IN:
+            return self._coded(asked, Rcode.REFUSED)
+        told = question.name.to_text(omit_final_dot=True).lower()
+        addresses = self._addresses(told)
         if addresses is not None:
-            return self._said(asked, [address(each) for each in addresses])
-        pointed = self._pointed(asked.name)
+            return self._said(asked, told, [_address(each) for each in addresses])
+        pointed = self._pointed(told)
         if pointed is not None:
-            return self._said(asked, [(int(Type.PTR), name(pointed))])
-        return self._unknown(asked)
+            return self._said(asked, told, [(RdataType.PTR, f"{pointed}.")])
+        return self._unknown(asked, told)
 
-    def _unknown(self, asked: Question) -> Answer | None:
-        told, inside = asked.name, self._inside(asked.name)
+    def _unknown(self, asked: Message, told: str) -> Message | None:
+        inside = self._inside(told)
         if inside is not None and (inside == self.told.region_domain or not self.told.forwarders):
-            if told not in self._between:
-                return Answer(Code.NXDOMAIN, authority=inside)
-            return self._said(asked, [(int(Type.SOA), start(inside))] if told == inside else [])
-        if "." not in told and asked.type in (Type.A, Type.AAAA):
-            return Answer(Code.NXDOMAIN)
-        return None if self.told.forwarders and asked.recursive else _REFUSED
+            if told in self._between:
+                return self._said(asked, told, [(RdataType.SOA, _start(inside))] if told == inside else [])
+            return self._with_authority(self._coded(asked, Rcode.NXDOMAIN), inside)
+        if "." not in told and asked.question[0].rdtype in (RdataType.A, RdataType.AAAA):
+            return self._coded(asked, Rcode.NXDOMAIN)
+        recursive = asked.flags & dns.flags.RD
+        return None if self.told.forwarders and recursive else self._coded(asked, Rcode.REFUSED)
 
-    def _said(self, asked: Question, records: list[tuple[int, bytes]]) -> Answer:
-        fitting = [r for r in records if asked.type in (r[0], Type.ANY)]
-        return Answer(records=tuple(fitting[:_MOST]), authority=self._inside(asked.name) or "")
+    def _said(self, asked: Message, told: str, records: list[tuple[RdataType, str]]) -> Message:
+        """Those of the records, each of a type and as text, that were asked for."""
+        (question,) = asked.question
+        fitting = [each for each in records if question.rdtype in (each[0], RdataType.ANY)][:_MOST]
+        answer = self._coded(asked, Rcode.NOERROR)
+        answer.flags |= dns.flags.AA
+        for type_ in dict.fromkeys(each for each, _ in fitting):
+            same = [_record(each, text) for each, text in fitting if each == type_]
+            answer.answer.append(dns.rrset.from_rdata_list(question.name, TTL, same))
+        inside = self._inside(told)
+        return self._with_authority(answer, inside) if inside and not fitting else answer
+
+    def _coded(self, asked: Message, code: Rcode) -> Message:
+        return questions.response(asked, code, recursive=bool(self.told.forwarders))
+
+    @staticmethod
+    def _with_authority(answer: Message, domain: str) -> Message:
+        """The same, from authority about a domain, in which what was asked for is not (RFC 2308)."""
+        answer.flags |= dns.flags.AA
+        answer.authority.append(
+            dns.rrset.from_rdata(f"{domain}.", TTL, _record(RdataType.SOA, _start(domain)))
+        )
+        return answer
 
     def _addresses(self, told: str) -> tuple[str, ...] | None:
         found = self._names.get(told)
@@ -121,3 +155,17 @@ class Zone:
     def _relative(self, whole: str) -> str | None:
         inside = self._inside(whole)
         return whole.removesuffix(f".{inside}") if inside else None
+
+
+def _address(text: str) -> tuple[RdataType, str]:
+    return (RdataType.AAAA if ":" in text else RdataType.A), text
+
+
+@functools.lru_cache(maxsize=4096)
+def _record(type_: RdataType, text: str) -> dns.rdata.Rdata:
+    return dns.rdata.from_text(IN, type_, text)
+
+
+def _start(domain: str) -> str:
+    """What a domain's SOA record says. What is not there may be kept as long as what is (RFC 2308)."""
+    return f"{domain}. nobody.{domain}. 1 3600 600 86400 {TTL}"
