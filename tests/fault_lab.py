@@ -53,6 +53,28 @@ def is_well(cloud: Cloud, seconds: float = HEALED) -> None:
         raise AssertionError(f"not well after {seconds:g} s: {seen['problems']}\n{cloud.logs()}") from None
 
 
+def are_watchful(cloud: Cloud) -> None:
+    """Returns when every host hears every other one often enough to notice at once that it died.
+
+    A BFD session that has just come up goes on with one packet a second until both ends agreed on more (RFC
+    5880, 6.8.3), while the host already carries gateways: who dies then is missed after three seconds.
+
+    Raises:
+        AssertionError: they do not in 30 s.
+    """
+    wait_for(lambda: all(_hears_all(cloud, host) for host in cloud.hosts), HEALED, "BFD at full speed")
+
+
+def _hears_all(cloud: Cloud, host: str) -> bool:
+    control = str(cloud.state.host(host) / "ovs-vswitchd.ctl")
+    command = ["ovs-appctl", "--timeout=10", "-t", control, "bfd/show"]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    sessions = shown.split("---- ")[1:]
+    signs = ("Local Session State: up", "RX Interval: Approx 100ms")
+    quick = [one for one in sessions if all(sign in one for sign in signs)]
+    return len(quick) == len(sessions) >= len(cloud.hosts) - 1
+
+
 def ovn(cloud: Cloud, *arguments: str) -> str:
     """What ``ovn-nbctl`` says of the cloud's northbound database."""
     command = ["ovn-nbctl", "--timeout=10", f"--db=unix:{cloud.state.central / 'nb.sock'}", *arguments]

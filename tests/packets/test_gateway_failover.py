@@ -16,7 +16,7 @@ from functools import partial
 
 import pytest
 from cloud import Cloud
-from fault_lab import frozen, is_well, soon
+from fault_lab import are_watchful, frozen, is_well, soon
 from flows import Ping, must_pass
 from outage import Stream
 from probes import Space
@@ -44,6 +44,7 @@ def test_a_gateway_outlives_its_host(cloud: Cloud, tenant: Tenant, internet: Spa
         while max(len(short), len(long)) <= ROUNDS // 2:
             tenant.carried(router, first)
             is_well(cloud)
+            are_watchful(cloud)
             began = time.monotonic()
             soon(partial(stream.flows, began), "answers come")
             died = time.monotonic()
