@@ -111,10 +111,10 @@ def trunkline(root: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def up(root: Path) -> float:
+def up(root: Path, *options: str) -> float:
     """Starts a cloud with three hosts, its servers without KVM. Returns how long the command took."""
     started = time.monotonic()
-    trunkline(root, "up", "--hosts", "3", "--port", "0", "--accelerator", "tcg")
+    trunkline(root, "up", "--hosts", "3", "--port", "0", "--accelerator", "tcg", *options)
     return time.monotonic() - started
 
 
@@ -135,13 +135,13 @@ def new_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def running(state: Path | None = None) -> Iterator[Cloud]:
-    """A fresh cloud; or the one of a state folder, which is left running."""
+def running(state: Path | None = None, *options: str) -> Iterator[Cloud]:
+    """A fresh cloud, started with these options; or the one of a state folder, which is left running."""
     if state is not None:
         yield Cloud(StateFolder(state.resolve()))
         return
     with new_folder() as root:
-        up(root)
+        up(root, *options)
         yield Cloud(StateFolder(root))
 
 

@@ -25,7 +25,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,19 @@ PAUSE, LOOK = 0.2, 5.0
 class Size:
     """How large it is."""
 
-    minutes: float
     ports: int
     networks: int
     hosts: int
+
+
+@dataclass
+class Stream:
+    """What came of changes that were asked for one after the other."""
+
+    #: Seconds that each took.
+    latencies: list[float] = field(default_factory=list)
+    #: What was said where one was not done.
+    errors: list[str] = field(default_factory=list)
 
 
 class Soak:
@@ -56,11 +65,26 @@ class Soak:
         self._names = [f"sim{number}" for number in range(1, size.hosts + 1)]
         self._networks: list[str] = []
         self._ports: list[str] = []
+        self._group = ""
         self._random = random.Random(1)
         self._places = itertools.cycle(self._names)
+        # What was acknowledged: ports with their state, ports deleted, rules; and ports nobody is sure of.
+        self._up: dict[str, bool] = {}
+        self._gone: set[str] = set()
+        self._rules: set[str] = set()
+        self._unsure: set[str] = set()
+
+    @property
+    def there(self) -> set[str]:
+        """The ids of the ports that are certainly there."""
+        return self._up.keys() - self._unsure
 
     async def fill(self) -> None:
-        """Networks with ports, all of them bound to simulated hosts."""
+        """Networks with ports, all of them bound to simulated hosts; and a security group."""
+        group = {"security_group": {"name": "soak"}}
+        self._group = (await self._cloud.call("POST", f"{NETWORK}/security-groups", group))["security_group"][
+            "id"
+        ]
         quota = {"quota": dict.fromkeys(("port", "network", "subnet", "security_group_rule"), -1)}
         await self._cloud.call("PUT", f"{NETWORK}/quotas/{self._cloud.project}", quota)
         each = self._size.ports // self._size.networks
@@ -70,6 +94,7 @@ class Soak:
             bodies = {"ports": [self._port(network) for _ in range(each)]}
             made = await self._cloud.call("POST", f"{NETWORK}/ports", bodies)
             self._ports += [port["id"] for port in made["ports"]]
+            self._up |= {port["id"]: True for port in made["ports"]}
             if number % 50 == 49:
                 print(f"  {len(self._ports):,} ports", file=sys.stderr, flush=True)
 
@@ -81,16 +106,13 @@ class Soak:
             "binding:host_id": next(self._places),
         }
 
-    async def hold(self) -> tuple[list[float], list[float], int]:
+    async def hold(self, minutes: float) -> tuple[list[float], list[float], int]:
         """Changes one thing after the other: memory (MB), latencies of changes (s), and their number."""
-        group = await self._cloud.call(
-            "POST", f"{NETWORK}/security-groups", {"security_group": {"name": "soak"}}
-        )
-        ending = time.monotonic() + self._size.minutes * 60
+        ending = time.monotonic() + minutes * 60
         memory, latencies, looked = [], [], 0.0
         turn = 0
         while (started := time.monotonic()) < ending:
-            await self._change(turn, group["security_group"]["id"])
+            await self._change(turn)
             now = time.monotonic()
             latencies.append(now - started)
             if now - looked > LOOK:
@@ -100,7 +122,44 @@ class Soak:
             await asyncio.sleep(max(0.0, PAUSE - (now - started)))
         return memory, latencies, turn
 
-    async def _change(self, turn: int, group: str) -> None:
+    @asynccontextmanager
+    async def stream(self, rate: float) -> AsyncIterator[Stream]:
+        """Changes one thing after the other in the block, so many a second; errors do not end it."""
+        found = Stream()
+
+        async def run() -> None:
+            for turn in itertools.count():
+                started = time.monotonic()
+                try:
+                    await self._change(turn)
+                except (AssertionError, OSError, EOFError) as error:
+                    found.errors.append(str(error) or repr(error))
+                found.latencies.append(time.monotonic() - started)
+                await asyncio.sleep(max(0.0, 1 / rate - found.latencies[-1]))
+
+        running = asyncio.create_task(run())
+        try:
+            yield found
+            assert not running.done(), running
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    async def lost(self) -> int:
+        """How many acknowledged changes the API does not show."""
+        query = "fields=id&fields=admin_state_up"
+        ports = (await self._cloud.call("GET", f"{NETWORK}/ports?{query}"))["ports"]
+        seen = {port["id"]: port["admin_state_up"] for port in ports}
+        wanted = f"security_group_id={self._group}&fields=id"
+        rules = await self._cloud.call("GET", f"{NETWORK}/security-group-rules?{wanted}")
+        missing = self._rules - {rule["id"] for rule in rules["security_group_rules"]}
+        return (
+            len(missing)
+            + sum(seen.get(id) != self._up[id] for id in self.there)
+            + len(self._gone & seen.keys())
+        )
+
+    async def _change(self, turn: int) -> None:
         place = self._random.randrange(len(self._ports))
         match turn % 4:
             case 0:
@@ -108,21 +167,31 @@ class Soak:
                 body = {"port": self._port(network)}
                 made = await self._cloud.call("POST", f"{NETWORK}/ports", body)
                 self._ports.append(made["port"]["id"])
+                self._up[made["port"]["id"]] = True
             case 1:
-                await self._cloud.call("DELETE", f"{NETWORK}/ports/{self._ports.pop(place)}")
+                port = self._ports.pop(place)
+                self._unsure.add(port)
+                await self._cloud.call("DELETE", f"{NETWORK}/ports/{port}")
+                self._unsure.remove(port)
+                del self._up[port]
+                self._gone.add(port)
             case 2:
-                body = {"port": {"admin_state_up": turn % 8 == 2}}
-                await self._cloud.call("PUT", f"{NETWORK}/ports/{self._ports[place]}", body)
+                port, up = self._ports[place], turn % 8 == 2
+                self._unsure.add(port)
+                await self._cloud.call("PUT", f"{NETWORK}/ports/{port}", {"port": {"admin_state_up": up}})
+                self._unsure.remove(port)
+                self._up[port] = up
             case _:
                 rule = {
-                    "security_group_id": group,
+                    "security_group_id": self._group,
                     "direction": "ingress",
                     "protocol": "tcp",
                     "port_range_min": turn % 60000 + 1,
                     "port_range_max": turn % 60000 + 1,
                 }
                 path = f"{NETWORK}/security-group-rules"
-                await self._cloud.call("POST", path, {"security_group_rule": rule})
+                made = await self._cloud.call("POST", path, {"security_group_rule": rule})
+                self._rules.add(made["security_group_rule"]["id"])
 
     @asynccontextmanager
     async def hosts(self) -> AsyncIterator[None]:
@@ -211,7 +280,7 @@ class Soak:
             await north.close()
 
 
-async def measure(cloud: Cloud, size: Size) -> Sequence[Figure]:
+async def measure(cloud: Cloud, size: Size, minutes: float) -> Sequence[Figure]:
     """The whole of it."""
     soak = Soak(cloud, size)
     async with soak.hosts():
@@ -220,7 +289,7 @@ async def measure(cloud: Cloud, size: Size) -> Sequence[Figure]:
         await soak.settle()
         filled = time.monotonic() - started
         used = cpu_seconds(cloud.control)
-        memory, latencies, changes = await soak.hold()
+        memory, latencies, changes = await soak.hold(minutes)
         spent = (cpu_seconds(cloud.control) - used) / changes * 1e3
         await soak.settle()
         differences = await soak.differences()
@@ -228,7 +297,7 @@ async def measure(cloud: Cloud, size: Size) -> Sequence[Figure]:
     growth = statistics.median(memory[-third:]) - statistics.median(memory[third : 2 * third] or memory)
     return [
         Figure(f"{size.ports:,} ports in {size.networks} networks on {size.hosts} hosts made", [filled], "s"),
-        Figure(f"changes in {size.minutes:g} minutes", [changes], ""),
+        Figure(f"changes in {minutes:g} minutes", [changes], ""),
         Figure("  each answered", [seconds * 1e3 for seconds in latencies], "ms"),
         Figure("  control's processor time for each, hosts' reports too", [spent], "ms"),
         Figure("control process, resident", memory, "MB", 1000.0),
@@ -249,7 +318,8 @@ def main() -> int:
         parser.error("clouds need root")
     print(machine(), flush=True)
     with running() as cloud:
-        figures = asyncio.run(measure(cloud, Size(**vars(arguments))))
+        minutes = vars(arguments).pop("minutes")
+        figures = asyncio.run(measure(cloud, Size(**vars(arguments)), minutes))
     print(f"load average at the end: {' '.join(f'{load:.2f}' for load in os.getloadavg())}\n")
     print(table(figures))
     return 1 if any(figure.met is False for figure in figures) else 0

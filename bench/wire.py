@@ -83,7 +83,7 @@ class _Api:
     async def begin(self) -> None:
         """Makes the port that answers."""
         id, address = await self._create("h1")
-        await asyncio.to_thread(_configure, self._space(id, "h1"), f"{address}/16")
+        await asyncio.to_thread(configure, self._space(id, "h1"), f"{address}/16")
         self._target = address
 
     async def once(self, run: int) -> float:
@@ -96,7 +96,7 @@ class _Api:
         return answered - started
 
     def _ask(self, space: str, address: str) -> float:
-        _configure(space, f"{address}/16")
+        configure(space, f"{address}/16")
         return first_answer(space, self._target)
 
     async def end(self) -> None:
@@ -128,13 +128,13 @@ class _Hand:
         """Makes the switch, and the port that answers."""
         self._north("--may-exist", "ls-add", self._switch)
         self._create("h1", 1)
-        _configure(self._name("h1", 1), "10.9.0.1/16")
+        configure(self._name("h1", 1), "10.9.0.1/16")
 
     def once(self, run: int) -> float:
         """Seconds to the first answer."""
         started = time.monotonic()
         self._create("h2", run + 2)
-        _configure(self._name("h2", run + 2), f"10.9.0.{run + 2}/16")
+        configure(self._name("h2", run + 2), f"10.9.0.{run + 2}/16")
         answered = first_answer(self._name("h2", run + 2), "10.9.0.1")
         self._delete("h2", run + 2)
         return answered - started
@@ -183,7 +183,7 @@ class _Hand:
         return f"{self._cloud.facts.prefix}bench-{host}-{number}"
 
 
-def _configure(space: str, address: str) -> None:
+def configure(space: str, address: str) -> None:
     """Waits for the namespace and its interface, and gives it its address."""
     deadline = time.monotonic() + 20.0
     while not _is_made(space):
