@@ -218,13 +218,13 @@ def configuration(
                 "max_microversion": newest,
             },
             "compute-feature-enabled": dict.fromkeys(
-                ("suspend",
-                 "vnc_console", "change_password", "personality", "swap_volume"),
+                ("vnc_console", "change_password", "personality", "swap_volume"),
                 "false",
             )
             | dict.fromkeys(
-                ("pause", "rescue", "resize", "cold_migration", "live_migration", "shelve", "snapshot",
-                 "block_migration_for_live_migration", "interface_attach", "console_output", "config_drive"),
+                ("pause", "suspend", "rescue", "resize", "cold_migration", "live_migration", "shelve",
+                 "snapshot", "block_migration_for_live_migration", "interface_attach", "console_output",
+                 "config_drive"),
                 "true",
             )
             | {"metadata_service": "true"},

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import select
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,23 @@ from trunkline.devices import namespace, process
 
 #: How long a guest may take to boot: emulated, on a machine that others use too.
 BOOT = 120.0
+
+
+@dataclass
+class Line:
+    """A connection that is held open."""
+
+    running: subprocess.Popen[str]
+
+    def says(self, word: str, seconds: float = 30.0) -> str:
+        """The answer to a word."""
+        assert self.running.stdin is not None
+        assert self.running.stdout is not None
+        self.running.stdin.write(f"{word}\n")
+        self.running.stdin.flush()
+        there, _, _ = select.select([self.running.stdout], [], [], seconds)
+        assert there, f"no answer to {word} within {seconds} s"
+        return self.running.stdout.readline().strip()
 
 
 @dataclass
@@ -65,6 +85,21 @@ class Guest:
         return subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
         )
+
+    @contextmanager
+    def line(self) -> Iterator[Line]:
+        """One connection to a program in the guest that says what it hears."""
+        argv = ssh_argv(
+            self.cloud.state, self.cloud.namespace("i"), "root", self.address, ("cat",), seconds=5
+        )
+        if self.key is not None:
+            argv[argv.index("-i") + 1] = str(self.key)
+        running = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            yield Line(running)
+        finally:
+            running.kill()
+            running.communicate()
 
     def shell(self, *words: str) -> str:
         """What a command in the guest writes; the guest may still be booting."""

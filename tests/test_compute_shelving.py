@@ -107,12 +107,10 @@ def test_a_shelved_server_takes_nothing_of_its_host(lab: Lab) -> None:
     assert servers() == 0
 
 
-@pytest.mark.parametrize("power", ["paused", "stopped"])
-def test_a_server_that_is_paused_or_stopped_is_shelved_too_and_comes_back_running(
-    lab: Lab, power: str
-) -> None:
+@pytest.mark.parametrize("power", ["paused", "stopped", "suspended"])
+def test_a_server_that_does_not_run_is_shelved_too_and_comes_back_running(lab: Lab, power: str) -> None:
     id = lab.booted()
-    lab.act(id, {"paused": "pause", "stopped": "os-stop"}[power])
+    lab.act(id, {"paused": "pause", "stopped": "os-stop", "suspended": "suspend"}[power])
     lab.running(id, state=power)
     shelved(lab, id)
     lab.act(id, "unshelve")

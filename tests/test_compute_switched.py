@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from compute_lab import IMAGE, ROOT, Lab, ports_of, seen, status
+from msgspec.structs import replace
+
+from trunkline.resources.reports import Condition
 
 
 @pytest.fixture
@@ -26,6 +29,8 @@ def test_power_follows_what_is_wanted_as_soon_as_it_is_seen(lab: Lab) -> None:
         ("os-start", ("SHUTOFF", "powering-on"), "running", ("ACTIVE", None)),
         ("pause", ("ACTIVE", "pausing"), "paused", ("PAUSED", None)),
         ("unpause", ("PAUSED", "unpausing"), "running", ("ACTIVE", None)),
+        ("suspend", ("ACTIVE", "suspending"), "suspended", ("SUSPENDED", None)),
+        ("resume", ("SUSPENDED", "resuming"), "running", ("ACTIVE", None)),
     ):
         lab.act(id, action)
         assert status(lab, id) == before
@@ -41,6 +46,49 @@ def test_an_action_that_the_state_does_not_allow_is_a_conflict(lab: Lab) -> None
     lab.running(id)
     lab.act(id, "os-stop")
     assert "task_state powering-off" in str(lab.act(id, "pause", status=409))
+
+
+def test_of_a_suspended_server_only_what_needs_no_guest_is_allowed(lab: Lab) -> None:
+    id = lab.booted()
+    lab.act(id, "suspend")
+    lab.running(id, state="suspended")
+    for action in (
+        "suspend", "pause", "unpause", "os-start", "os-stop", "rescue", {"reboot": {"type": "SOFT"}},
+        {"rebuild": {"imageRef": IMAGE}}, {"resize": {"flavorRef": "2"}},
+    ):  # fmt: skip
+        refused = lab.act(id, action, status=409)["conflictingRequest"]["message"]
+        assert "while it is in vm_state suspended" in refused
+    assert lab.show(id)["OS-EXT-STS:power_state"] == 4
+    lab.act(id, {"reboot": {"type": "HARD"}})
+    assert status(lab, id) == ("HARD_REBOOT", "rebooting_hard")
+    lab.running(id)
+    assert status(lab, id) == ("ACTIVE", None)
+
+
+def test_a_server_that_cannot_be_suspended_goes_on_and_its_action_tells_why(lab: Lab) -> None:
+    id = lab.booted()
+    lab.act(id, "suspend")
+    row = lab.row(id)
+    assert row is not None
+    lab.report(row.host, replace(seen(row, "running"), unsuspended="3 MiB are free"))
+    assert status(lab, id) == ("ACTIVE", None)
+    (told, *_) = lab.ask("GET", f"/servers/{id}/os-instance-actions")["instanceActions"]
+    assert (told["action"], told["message"]) == ("suspend", "The server goes on running: 3 MiB are free")
+
+
+def test_a_suspended_server_that_cannot_go_on_is_in_error_until_it_is_rebooted(lab: Lab) -> None:
+    id = lab.booted()
+    lab.act(id, "suspend")
+    lab.running(id, state="suspended")
+    lab.act(id, "resume")
+    why = Condition(what="server s", cause="its memory cannot be loaded", remedy="Reboot it")
+    lab.running(id, state="failed", problem=why)
+    assert lab.show(id)["fault"]["message"] == "server s: its memory cannot be loaded"
+    assert status(lab, id) == ("ERROR", None)
+    lab.act(id, "resume", status=409)
+    lab.act(id, {"reboot": {"type": "HARD"}})
+    lab.running(id)
+    assert status(lab, id) == ("ACTIVE", None)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("SOFT", "REBOOT"), ("HARD", "HARD_REBOOT")])
@@ -139,7 +187,7 @@ def test_a_locked_server_is_left_alone(lab: Lab) -> None:
     lab.act(id, "os-stop", by=ROOT)
 
 
-@pytest.mark.parametrize("action", ["changePassword", "evacuate", "suspend"])
+@pytest.mark.parametrize("action", ["changePassword", "evacuate"])
 def test_what_is_not_offered_is_said_clearly(lab: Lab, action: str) -> None:
     id = lab.booted()
     refused = lab.act(id, {action: {}}, status=400)["badRequest"]["message"]

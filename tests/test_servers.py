@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from cloud import Cloud
+from fault_lab import is_well, kill
 from flows import SOON
 from guests import BOOT, Guest, Guests
 from openstack.exceptions import ConflictException
@@ -167,6 +168,29 @@ def test_a_paused_guest_stands_still_and_goes_on(scene: Scene) -> None:
     compute.unpause_server(guest.id)
     guest.reaches("PAUSED", "ACTIVE")
     assert guest.boot_id() == before
+
+
+def test_a_suspended_guest_goes_on_with_its_processes_and_connections(scene: Scene) -> None:
+    guest, compute = scene.one, scene.guests.compute
+    before = guest.boot_id()
+    guest.shell("sh", "-c", "'echo mine >/run/only-in-memory; sleep 3600 </dev/null >/dev/null 2>&1 &'")
+    with guest.line() as line:
+        assert line.says("first") == "first"
+        compute.suspend_server(guest.id)
+        guest.reaches("ACTIVE", "SUSPENDED")
+        assert guest.server.power_state == 4
+        assert not [trace for trace in guest.traces() if trace.startswith("process")]
+        kill(scene.tenant.cloud, f"{guest.host}-agent")
+        is_well(scene.tenant.cloud, 60.0)
+        with pytest.raises(ConflictException):
+            compute.stop_server(guest.id)
+        compute.resume_server(guest.id)
+        guest.reaches("SUSPENDED", "ACTIVE")
+        assert line.says("second") == "second"
+    assert guest.boot_id() == before
+    assert guest.shell("cat", "/run/only-in-memory") == "mine"
+    assert guest.shell("pidof", "sleep")
+    assert not [trace for trace in guest.traces() if "memory" in trace]
 
 
 def test_an_interface_comes_and_goes_while_the_guest_runs(scene: Scene) -> None:

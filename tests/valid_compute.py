@@ -71,6 +71,8 @@ def compute_requests(t: Things) -> Iterator[Valid]:
         ({"pause": None}, "demo"),
         ({"rescue": {"adminPass": "secret", "rescue_image_ref": t.lab.image}}, "demo"),
         ({"unpause": None}, "demo"),
+        ({"suspend": None}, "demo"),
+        ({"resume": None}, "demo"),
         ({"reboot": {"type": "SOFT"}}, "demo"),
         ({"rebuild": rebuild}, "demo"),
         ({"lock": {"locked_reason": "r"}}, "demo"),

@@ -111,12 +111,17 @@ class Guest:
         if name in _TELLING:
             self._wake()
 
-    async def start(self, server: ServerSlice, ports: Sequence[PortSlice]) -> None:
+    async def start(
+        self, server: ServerSlice, ports: Sequence[PortSlice], memory: qemu.Memory | None = None
+    ) -> None:
         """Starts it; its disks are there.
 
+        Args:
+            memory: what it is to go on with, which it then waits for.
         Raises:
             Unavailable: it does not start; its last words.
         """
+        present = links.names()
         command = process.Command(
             name=f"server {self._files.name}",
             argv=qemu.arguments(
@@ -125,6 +130,8 @@ class Guest:
                 self._files,
                 accelerated=self._host.accelerated,
                 datapath=self._host.datapath,
+                memory=memory,
+                unplugged=[port.id for port in ports if tap(port.id) not in present],
             ),
             log=self._files.errors,
         )

@@ -13,6 +13,7 @@ import msgspec
 from trunkline.agent.images import Images
 from trunkline.agent.kept import Kept
 from trunkline.agent.migration import Underlay
+from trunkline.agent.qemu import Memory
 from trunkline.agent.snapshots import Upload
 from trunkline.compiler.slices import ServerSlice
 from trunkline.devices import files
@@ -22,6 +23,14 @@ from trunkline.resources.reports import Arriving
 
 class NotYet(Unavailable):
     """Something that the server needs is not there yet; it is no fault of the server's."""
+
+
+class Stuck(Unavailable):
+    """Something that does not become well by itself; `remedy` says what to do."""
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        super().__init__(cause)
+        self.remedy = remedy
 
 
 class Reached(msgspec.Struct, kw_only=True):
@@ -41,6 +50,8 @@ class Reached(msgspec.Struct, kw_only=True):
     accelerated: bool = False
     #: Of one that comes from another host while it runs: a QEMU was started for it, and listens.
     arriving: Arriving | None = None
+    #: Of one that is being suspended, or is: what its memory needs.
+    memory: Memory | None = None
 
     def rebooted(self, server: ServerSlice) -> None:
         """It is to boot, or runs, as of all reboots that are wanted."""

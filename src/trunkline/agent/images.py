@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from trunkline.agent.channel import Channel, Refused
 from trunkline.compiler.slices import HostSlice, ImageSlice
-from trunkline.devices import disks
+from trunkline.devices import disks, files
 from trunkline.errors import Unavailable
 
 #: What is left free on the file system when images are fetched.
@@ -69,7 +68,8 @@ class Images:
             if found != image.sha512:
                 part.unlink()
                 raise Unavailable(f"Image {image.id} came damaged (its SHA-512 differs); it is fetched anew.")
-            await asyncio.to_thread(_settle, part, whole)
+            part.chmod(0o444)
+            await asyncio.to_thread(files.finish, part, whole)
         except Refused as error:
             raise Unavailable(f"Image {image.id} is not given: {error.message}") from None
         except OSError as error:
@@ -102,10 +102,3 @@ def _sha512(file: Path) -> str:
         while piece := stream.read(_PIECE):
             digest.update(piece)
     return digest.hexdigest()
-
-
-def _settle(part: Path, whole: Path) -> None:
-    with part.open("rb") as stream:
-        os.fsync(stream.fileno())
-    part.chmod(0o444)
-    part.replace(whole)

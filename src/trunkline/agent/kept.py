@@ -30,6 +30,7 @@ from typing import Any
 
 from trunkline.compiler.slices import KeptSlice, Origin
 from trunkline.devices import disks, pki
+from trunkline.devices.files import sync_names
 from trunkline.errors import NotFound, Unavailable
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class Kept:
             with suppress(FileNotFoundError):
                 file.rename(self._file(server, serial, name))
         self._mark(server, serial).touch()
-        _settle(self._folder)
+        sync_names(self._folder)
 
     def take(self, server: str, serial: int, files: Mapping[str, Path]) -> None:
         """Gives files back, those that are here; may be repeated after a crash."""
@@ -114,7 +115,7 @@ class Kept:
             with suppress(FileNotFoundError):
                 self._file(server, serial, name).rename(file)
         for file in files.values():
-            _settle(file.parent)
+            sync_names(file.parent)
         self._mark(server, serial).unlink(missing_ok=True)
 
     async def fetch(self, server: str, origin: Origin, name: str, file: Path) -> bool:
@@ -329,12 +330,3 @@ def _need_room(file: Path, size: int) -> None:
         raise Unavailable(
             f"a disk of {size >> 20} MiB does not fit: {free >> 20} MiB are free in {file.parent}. Free some."
         )
-
-
-def _settle(folder: Path) -> None:
-    """What was renamed in a folder is on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -125,7 +125,8 @@ class Going:
                 self._move, self.told = "", None
             return None
         if self._move != departure.move:
-            size, slots = await migration.facts(monitor)
+            size = await migration.disk_bytes(monitor)
+            slots = await migration.slots(monitor)
             self.told = Leaving(state="waiting", move=departure.move, disk_bytes=size, slots=slots)
             self._move = departure.move
             self._begun = False

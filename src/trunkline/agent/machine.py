@@ -5,7 +5,8 @@
                                    |
          one of: make the disk, start, ask to power down, kill, pause, go on, plug, unplug; or nothing
 
-    `guest` its QEMU; `server_disks` its disks, and moving them; `live` moving it while it runs
+    `guest` its QEMU; `server_disks` its disks, and moving them; `suspension` its memory, kept in a file;
+    `live` moving it while it runs
 
 What cannot be seen in QEMU (which rebuild, which reboot was the last) is in the state file, written before
 or after the deed so that repeating the deed is the worst outcome.
@@ -21,28 +22,24 @@ import contextlib
 import logging
 import time
 from collections.abc import Coroutine, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from trunkline.agent import documents, qemu
+from trunkline.agent.crashes import LONGEST_PAUSE, Crashes
 from trunkline.agent.guest import Guest, check_plugged
-from trunkline.agent.hosting import Host, NotYet, Reached
+from trunkline.agent.hosting import Host, NotYet, Reached, Stuck
 from trunkline.agent.live import Coming, Going
 from trunkline.agent.server_disks import ServerDisks
 from trunkline.agent.snapshots import Snapshot
+from trunkline.agent.suspension import Suspension
 from trunkline.compiler.slices import PortSlice, ServerSlice
 from trunkline.devices import configdrive
 from trunkline.devices.qmp import CommandRefused
 from trunkline.errors import Refusal
-from trunkline.resources.reports import Condition, ServerReport
+from trunkline.resources.reports import Condition, ServerReport, ServerState
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-State = Literal[
-    "unknown", "absent", "fetching", "starting", "running", "stopped", "paused", "crashed", "failed"
-]
-#: A crash that was healed is told for so long.
-_CRASH_TOLD = 60.0
-_LONGEST_PAUSE = 15.0
 
 
 class Machine:
@@ -63,14 +60,14 @@ class Machine:
         self._disks = ServerDisks(own, reached, host, self._unless_dropped, lambda: self._see("starting"))
         self._coming = Coming(own, reached, host, self._guest, self._see)
         self._going = Going(host, self._guest)
+        self._suspension = Suspension(own, reached, host, self._guest)
         self._snapshot = Snapshot(own, host.upload, self._wake.set)
         #: The number under which its disk was found set aside, as the slice wants it.
         self._parked = 0
-        self._crashes: list[float] = []
+        self._crashes = Crashes()
         self._failures = 0
-        self._crash: tuple[float, Condition] | None = None
         #: Of one that was found, nothing is said before it was looked at.
-        self._state: State = "absent" if reached.disk_serial is None else "unknown"
+        self._state: ServerState = "absent" if reached.disk_serial is None else "unknown"
         self._problem: Condition | None = None
         self.settled = False
         self.gone = asyncio.Event()
@@ -113,6 +110,7 @@ class Machine:
             arriving=reached.arriving,
             leaving=self._going.told,
             accelerated=reached.accelerated,
+            unsuspended=self._suspension.refused,
         )
 
     def _trouble(self) -> Condition | None:
@@ -120,9 +118,7 @@ class Machine:
             return self._problem
         if self._guest.clings:
             return self._condition("the guest does not let go of a network interface that was detached")
-        if self._crash is not None and time.monotonic() < self._crash[0] + _CRASH_TOLD:
-            return self._crash[1]
-        return None
+        return self._crashes.told
 
     def _condition(
         self, cause: str, remedy: str = "It is tried again; `trunkline logs` has more."
@@ -156,8 +152,10 @@ class Machine:
                 if not isinstance(error, (Refusal, CommandRefused, OSError)):
                     log.exception("server %s", self._reached.id)
                 self._failures += 1
-                pause = min(0.5 * 2 ** min(self._failures, 8), _LONGEST_PAUSE)
+                pause = min(0.5 * 2 ** min(self._failures, 8), LONGEST_PAUSE)
                 self._problem = self._condition(str(error))
+                if isinstance(error, Stuck):
+                    self._problem = self._condition(str(error), error.remedy)
                 lasting = not isinstance(error, NotYet)
                 if lasting and self._guest.process is None and self._state != "fetching":
                     self._state = "failed"
@@ -189,19 +187,26 @@ class Machine:
             self._reached.arriving = None
             await self._save()
         if guest.run_state == "postmigrate" and server.departure is None:
-            # It was handed over to a host that lost it.
-            await guest.kill()
-            self._state = "crashed"
+            if not await self._suspension.keep():
+                # It was handed over to a host that lost it.
+                await guest.kill()
+                self._state = "crashed"
             return 0.0
         if (pause := await self._serials(server)) is not None:
             return pause
         if server.power == "stopped":
             return await self._stop()
+        memory = self._suspension.memory
+        if memory is not None and guest.process is not None:
+            # It has not run since: it ends, or is begun anew.
+            await guest.kill()
+        if guest.process is None and self._reached.halted:
+            self._state = "stopped"
+            return None
+        if server.power == "suspended" and guest.run_state != "shutdown":
+            return await self._suspend(server)
         if guest.process is None:
-            if self._reached.halted:
-                self._state = "stopped"
-                return None
-            await self._start(server)
+            await (self._start(server) if memory is None else self._resume(server, memory))
             return 0.0
         if guest.run_state == "shutdown":
             # The guest powered itself off.
@@ -211,6 +216,7 @@ class Machine:
             self._state = "stopped"
             return 0.0
         guest.goes_on()
+        await self._suspension.drop()
         await self._keep_running(server)
         return await guest.plug(self._ports)
 
@@ -224,15 +230,13 @@ class Machine:
 
     async def _crashed(self, words: str) -> None:
         """Its QEMU ended without us: tells, and lets the next step start it again."""
-        now = time.monotonic()
-        self._crashes = [t for t in self._crashes if t > now - 300] + [now]
         self._state = "crashed"
         cause = f"its QEMU ended at {time.strftime('%H:%M:%S')} without being asked{words}"
-        self._crash = (now, self._condition(cause, "It is started again by itself."))
+        self._crashes.tell(self._condition(cause, "It is started again by itself."))
         self._host.changed()
         await self._host.reported()
-        if len(self._crashes) > 1:
-            await self._rest(min(2.0 ** (len(self._crashes) - 2), _LONGEST_PAUSE))
+        if pause := self._crashes.count():
+            await self._rest(pause)
 
     # What is done.
 
@@ -276,7 +280,7 @@ class Machine:
         self._parked = server.park
         return None
 
-    def _see(self, state: State) -> None:
+    def _see(self, state: ServerState) -> None:
         self._state = state
 
     async def _unless_dropped(self, coming: Coroutine[Any, Any, T]) -> T | None:
@@ -299,6 +303,7 @@ class Machine:
 
     async def _rebooted(self, server: ServerSlice) -> None:
         self._state = "starting"
+        await self._suspension.drop()
         self._reached.rebooted(server)
         await self._save()
 
@@ -309,6 +314,7 @@ class Machine:
                 return guest.time_left()
             await guest.kill()
         guest.goes_on()
+        await self._suspension.drop()
         self._state = "stopped"
         if self._reached.halted:
             self._reached.halted = False
@@ -333,6 +339,23 @@ class Machine:
             self._reached.accelerated = self._host.accelerated
             await self._save()
 
+    async def _suspend(self, server: ServerSlice) -> float | None:
+        """Its memory goes to a file; one that is refused this goes on."""
+        pause = await self._suspension.save(server, self._ports)
+        if self._suspension.refused:
+            self._state = "running"
+        else:
+            self._state = "paused" if self._guest.process is not None else "suspended"
+        return pause
+
+    async def _resume(self, server: ServerSlice, memory: qemu.Memory) -> None:
+        """It goes on from its memory; until then it is seen as it was."""
+        self._state = "suspended"
+        await self._snapshot.stop()
+        check_plugged(self._ports)
+        async with self._host.starting:
+            await self._suspension.load(server, self._ports, memory)
+
     async def _keep_running(self, server: ServerSlice) -> None:
         guest = self._guest
         assert guest.monitor is not None
@@ -344,8 +367,7 @@ class Machine:
         if guest.run_state in ("paused", "prelaunch", "io-error", "suspended"):
             await guest.monitor.execute("system_wakeup" if guest.run_state == "suspended" else "cont")
         elif guest.run_state in ("internal-error", "guest-panicked"):
-            stuck = self._condition(f"its guest is stuck ({guest.run_state})", "")
-            self._crash = (time.monotonic(), stuck)
+            self._crashes.tell(self._condition(f"its guest is stuck ({guest.run_state})", ""))
             await guest.kill()
             self._state = "crashed"
             return
@@ -356,6 +378,7 @@ class Machine:
         await self._snapshot.stop()
         own = self._files
         self._disks.remove()
+        self._suspension.remove()
         # The state file last: with it gone, nobody would know of the others.
         for file in (*own.snapshots, own.drive, own.console, own.errors, own.monitor, own.state):
             file.unlink(missing_ok=True)

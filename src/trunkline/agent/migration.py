@@ -208,13 +208,17 @@ async def stay(monitor: Monitor) -> None:
             await monitor.execute(command, arguments)
 
 
-async def facts(monitor: Monitor) -> tuple[int, tuple[tuple[str, int], ...]]:
-    """The size of a running server's disk in bytes, and the PCI slot of each of its devices by id."""
+async def disk_bytes(monitor: Monitor) -> int:
+    """The size of a running server's disk."""
     nodes = await monitor.execute("query-named-block-nodes", {"flat": True})
     (size,) = (int(node["image"]["virtual-size"]) for node in nodes if node["node-name"] == "root")
+    return size
+
+
+async def slots(monitor: Monitor) -> tuple[tuple[str, int], ...]:
+    """The PCI slot of each device of a running server by its id."""
     (bus,) = await monitor.execute("query-pci")
-    slots = ((str(d["qdev_id"]), int(d["slot"])) for d in bus["devices"] if d["qdev_id"])
-    return size, tuple(sorted(slots))
+    return tuple(sorted((str(d["qdev_id"]), int(d["slot"])) for d in bus["devices"] if d["qdev_id"]))
 
 
 async def _mirror(monitor: Monitor) -> Mapping[str, Any] | None:

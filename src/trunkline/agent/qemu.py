@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import msgspec
 
 from trunkline.agent.ports import tap
 from trunkline.compiler.slices import PortSlice, ServerSlice
@@ -63,6 +65,11 @@ class Files:
         return list(self.folder.glob(f"{self.name}.*.image*"))
 
     @property
+    def memory(self) -> Path:
+        """Its memory, while it is suspended."""
+        return self.folder / f"{self.name}.memory"
+
+    @property
     def drive(self) -> Path:
         """The config drive."""
         return self.folder / f"{self.name}.iso"
@@ -76,6 +83,20 @@ class Files:
     def errors(self) -> Path:
         """What QEMU itself said."""
         return self.folder / f"{self.name}.err"
+
+
+class Memory(msgspec.Struct, kw_only=True):
+    """What a QEMU must be like to go on with the memory of one that ended."""
+
+    #: The type of machine, as this version of QEMU calls it: a newer one means another by "pc".
+    machine: str
+    #: Where its devices are on the PCI bus, by their ids.
+    slots: tuple[tuple[str, int], ...]
+    #: The ports that it had devices for, of which some may be gone.
+    ports: tuple[PortSlice, ...] = ()
+    accelerated: bool = False
+    #: How often it could not be loaded.
+    failures: int = 0
 
 
 def device(port: str) -> str:
@@ -118,24 +139,34 @@ def arguments(
     *,
     accelerated: bool,
     datapath: Literal["netdev", "system"],
+    memory: Memory | None = None,
+    unplugged: Collection[str] = (),
 ) -> tuple[str, ...]:
     """The command that starts a server; the machine stands still until it is told to go on.
 
     One that arrives from another host goes on by itself when it is there. QEMU stays when the guest powers
     off, so that this can be told from a QEMU that was killed.
+
+    Args:
+        memory: what it goes on with, which it is told later; else it boots.
+        unplugged: ports that are not there any more, but the guest has a device for.
     """
     slots = dict(server.arrival.slots) if server.arrival is not None else {}
+    slots = dict(memory.slots) if memory is not None else slots
+    machine = memory.machine if memory is not None else "pc"
+    waiting = ("-incoming", "defer") if memory is not None or server.arrival is not None else ()
     # TCG's own default takes an eighth of the machine's memory for translated code, a server.
     accelerator = "kvm" if accelerated else "tcg,thread=multi,tb-size=128"
     command = [
         "qemu-system-x86_64",
         *("-name", f"guest={files.name},debug-threads=on", "-uuid", server.id),
-        *("-machine", "pc,usb=off,vmport=off,dump-guest-core=off", "-accel", accelerator),
+        *("-machine", f"{machine},usb=off,vmport=off,dump-guest-core=off", "-accel", accelerator),
         # x86-64-v2, which distributions ask for; without AVX, which TCG is slow at.
         *("-cpu", "host" if accelerated else "Nehalem"),
         *("-smp", str(server.vcpus), "-m", str(server.memory_mib)),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-shutdown"),
-        *(("-S",) if server.arrival is None else ("-incoming", "defer")),
+        *(("-S",) if server.arrival is None else ()),
+        *waiting,
         *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
         *("-chardev", f"socket,id=monitor,path={_escaped(files.monitor)},server=on,wait=off"),
         *("-mon", "chardev=monitor,mode=control"),
@@ -166,7 +197,9 @@ def arguments(
             *("-device", f"virtio-blk-pci,id=drive,drive=drive{_slot(slots, 'drive')}"),
         ]
     for port in ports:
-        command += ["-netdev", _options(netdev(port, datapath), "type")]
+        nowhere = {"type": "hubport", "id": device(port.id), "hubid": 0}
+        backend = nowhere if port.id in unplugged else netdev(port, datapath)
+        command += ["-netdev", _options(backend, "type")]
         command += ["-device", _options(frontend(port), "driver") + _slot(slots, device(port.id))]
     return tuple(command)
 

@@ -12,13 +12,12 @@ live-block-operations.rst, "Live disk backup"; qapi/job.json.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from trunkline.agent.channel import Refused
 from trunkline.agent.qemu import Files
-from trunkline.devices import disks
+from trunkline.devices import disks, files
 from trunkline.devices.qmp import CommandRefused, Monitor
 from trunkline.devices.tools import ToolFailed
 from trunkline.errors import Unavailable
@@ -97,7 +96,7 @@ class Snapshot:
     async def _copy(self, whole: Path) -> None:
         part = whole.with_suffix(".image-part")
         await disks.copy(self._files.disk, part)
-        await asyncio.to_thread(_settle, part, whole)
+        await asyncio.to_thread(files.finish, part, whole)
 
     async def _back_up(self, image: str, monitor: Monitor) -> float:
         """Has QEMU copy its disk; the job outlives agents, and is found again by its name."""
@@ -128,7 +127,7 @@ class Snapshot:
         await _remove_node(monitor)
         if error:
             raise CommandRefused("blockdev-backup", "GenericError", error)
-        await asyncio.to_thread(_settle, part, whole)
+        await asyncio.to_thread(files.finish, part, whole)
         return 0.0
 
     async def stop(self) -> None:
@@ -180,9 +179,3 @@ async def _end_job(monitor: Monitor, name: str) -> None:
 async def _remove_node(monitor: Monitor) -> None:
     if any(node["node-name"] == _NODE for node in await monitor.execute("query-named-block-nodes")):
         await monitor.execute("blockdev-del", {"node-name": _NODE})
-
-
-def _settle(part: Path, whole: Path) -> None:
-    with part.open("rb") as stream:
-        os.fsync(stream.fileno())
-    part.replace(whole)

@@ -59,7 +59,7 @@ from trunkline.resources.schema import Resource
 #: The device owner of ports that are attached as a namespace of their own.
 PROBE = "trunkline:probe"
 
-Power = Literal["running", "stopped", "paused"]
+Power = Literal["running", "stopped", "paused", "suspended"]
 R = TypeVar("R", bound=Resource)
 
 

@@ -149,7 +149,7 @@ class ServerSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     id: str
     name: str
-    power: Literal["running", "stopped", "paused"]
+    power: Literal["running", "stopped", "paused", "suspended"]
     vcpus: int
     memory_mib: int
     #: The size of the root disk, 0 for the size of the image.

@@ -29,11 +29,24 @@ def replace(file: Path, content: bytes, mode: int = 0o644, *, durable: bool = Tr
             new.unlink()
         raise
     if durable:
-        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_names(file.parent)
+
+
+def finish(part: Path, whole: Path) -> None:
+    """Gives a file that was written in parts its name, once it is on the disk."""
+    with part.open("rb") as stream:
+        os.fsync(stream.fileno())
+    part.replace(whole)
+    sync_names(whole.parent)
+
+
+def sync_names(folder: Path) -> None:
+    """What was renamed or removed in a folder is on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def last_lines(file: Path, count: int, *, since: int = 0, at_most: int = 16384) -> list[str]:

@@ -77,6 +77,18 @@ class Monitor:
         except (QMPError, OSError, EOFError) as error:
             raise Unavailable(f"QEMU went away during {command}: {error}") from None
 
+    async def lend(self, name: str, descriptor: int) -> None:
+        """Gives QEMU a file that is open here, under a name for the command that uses it.
+
+        Raises:
+            CommandRefused, Unavailable: as `execute`.
+        """
+        try:
+            self._client.send_fd_scm(descriptor)
+        except (QMPError, OSError) as error:
+            raise Unavailable(f"QEMU takes no files: {error}") from None
+        await self.execute("getfd", {"fdname": name})
+
     async def close(self) -> None:
         """Ends the connection; QEMU goes on."""
         for task in self._tasks:

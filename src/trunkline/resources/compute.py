@@ -19,7 +19,7 @@ from trunkline.resources.schema import Resource, computed, hidden, observed, res
 MAX_INT = 0x7FFFFFFF
 
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
-Power = Literal["running", "stopped", "paused"]
+Power = Literal["running", "stopped", "paused", "suspended"]
 
 
 class FlavorFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -365,8 +365,8 @@ class Server(Resource):
     #: Why it could not be placed or is in error by request.
     fault: Annotated[Fault | None, hidden()] = None
 
-    #: What the host last said: absent, fetching, starting, running, stopped, paused, crashed, failed; ""
-    #: before it said anything.
+    #: What the host last said: absent, fetching, starting, running, stopped, paused, suspended, crashed,
+    #: failed; "" before it said anything.
     observed_state: Annotated[str, observed()] = ""
     observed_disk_serial: Annotated[int, observed(shown=False)] = -1
     observed_hard_reboot_serial: Annotated[int, observed(shown=False)] = 0

@@ -10,6 +10,11 @@ from typing import Literal
 
 import msgspec
 
+ServerState = Literal[
+    "unknown", "absent", "fetching", "starting",
+    "running", "stopped", "paused", "suspended", "crashed", "failed",
+]  # fmt: skip
+
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that is not well, seen on a host: what, why, and what to do next."""
@@ -56,9 +61,7 @@ class ServerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     id: str
     #: "unknown": an agent that was just started has not looked yet.
-    state: Literal[
-        "unknown", "absent", "fetching", "starting", "running", "stopped", "paused", "crashed", "failed"
-    ]
+    state: ServerState
     #: It is stopped because its guest powered itself off, and not because that was wanted. It stays so until
     #: it is wanted stopped, or a reboot or a rebuild is.
     halted: bool = False
@@ -77,6 +80,8 @@ class ServerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     leaving: Leaving | None = None
     #: Whether the guest runs under KVM.
     accelerated: bool = False
+    #: Why one that was to be suspended goes on running; "" where it does not.
+    unsuspended: str = ""
 
 
 class HostDaemon(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -290,6 +290,8 @@ ACTIONS: Mapping[str, Action] = {
     "os-stop": Action("os_compute_api:servers:stop", _plain(changes.stop)),
     "pause": Action("os_compute_api:os-pause-server:pause", _plain(changes.pause)),
     "unpause": Action("os_compute_api:os-pause-server:unpause", _plain(changes.unpause)),
+    "suspend": Action("os_compute_api:os-suspend-server:suspend", _plain(changes.suspend)),
+    "resume": Action("os_compute_api:os-suspend-server:resume", _plain(changes.resume)),
     "reboot": Action("os_compute_api:servers:reboot", _reboot),
     "rebuild": Action("os_compute_api:servers:rebuild", _rebuild),
     "rescue": Action("os_compute_api:os-rescue", _rescue, 200),
@@ -320,8 +322,6 @@ ACTIONS: Mapping[str, Action] = {
 #: Actions of the Compute API that this cloud does not offer -> what to do instead.
 NOT_OFFERED: Mapping[str, str] = {
     "evacuate": "Servers are not moved here.",
-    "suspend": "Pause the server, or stop it.",
-    "resume": "Servers are not suspended here.",
     "changePassword": "Use a key pair.",
     "trigger_crash_dump": "Reboot the server.",
     "addFloatingIp": "Use the Network API: set port_id of the floating IP.",

@@ -99,6 +99,8 @@ def start(call: Call, server: Server) -> Server:
 stop = _switch("stop", ("active", "error"), power="stopped")
 pause = _switch("pause", ("active",), power="paused")
 unpause = _switch("unpause", ("paused",), power="running")
+suspend = _switch("suspend", ("active",), power="suspended")
+resume = _switch("resume", ("suspended",), power="running")
 
 
 def reboot(call: Call, server: Server, kind: str) -> Server:
@@ -107,7 +109,7 @@ def reboot(call: Call, server: Server, kind: str) -> Server:
         check(call, server, "reboot", ("active",))
         changes: dict[str, Any] = {"soft_reboot_serial": server.soft_reboot_serial + 1}
     else:
-        check(call, server, "reboot", ("active", "stopped", "paused", "error"), busy=True)
+        check(call, server, "reboot", ("active", "stopped", "paused", "suspended", "error"), busy=True)
         if not server.host or server.launched_at is None:
             raise Conflict(f"Cannot 'reboot' instance {server.id}: it never ran. Delete it.")
         changes = {
@@ -194,7 +196,7 @@ def image(
     call: Call, server: Server, action: str, name: str, labels: Mapping[str, str], wish: Snapshot
 ) -> Server:
     """Makes an image of a server's disk, as it is at one moment soon."""
-    check(call, server, action, ("active", "paused", "stopped"))
+    check(call, server, action, ("active", "paused", "stopped", "suspended"))
     if not server.host or server.launched_at is None:
         raise Conflict(f"Cannot '{action}' instance {server.id}: it never ran. Delete it.")
     history.record(call, server, action)
@@ -211,7 +213,7 @@ def migrate_live(call: Call, server: Server, host: str, *, force: bool) -> Serve
 
 def shelve(call: Call, server: Server) -> Server:
     """Makes an image of a server's disk, and frees its host."""
-    check(call, server, "shelve", ("active", "paused", "stopped"))
+    check(call, server, "shelve", ("active", "paused", "stopped", "suspended"))
     if not server.host or server.launched_at is None:
         raise Conflict(f"Cannot 'shelve' instance {server.id}: it never ran. Delete it.")
     history.record(call, server, "shelve")

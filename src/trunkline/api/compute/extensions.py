@@ -52,6 +52,7 @@ _KNOWN = {
     "os-server-password": "ServerPassword",
     "os-services": "Services",
     "os-simple-tenant-usage": "SimpleTenantUsage",
+    "os-suspend-server": "SuspendServer",
     "os-used-limits": "UsedLimits",
     "os-user-data": "UserData",
     "server-metadata": "ServerMetadata",

@@ -58,6 +58,10 @@ def observe(call: Call, host: str, reports: Sequence[ServerReport]) -> None:
             new = settle(replace(snapshots.failed(tx, new, cause, now), updated_at=now), now)
             tx.replace(new)
             continue
+        if report.unsuspended and new.power == "suspended":
+            history.fail(tx, new, f"The server goes on running: {report.unsuspended}", now)
+            tx.replace(settle(replace(new, power="running", updated_at=now), now))
+            continue
         if new.move and (moved := move_steps.follow(call, new)) is not new:
             moved = settle(moved, now)
             tx.replace(moved)

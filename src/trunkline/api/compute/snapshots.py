@@ -179,6 +179,9 @@ def abandon(tx: Tx, server: Server) -> Server:
 
 def _as_before(server: Server, power: str) -> Server:
     """A server that was being shelved, as it was wanted before that."""
+    if power == "suspended":
+        # What it could have gone on with went when it was shelved.
+        power = "running"
     if power != "stopped":
         server = replace(server, hard_reboot_serial=server.hard_reboot_serial + 1)
     return replace(server, shelved="", power=power)

@@ -18,12 +18,15 @@ from msgspec.structs import replace
 from trunkline.resources.compute import Fault, Server
 
 #: observed_state -> power_state of the Compute API.
-POWER_STATE = {"running": 1, "paused": 3, "stopped": 4, "crashed": 6}
+POWER_STATE = {"running": 1, "paused": 3, "stopped": 4, "suspended": 4, "crashed": 6}
 
 #: What a host says of a server that it is still making or starting.
 _ON_ITS_WAY = frozenset({"absent", "fetching", "starting"})
 #: Tasks of a running server that go on until it runs again.
 _UNTIL_IT_RUNS = frozenset({"rebooting", "rebooting_hard", "rebuild_spawning", "rescuing", "unrescuing"})
+
+#: vm_states that a server keeps while it is shelved.
+_WHILE_SHELVING = ("active", "paused", "stopped", "suspended")
 
 #: vm_state -> status; what is under way can change it.
 _STATUS = {
@@ -31,6 +34,7 @@ _STATUS = {
     "active": "ACTIVE",
     "stopped": "SHUTOFF",
     "paused": "PAUSED",
+    "suspended": "SUSPENDED",
     "rescued": "RESCUE",
     "resized": "VERIFY_RESIZE",
     "shelved": "SHELVED",
@@ -58,7 +62,7 @@ STATUSES = tuple(dict.fromkeys((*_STATUS.values(), *_STATUS_BY_TASK.values())))
 #: Statuses of the Compute API that no server here ever has.
 NEVER = frozenset(
     {
-        "DELETED", "PASSWORD", "SOFT_DELETED", "SUSPENDED", "UNKNOWN",
+        "DELETED", "PASSWORD", "SOFT_DELETED", "UNKNOWN",
     }
 )  # fmt: skip
 
@@ -106,6 +110,8 @@ def _rest(server: Server) -> tuple[str, str | None]:
         return ("stopped" if server.power == "stopped" else "active"), "rebuild_spawning"
     if server.power == "stopped":
         return ("active", "powering-off") if seen in ("running", "paused") else ("stopped", None)
+    if server.power == "suspended":
+        return ("suspended", None) if seen == "suspended" else ("active", "suspending")
     if seen == "stopped":
         # A start is a hard reboot of a server that is stopped.
         return "stopped", "powering-on"
@@ -113,6 +119,8 @@ def _rest(server: Server) -> tuple[str, str | None]:
         return _restarting(server)
     if server.observed_soft_reboot_serial < server.soft_reboot_serial:
         return "active", "rebooting"
+    if seen == "suspended":
+        return "suspended", "resuming"
     if seen in _ON_ITS_WAY and server.task_state in _UNTIL_IT_RUNS:
         return "rescued" if server.task_state == "unrescuing" else "active", server.task_state
     if seen in _ON_ITS_WAY:
@@ -127,7 +135,7 @@ def _rest(server: Server) -> tuple[str, str | None]:
 def _shelving(server: Server) -> tuple[str, str | None]:
     if server.shelved == "shelving":
         uploading = server.observed_snapshot == "uploading"
-        before = server.vm_state if server.vm_state in ("active", "paused", "stopped") else "active"
+        before = server.vm_state if server.vm_state in _WHILE_SHELVING else "active"
         return before, "shelving_image_uploading" if uploading else "shelving"
     if server.shelved == "offloading":
         return "shelved", "shelving_offloading"
