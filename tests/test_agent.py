@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from agent_lab import GREETING, AgentLab, changed, identity, port, server, wait
 
+from trunkline.compiler.slices import MirrorSlice
 from trunkline.devices import links, namespace
 
 pytestmark = pytest.mark.machine
@@ -91,6 +92,29 @@ def test_the_underlay_address_comes_back_when_the_switch_restarts(lab: AgentLab)
     wait(address)
     wait(lambda: lab.flows("br-g") == flows)
     lab.report(lambda r: any(d.name == "ovs-vswitchd" and d.well and d.restarts == 1 for d in r.daemons))
+
+
+def test_more_mirrors_than_a_host_has_room_for_are_told_and_nothing_else_waits_for_them(
+    lab: AgentLab,
+) -> None:
+    def mirrors(count: int) -> tuple[MirrorSlice, ...]:
+        return tuple(
+            MirrorSlice(
+                id=f"m{n}/IN", direction="both", type="gre", remote_address="10.99.0.10", number=1000 + n
+            )
+            for n in range(count)
+        )
+
+    def made() -> int:
+        return len(lab.vsctl("--columns=name", "--format=csv", "--no-headings", "list", "Mirror").split())
+
+    one = port(1, attach="namespace")
+    lab.put(ports=(changed(one, mirrors=mirrors(33)),))
+    lab.applied()
+    lab.report(lambda r: any("mirrors of host" in p.what and "1 streams" in p.cause for p in r.problems))
+    wait(lambda: made() == 32)
+    lab.put(ports=(changed(one, mirrors=mirrors(32)),))
+    lab.report(lambda r: not any("mirrors" in p.what for p in r.problems))
 
 
 def test_ports_are_plugged_and_pruned_and_foreign_ones_untouched(lab: AgentLab) -> None:

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trunkline.agent import questions
+from trunkline.agent.resolver import Resolver
 from trunkline.agent.zone import Zone
 from trunkline.compiler.slices import ZoneSlice
 
@@ -259,3 +260,12 @@ def test_a_question_is_passed_on_and_its_answer_handed_back() -> None:
     assert query.is_response(dns.message.from_wire(handed))
     for other in (b"ab" + answer[2:], answer.replace(b"wWw", b"www"), answer[:20], sent.to_wire()):
         assert questions.handed_back(asked, sent, other) is None
+
+
+def test_who_asks_while_others_are_busy_is_remembered_by_nothing() -> None:
+    """An asker may have as many addresses as a prefix of IPv6 holds."""
+    resolver = Resolver(FORWARDING)
+    busy = [resolver._begins(f"10.0.0.{n}") for n in range(10, 14) for _ in range(16)]
+    assert all(busy)
+    assert not any(resolver._begins(f"fe80::{n:x}") for n in range(1, 2000))
+    assert len(resolver._asked) == 4

@@ -72,7 +72,15 @@ def test_only_a_ports_owner_sees_what_it_sends(cloud: Cloud, port: dict[str, Any
         {"directions": {"IN": 2**32}},
         {"directions": {"IN": 1024}, "mirror_type": "erspanv1"},
         {"mirror_type": "erspanv2"},
+        {"directions": {"BOTH": 1, "IN": 1}},
         {"remote_ip": "192.0.2.300"},
+        {"remote_ip": "0.0.0.0"},
+        {"remote_ip": "127.0.0.1"},
+        {"remote_ip": "224.0.0.5"},
+        {"remote_ip": "255.255.255.255"},
+        {"remote_ip": "::1"},
+        {"remote_ip": "fe80::1"},
+        {"remote_ip": "::ffff:192.0.2.9"},
         {"port_id": "x"},
     ],
 )
@@ -80,3 +88,18 @@ def test_what_cannot_be_sent_is_refused(cloud: Cloud, port: dict[str, Any], fiel
     reply = mirror(cloud, port, **fields)
     assert reply.status_code == 400
     assert next(iter(fields)) in reply.json()["NeutronError"]["message"]
+
+
+def test_both_directions_come_in_one_stream_or_beside_others(cloud: Cloud, port: dict[str, Any]) -> None:
+    made = mirror(cloud, port, directions={"BOTH": 101}).json()["tap_mirror"]
+    assert made["directions"] == {"BOTH": 101}
+    assert mirror(cloud, port, directions={"IN": 1, "OUT": 2, "BOTH": 3}).status_code == 201
+    assert mirror(cloud, port, directions={"BOTH": 101}).status_code == 409
+
+
+def test_a_project_has_so_many_as_the_operator_says(cloud: Cloud, port: dict[str, Any]) -> None:
+    """A host has room for 32 streams of all its ports: no project takes them all."""
+    replies = [mirror(cloud, port, directions={"IN": number}) for number in range(11)]
+    assert [reply.status_code for reply in replies] == [201] * 10 + [409]
+    assert cloud.ask("PUT", "/quotas/p1", {"quota": {"tap_mirror": 11}}, by=ROOT).status_code == 200
+    assert mirror(cloud, port, directions={"IN": 11}).status_code == 201

@@ -3,6 +3,7 @@
 | claim | and in reverse |
 | --- | --- |
 | IN copies what comes to the port, OUT what it sends, by numbers | the other direction is not there |
+| BOTH copies the two under one number | |
 | in GRE (RFC 2784, RFC 2890) and in ERSPAN | mirror deleted: no copies |
 """
 
@@ -108,3 +109,12 @@ def test_one_direction_alone_is_copied(tenant: Tenant, pair: tuple[Probe, Probe]
     with mirrored(tenant, b, "gre", IN=103):
         must_pass(Copied(sink, 103, a, b))
         must_stop(Copied(sink, 103, b, a), control=Copied(sink, 103, a, b))
+
+
+def test_both_directions_come_under_one_number(
+    tenant: Tenant, pair: tuple[Probe, Probe], sink: Space
+) -> None:
+    a, b = pair
+    with mirrored(tenant, a, "gre", BOTH=104):
+        must_pass(Copied(sink, 104, b, a), Copied(sink, 104, a, b), within=20.0)
+    must_stop(Copied(sink, 104, b, a), Copied(sink, 104, a, b), control=Ping(a, b.v4))

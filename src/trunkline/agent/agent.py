@@ -261,9 +261,10 @@ class Agent:
                 self._clean = slice_.revision
         self._changed()
 
-    async def _try(self, name: str, apply: Callable[[], Awaitable[None]]) -> bool:
+    async def _try(self, name: str, apply: Callable[[], Awaitable[Refusal | None]]) -> bool:
+        """Whether a manager is there. What it returns is told, and is no reason to try again."""
         try:
-            await apply()
+            told = await apply()
         except (Refusal, TransactError, OSError) as error:
             self._problem(name, error)
             return False
@@ -271,7 +272,10 @@ class Agent:
             log.exception("manager %s", name)
             self._problem(name, error)
             return False
-        self._problems.pop(name, None)
+        if told is None:
+            self._problems.pop(name, None)
+        else:
+            self._problem(name, told)
         return True
 
     def _problem(self, name: str, error: Exception) -> None:

@@ -15,8 +15,14 @@ from trunkline.compiler.slices import HostSlice, MirrorSlice, PortSlice
 from trunkline.devices import openvswitch
 from trunkline.devices.openvswitch import WantedMirror, WantedPort
 from trunkline.devices.ovsdb import Database
+from trunkline.errors import Conflict
 
 _OWNER = "mirror"
+#: What a port gets, the bridge sends to it.
+_SELECTED: dict[str, Literal["src", "dst", "both"]] = {"ingress": "dst", "egress": "src", "both": "both"}
+#: How many mirrors a bridge of Open vSwitch has at most (ofproto/ofproto-dpif-mirror.h, MAX_MIRRORS): of more
+#: it says nothing but in its log.
+MOST = 32
 
 
 class Mirrors:
@@ -26,15 +32,18 @@ class Mirrors:
         self._config = config
         self._db = db
         self._wanted: list[tuple[PortSlice, MirrorSlice]] = []
+        self._left_out = 0
 
     def want(self, slice_: HostSlice) -> None:
         """The mirrors of this slice, and no others."""
         own = (port for port in slice_.ports if not port.parent)
-        self._wanted = [(port, mirror) for port in own for mirror in port.mirrors]
+        wanted = [(port, mirror) for port in own for mirror in port.mirrors]
+        self._wanted, self._left_out = wanted[:MOST], len(wanted[MOST:])
 
-    async def apply(self) -> None:
+    async def apply(self) -> Conflict | None:
         """Drives the host there.
 
+        Returns: what is told of mirrors that there is no room for; the host is well without them.
         Raises:
             Unavailable, Conflict, TransactError: something is in the way.
         """
@@ -51,6 +60,9 @@ class Mirrors:
                 if not operations:
                     break
                 await self._db.transact(operations)
+        if not self._left_out:
+            return None
+        return Conflict(f"{self._left_out} streams of tap mirrors are not made: a host has {MOST} at most.")
 
 
 def _name(mirror: MirrorSlice) -> str:
@@ -66,6 +78,4 @@ def _tunnel(bridge: str, mirror: MirrorSlice) -> WantedPort:
 
 
 def _mirror(port: PortSlice, mirror: MirrorSlice) -> WantedMirror:
-    # What a port gets, the bridge sends to it.
-    select: Literal["src", "dst"] = "dst" if mirror.direction == "ingress" else "src"
-    return WantedMirror(_name(mirror), ports.device(port), _name(mirror), select)
+    return WantedMirror(_name(mirror), ports.device(port), _name(mirror), _SELECTED[mirror.direction])

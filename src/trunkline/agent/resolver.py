@@ -157,9 +157,10 @@ class Resolver:
 
     def _begins(self, source: str) -> bool:
         """Whether others may be asked one question more; then it is counted until `_asking` ends."""
-        may = self._asked.total() < _ASKED and self._asked[source] < _ASKED_BY_ONE
-        self._asked[source] += may
-        return may
+        if self._asked.total() >= _ASKED or self._asked[source] >= _ASKED_BY_ONE:
+            return False
+        self._asked[source] += 1
+        return True
 
     @contextlib.contextmanager
     def _asking(self, source: str) -> Iterator[None]:

@@ -278,11 +278,14 @@ def _local_addresses(view: View, port: Port) -> Iterator[LocalAddress]:
             break
 
 
+_SEEN_AS: dict[str, Literal["ingress", "egress", "both"]] = {"IN": "ingress", "OUT": "egress", "BOTH": "both"}
+
+
 def _mirrors(mirror: TapMirror) -> Iterator[MirrorSlice]:
     for direction, number in sorted(mirror.directions.items()):
         yield MirrorSlice(
             id=f"{mirror.id}/{direction}",
-            direction="ingress" if direction == "IN" else "egress",
+            direction=_SEEN_AS[direction],
             type=mirror.mirror_type,
             remote_address=mirror.remote_ip,
             number=number,

@@ -29,12 +29,12 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class MirrorSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Copies of the frames of a port in one direction, which its host sends away."""
+    """Copies of the frames of a port, which its host sends away as one stream."""
 
     #: Told apart by it from the other mirrors of a host.
     id: str
     #: As the port sees it: ingress is what comes to it.
-    direction: Literal["ingress", "egress"]
+    direction: Literal["ingress", "egress", "both"]
     type: Literal["gre", "erspanv1"]
     #: Where to: an address without prefix length.
     remote_address: str

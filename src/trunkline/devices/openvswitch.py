@@ -78,7 +78,7 @@ class WantedMirror:
     port: str
     output: str
     #: "src": what the port sends. "dst": what it gets.
-    select: Literal["src", "dst"]
+    select: Literal["src", "dst", "both"]
 
 
 def root(db: Database) -> tuple[str, Row]:
@@ -241,8 +241,8 @@ def mirror_operations(
         if want.port in ports and want.output in ports:
             left[want.name] = {
                 "name": want.name,
-                "select_src_port": frozenset({ports[want.port]} if want.select == "src" else ()),
-                "select_dst_port": frozenset({ports[want.port]} if want.select == "dst" else ()),
+                "select_src_port": frozenset({ports[want.port]} if want.select != "dst" else ()),
+                "select_dst_port": frozenset({ports[want.port]} if want.select != "src" else ()),
                 "output_port": ports[want.output],
             }
     operations: list[Operation] = []

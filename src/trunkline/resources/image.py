@@ -64,7 +64,7 @@ DiskFormat = Annotated[str, one_of(*DISK_FORMATS)]
 ContainerFormat = Annotated[str, one_of(*CONTAINER_FORMATS)]
 
 
-@resource(kind="image", plural="images", service="image")
+@resource(kind="image", plural="images", service="image", quota=200)
 class Image(Resource):
     """What a server's disk is made from. The file lies under its id; the row says what it must be."""
 

@@ -191,6 +191,11 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "tag-ext": ("Tag support for resources", "Tags of all resources", "2017-01-01"),
     "tag-ports-during-bulk-creation": ("Tag Ports During Bulk Creation", "Tags on creation", "2019-12-29"),
     "tap-mirror": ("Tap as a Service GRE or ERSPAN mirror", "Copies of what ports send", "2023-05-05"),
+    "tap-mirror-both-direction": (
+        "Tap as a Service mirror with BOTH direction support",
+        "... both ways in one stream",
+        "2025-12-15",
+    ),
     "trunk": ("Trunk Extension", "Ports whose workloads reach several networks by VLAN", "2016-01-01"),
     "trunk-details": ("Trunk port details", "The trunk of a port", "2016-01-01"),
     "vlan-transparent": ("Vlantransparent", "Frames that guests tag pass", "2015-03-23"),

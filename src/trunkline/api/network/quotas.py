@@ -6,23 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from trunkline.errors import BadField, BadRequest
-from trunkline.resources.network import (
-    FloatingIP,
-    Network,
-    NetworkQuota,
-    Port,
-    RbacPolicy,
-    Router,
-    SecurityGroup,
-    SecurityGroupRule,
-    Subnet,
-)
-from trunkline.resources.schema import Resource, Spec, spec_of
+from trunkline.resources.network import NetworkQuota
+from trunkline.resources.schema import Resource, Spec, spec_of, specs
 from trunkline.store import Reader, Tx
 
+#: The kinds that are counted: those whose class says how many a project may have.
 COUNTED: Mapping[str, type[Resource]] = {
-    spec_of(cls).kind: cls
-    for cls in (Network, Subnet, Port, Router, FloatingIP, SecurityGroup, SecurityGroupRule, RbacPolicy)
+    spec.kind: spec.cls for spec in specs().values() if spec.service == "network" and spec.quota is not None
 }
 LARGEST = 2**31 - 1
 #: The JSON schema of the body that sets limits.

@@ -25,7 +25,7 @@ def transport(value: str) -> str:
     return name
 
 
-@resource(kind="port_forwarding", plural="port_forwardings", service="network")
+@resource(kind="port_forwarding", plural="port_forwardings", service="network", quota=200)
 class PortForwarding(Resource, kw_only=True):
     """Ports of a floating IP that lead to ports of an address inside."""
 

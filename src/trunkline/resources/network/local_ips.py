@@ -14,7 +14,7 @@ from trunkline.resources.types import IpAddress, Name
 LOCAL_IP = "network:local_ip"
 
 
-@resource(kind="local_ip", plural="local_ips", service="network")
+@resource(kind="local_ip", plural="local_ips", service="network", quota=100)
 class LocalIP(Standard, kw_only=True):
     """An address of a network that leads to a port on the asker's own host, if one there is associated."""
 

@@ -10,7 +10,7 @@ from trunkline.resources.standard import Standard
 from trunkline.resources.types import IpAddress, Name
 
 
-@resource(kind="ndp_proxy", plural="ndp_proxies", service="network")
+@resource(kind="ndp_proxy", plural="ndp_proxies", service="network", quota=100)
 class NdpProxy(Standard, kw_only=True):
     """An IPv6 address of a port that is reached from the external network by its router (RFC 4389)."""
 

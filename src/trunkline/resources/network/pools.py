@@ -31,7 +31,7 @@ def pool_prefixes(values: list[str]) -> list[str]:
 _Length = Annotated[int, Meta(ge=0, le=128)]
 
 
-@resource(kind="address_scope", plural="address_scopes", service="network")
+@resource(kind="address_scope", plural="address_scopes", service="network", quota=100)
 class AddressScope(Standard, kw_only=True):
     """Where addresses are unique: within it they are routed as they are, out of it only translated."""
 
@@ -43,7 +43,7 @@ class AddressScope(Standard, kw_only=True):
     shared: Annotated[bool, settable(guarded_write=True, index=True)] = False
 
 
-@resource(kind="subnetpool", plural="subnetpools", service="network")
+@resource(kind="subnetpool", plural="subnetpools", service="network", quota=100)
 class SubnetPool(Standard, kw_only=True):
     """Prefixes that the ranges of subnets are cut from, so that they do not overlap."""
 

@@ -49,7 +49,7 @@ def sub_ports(values: list[SubPort]) -> list[SubPort]:
     return result
 
 
-@resource(kind="trunk", plural="trunks", service="network")
+@resource(kind="trunk", plural="trunks", service="network", quota=200)
 class Trunk(Standard, kw_only=True):
     """A parent port, and sub-ports on other networks that its workload reaches by VLAN tags."""
 
