@@ -102,6 +102,18 @@ def test_a_copy_that_was_cut_off_goes_on_from_there(hosts: Hosts, tmp_path: Path
     assert copy.read_bytes() == b"what came" + content[9:]
 
 
+def test_a_copy_that_had_become_larger_begins_anew(hosts: Hosts, tmp_path: Path) -> None:
+    """An agent that is killed while it makes a disk of a copy leaves one that is too long."""
+    source, dest = hosts.host("h1"), hosts.host("h2")
+    content = set_aside(hosts, source, tmp_path, "h2")
+    copy = tmp_path / "copy"
+    copy.write_bytes(content + b"grown")
+    with pytest.raises(Unavailable, match="begins anew"):
+        asyncio.run(dest.fetch(SERVER, hosts.origin("h1"), "root", copy))
+    assert asyncio.run(dest.fetch(SERVER, hosts.origin("h1"), "root", copy))
+    assert copy.read_bytes() == content
+
+
 def test_a_copy_on_the_same_host_needs_no_network(hosts: Hosts, tmp_path: Path) -> None:
     source = hosts.host("h1")
     content = set_aside(hosts, source, tmp_path, "h1")

@@ -175,6 +175,10 @@ class Kept:
             answer = connection.getresponse()
             if answer.status == 404:
                 return False
+            if answer.status == 416:
+                # It was worked on already when the agent ended: what stands there is no beginning of it.
+                file.unlink()
+                raise Unavailable(f"the copy from host {origin.host} is longer than the disk; it begins anew")
             if answer.status != 206:
                 raise Unavailable(f"host {origin.host} does not give the disk: status {answer.status}")
             left = int(answer.headers["Content-Length"])
