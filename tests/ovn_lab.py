@@ -166,26 +166,13 @@ class Lab:
         self.hosts[host - 1].plug(space, port, mac, addresses, gateway)
         return space
 
-    def dhcp(self, space: Space) -> str:
-        """What DHCP tells a client there: ``ip=... router=... mtu=...``."""
+    def dhcp(self, space: Space, seconds: int = 20) -> str:
+        """What DHCP tells a client there: ``ip=... router=... mtu=...``, or nothing."""
         script = self.folder / "udhcpc.sh"
         script.write_text(_UDHCPC)
         script.chmod(0o755)
-        client = (
-            "busybox",
-            "udhcpc",
-            "-i",
-            "eth0",
-            "-n",
-            "-q",
-            "-f",
-            "-t",
-            "5",
-            "-T",
-            "1",
-            "-s",
-            str(script),
-        )
+        tries = ("-t", str(seconds), "-T", "1", "-A", "1")
+        client = ("busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", *tries, "-s", str(script))
         wanted = (option for name in ("staticroutes", "mtu", "dns", "domain") for option in ("-O", name))
         return space.run(*client, *wanted).stdout
 
@@ -199,7 +186,7 @@ class Lab:
 
 def reaches(source: Space, target: str, *options: str) -> bool:
     """Whether `target` answers soon: returns with the first answer."""
-    return source.run("ping", "-c", "1", "-w", "6", "-i", "0.2", *options, target).returncode == 0
+    return source.run("ping", "-c", "1", "-w", "20", "-i", "0.2", *options, target).returncode == 0
 
 
 def silent(source: Space, target: str, *options: str) -> bool:
