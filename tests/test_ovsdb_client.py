@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from ovs.db.idl import Idl, SchemaHelper
-from ovsdb_lab import OVN_NB, Cluster, OvsdbServer, asynchronous, run, short_folder
+from ovsdb_lab import OVN_NB, Cluster, OvsdbServer, asynchronous, run, short_folder, wait_until
 
 from trunkline.devices import pki
 from trunkline.devices.ovsdb import Database, Row, TransactError
@@ -40,7 +40,7 @@ def server(folder: Path) -> Iterator[OvsdbServer]:
 @asynccontextmanager
 async def connected(*remotes: str, **options: Any) -> AsyncIterator[Database]:
     options.setdefault("tables", SWITCHES)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         db = await Database.connect(remotes, "OVN_Northbound", **options)
     try:
         yield db
@@ -48,7 +48,7 @@ async def connected(*remotes: str, **options: Any) -> AsyncIterator[Database]:
         await db.close()
 
 
-async def until(db: Database, condition: Callable[[], object], seconds: float = 20.0) -> None:
+async def until(db: Database, condition: Callable[[], object], seconds: float = 40.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await db.changed()
@@ -244,6 +244,12 @@ async def test_a_silent_server_is_left(server: OvsdbServer) -> None:
         await until(db, lambda: db.connected)
 
 
+def listening_at(server: OvsdbServer) -> str:
+    """The TCP port that a server listens on, or ""."""
+    lines = [line for line in run("ss", "-Hltnp").splitlines() if f"pid={server.pid}," in line]
+    return lines[0].split()[3].rpartition(":")[2] if lines else ""
+
+
 @pytest.mark.machine
 @asynchronous
 async def test_tls_reaches_a_server_of_our_authority_and_no_other(folder: Path, tmp_path: Path) -> None:
@@ -253,13 +259,8 @@ async def test_tls_reaches_a_server_of_our_authority_and_no_other(folder: Path, 
     server = OvsdbServer(folder, "nb", OVN_NB, (*options, f"--ca-cert={ours.certificate_file}"))
     server.start()
     try:
-        port = next(
-            line.rpartition(":")[2]
-            for line in run("ss", "-Hltnp").splitlines()
-            if f"pid={server.pid}," in line
-            for line in [line.split()[3]]
-        )
-        remote = f"ssl:127.0.0.1:{port}"
+        wait_until(lambda: listening_at(server), "the server listens for TLS")
+        remote = f"ssl:127.0.0.1:{listening_at(server)}"
         async with connected(remote, tls=pki.client_context(ours.certificate_pem, client)) as db:
             await db.transact([switch(db, "s")])
             assert names(db) == {"s"}
@@ -283,7 +284,7 @@ async def test_a_cluster_is_followed_to_its_new_leader(folder: Path) -> None:
     cluster = Cluster(folder, OVN_NB, 3)
     await asyncio.to_thread(cluster.start)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             db = await Database.connect(cluster.remotes, "OVN_Northbound", tables=SWITCHES, leader_only=True)
         for turn in range(2):
             for n in range(5):
@@ -397,7 +398,7 @@ async def test_an_echo_is_answered(folder: Path) -> None:
     fake = FalseServer(folder / "s", SCHEMA, {"monitor": [echo]})
     async with fake.running():
         db = await Database.connect([fake.remote], "D", tables={"T": None})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not fake.results:
                 await asyncio.sleep(0.01)
         assert fake.results == [["a"]]
