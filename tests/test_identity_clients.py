@@ -37,7 +37,7 @@ def cloud(tmp_path: Path) -> Iterator[tuple[IdentityLab, str]]:
     server = uvicorn.Server(uvicorn.Config(lab.app, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while not server.started and time.monotonic() < until:
         time.sleep(0.01)
     yield lab, url

@@ -190,7 +190,7 @@ def test_a_deleted_image_ends_its_import(lab: Lab) -> None:
         id = await make(lab)
         assert (await fetch(lab, id, f"http://127.0.0.1:{port}/disk")).status_code == 202
         assert (await lab.call("DELETE", f"{V2}/{id}")).status_code == 204
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while lab.imports.running or list(lab.files.path(id).parent.iterdir()):
                 await asyncio.sleep(0.02)
         assert (await lab.call("GET", f"{V2}/{id}/tasks")).status_code == 404

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ovsdb_lab import wait_until
 
 from trunkline.devices import process, units
 from trunkline.devices.process import Process
@@ -34,7 +35,7 @@ class Kept:
         found = process.find(self.state.pidfile(name))
         return found.pid if found else 0
 
-    def seen(self, name: str, fits: Callable[[UnitState], bool], seconds: float = 10.0) -> UnitState:
+    def seen(self, name: str, fits: Callable[[UnitState], bool], seconds: float = 30.0) -> UnitState:
         """What the keeper tells of a unit as soon as it fits."""
         deadline, unit = time.monotonic() + seconds, None
         while time.monotonic() < deadline:
@@ -155,8 +156,8 @@ def test_the_list_is_read_again_when_it_is_told_to(kept: Kept) -> None:
     kept.keep(_sleeper("a"), Unit(name="b", argv=("sleep", "601")), _sleeper("d"))
     kept.seen("d", _running)
     kept.seen("b", lambda unit: _running(unit) and unit.pid != before["b"])
+    wait_until(lambda: kept.pid("c") == 0, "what is listed no more is ended")
     assert kept.pid("a") == before["a"]
-    assert kept.pid("c") == 0
 
 
 def test_it_may_be_told_before_it_listens(kept: Kept) -> None:
