@@ -95,7 +95,8 @@ class Agent:
         integration = OpenFlowProbe(config.ovs_run_folder / f"{config.integration_bridge}.mgmt")
         self._daemons = Daemons(config, self._db)
         self._ports = Ports(config, self._db, self._probe)
-        self._mirrors = Mirrors(config, self._db)
+        self._megaflows = Megaflows(config)
+        self._mirrors = Mirrors(config, self._db, self._megaflows.doubt)
         self._metadata = Metadata(config, self._db)
         self._announcer = Announcer(config, self._db)
         self._images = Images(config.folder / "i", self._channel)
@@ -133,7 +134,7 @@ class Agent:
                 "switch": self._follow_switch,
                 "openflow": self._probe.run,
                 "integration bridge": integration.run,
-                "megaflows": Megaflows(config).run,
+                "megaflows": self._megaflows.run,
                 "announcements": self._announcer.run,
                 "reports": self._send_reports,
                 "loop": self._loop,

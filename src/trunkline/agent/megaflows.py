@@ -8,6 +8,10 @@ what the first did before, it went on doing for as long as packets came, whateve
 The datapath in user space makes its megaflows by itself: what ovs-vswitchd counts as put there are those that
 it puts right. So whenever that number has grown, all are thrown away, and packets make them anew. It adds
 up what its threads counted once a second: a megaflow is wrong for at most about two.
+
+A new mirror it overlooks altogether now and then: megaflows that were made at that moment copy nothing,
+nothing is put right, and so it stays for ten seconds and more, while packets come (5 of 12 mirrors, measured on
+two busy cores). Whoever makes one says so: `doubt`.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import asyncio
 import contextlib
 import logging
 import re
+import time
 
 from trunkline.agent.config import AgentConfig
 from trunkline.devices import openvswitch
@@ -26,6 +31,8 @@ log = logging.getLogger(__name__)
 _MENDED = (3, 3)
 #: How often it is looked.
 _SECONDS = 0.5
+#: How long all is thrown away after a doubt: by then ovs-vswitchd has taken over what its database says.
+_DOUBTFUL = 3.0
 
 
 class Megaflows:
@@ -33,6 +40,11 @@ class Megaflows:
 
     def __init__(self, config: AgentConfig) -> None:
         self._config = config
+        self._doubtful_until = 0.0
+
+    def doubt(self) -> None:
+        """What was made up to now, or is made in the next seconds, may be wrong."""
+        self._doubtful_until = time.monotonic() + _DOUBTFUL
 
     async def run(self) -> None:
         """Looks twice a second; ends when it is cancelled."""
@@ -40,7 +52,8 @@ class Megaflows:
         while True:
             try:
                 if await self._may_be_wrong():
-                    put = await self._purge(unless=put)
+                    doubtful = time.monotonic() < self._doubtful_until
+                    put = await self._purge(unless="" if doubtful else put)
             except Unavailable as error:
                 log.debug("megaflows are looked at later: %s", error)
             await asyncio.sleep(_SECONDS)

@@ -6,6 +6,7 @@ integration bridge it is a patch port, and Open vSwitch copies nothing that goes
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Literal
 
@@ -26,11 +27,16 @@ MOST = 32
 
 
 class Mirrors:
-    """Manager of the mirrors. Owns the rows of Open vSwitch marked ``mirror``, named tlx and a digest."""
+    """Manager of the mirrors. Owns the rows of Open vSwitch marked ``mirror``, named tlx and a digest.
 
-    def __init__(self, config: AgentConfig, db: Database) -> None:
+    Args:
+        changed: called when there are other mirrors than before.
+    """
+
+    def __init__(self, config: AgentConfig, db: Database, changed: Callable[[], None]) -> None:
         self._config = config
         self._db = db
+        self._changed = changed
         self._wanted: list[tuple[PortSlice, MirrorSlice]] = []
         self._left_out = 0
 
@@ -55,6 +61,7 @@ class Mirrors:
             operations = openvswitch.mirror_operations(self._db, bridge, wanted, _OWNER)
             if operations:
                 await self._db.transact(operations)
+                self._changed()
             if step == "first":
                 operations = openvswitch.port_operations(self._db, tunnels, _OWNER)
                 if not operations:
