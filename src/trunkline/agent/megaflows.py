@@ -10,8 +10,8 @@ it puts right. So whenever that number has grown, all are thrown away, and packe
 up what its threads counted once a second: a megaflow is wrong for at most about two.
 
 A new mirror it overlooks altogether now and then: megaflows that were made at that moment copy nothing,
-nothing is put right, and so it stays for ten seconds and more, while packets come (5 of 12 mirrors, measured on
-two busy cores). Whoever makes one says so: `doubt`.
+nothing is put right, and so it stays for ten seconds and more, while packets come (5 of 12 mirrors, measured
+on two busy cores). Whoever makes one says so: `doubt`.
 """
 
 from __future__ import annotations
