@@ -115,6 +115,17 @@ def test_a_guest_does_not_take_the_gateways_address_of_anothers_network(cloud: C
     assert cloud.attach(router, subnet)["subnet_id"] == subnet["id"]
 
 
+def test_the_owner_of_a_network_makes_no_router_of_a_guests_port(cloud: Cloud) -> None:
+    """Who sees it may delete it, and no more: it would be without security, and its guest rid of it."""
+    network, _ = cloud.net("10.0.0.0/24")
+    policy = {"object_type": "network", "object_id": network["id"], "action": "access_as_shared"}
+    cloud.make("rbac_policy", target_tenant="p2", **policy)
+    port = cloud.make("port", by=BOB, network_id=network["id"])
+    where = f"/routers/{cloud.make('router')['id']}/add_router_interface"
+    assert cloud.refused("PUT", where, {"port_id": port["id"]})[0] == 403
+    assert cloud.show("port", port["id"], by=BOB) == port
+
+
 def test_a_port_does_not_claim_anothers_router_or_server(cloud: Cloud) -> None:
     router = cloud.make("router", by=BOB)
     server = Server(id="4f0d4c7e-9c22-4f3c-8d2f-6d1a3a7c9b11", name="s", project_id="p2")

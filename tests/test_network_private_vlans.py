@@ -82,3 +82,18 @@ def test_guests_of_a_shared_network_are_isolated_and_choose_nothing(cloud: Cloud
         assert cloud.refuses("port", by=ANN, network_id=network["id"], **fields)[0] == 403
         assert cloud.refused("PUT", f"/ports/{port['id']}", {"port": fields}, by=BOB)[0] == 403
     assert types(cloud.change("port", port["id"], by=ROOT, **COMMUNITY)) == ("community", "one")
+
+
+def test_a_guest_goes_round_its_isolation_by_no_router(cloud: Cloud) -> None:
+    network = cloud.make("network", by=ROOT, pvlan=True)
+    subnet = cloud.sub(network, "10.0.0.0/24", by=ROOT)
+    policy = {"object_type": "network", "object_id": network["id"], "action": "access_as_shared"}
+    cloud.make("rbac_policy", by=ROOT, target_tenant="p1", **policy)
+    port = cloud.make("port", network_id=network["id"])
+    where = f"/routers/{cloud.make('router')['id']}/add_router_interface"
+    for leg in ({"port_id": port["id"]}, {"subnet_id": subnet["id"]}):
+        assert cloud.refused("PUT", where, leg) == (400, "BadRequest")
+    own = cloud.make("port", by=ROOT, network_id=network["id"])
+    where = f"/routers/{cloud.make('router', by=ROOT)['id']}/add_router_interface"
+    assert cloud.ask("PUT", where, {"port_id": own["id"]}, by=ROOT).status_code == 200
+    assert types(cloud.show("port", own["id"], by=ROOT)) == (None, None)

@@ -9,7 +9,15 @@ import msgspec
 from msgspec.structs import replace
 
 from trunkline.api.engine import Call
-from trunkline.api.network import addressing, floatingips, forwarding, ndp_proxies, routers, sharing
+from trunkline.api.network import (
+    addressing,
+    floatingips,
+    forwarding,
+    ndp_proxies,
+    routers,
+    security_groups,
+    sharing,
+)
 from trunkline.errors import BadField, BadRequest, Conflict, InUse, NotFound
 from trunkline.plan import ipam
 from trunkline.resources.network import (
@@ -137,7 +145,10 @@ def _refuse_others_gateway(call: Call, network: Network, subnet: Subnet) -> None
     with which its owner shares it by name; others give their router a port of their own.
     """
     mine = call.context.project_id
-    if call.context.is_admin or network.project_id == mine or sharing.is_named(call.tx, network, mine):
+    if call.context.is_admin or network.project_id == mine:
+        return
+    # On a private VLAN guests do not reach everybody, and a router does.
+    if sharing.is_named(call.tx, network, mine) and not network.pvlan:
         return
     raise BadRequest(
         f"Bad router request: Cannot add interface to router because subnet {subnet.id} is not owned by "
@@ -166,11 +177,20 @@ def _free_gateway(call: Call, subnet: Subnet) -> None:
 
 
 def _add_port(call: Call, router: Router, port: Port) -> tuple[Port, list[str]]:
+    # Whoever owns a network sees all ports on it; to make one a leg of a router is to change it.
+    call.require("update_port", call.engine.target(call.tx, port))
     if used_by := port.device_id or port.device_owner or port.trunk_id:
         raise InUse(
             f"Unable to complete operation on port {port.id} for network {port.network_id}. Port "
             f"already has an attached device {used_by}.",
             type="PortInUse",
+        )
+    if port.pvlan_type not in (None, "promiscuous"):
+        raise BadRequest(
+            f"Bad router request: port {port.id} is kept apart from others on its network, and a router "
+            "reaches all of them. Have the network's owner make it promiscuous.",
+            type="BadRequest",
+            field="port_id",
         )
     if not port.fixed_ips:
         raise BadRequest(
@@ -187,7 +207,7 @@ def _add_port(call: Call, router: Router, port: Port) -> tuple[Port, list[str]]:
         )
     _check_subnets(call, router, routers.interfaces(call, router.id), subnets)
     for group in port.security_groups:
-        call.tx.release(port.id, f"security-group:{group}", port.id)
+        call.tx.release(port.id, security_groups.users_scope(group), port.id)
     port = call.save(
         replace(
             port,
@@ -196,6 +216,8 @@ def _add_port(call: Call, router: Router, port: Port) -> tuple[Port, list[str]]:
             security_groups=[],
             allowed_address_pairs=[],
             port_security_enabled=False,
+            pvlan_type=None,
+            pvlan_community=None,
         )
     )
     return port, [subnet.id for subnet in subnets]
