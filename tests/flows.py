@@ -287,11 +287,30 @@ class Tcp:
                 listening.bind(("", self.listening))
                 listening.listen()
                 client.connect((self.address, self.port))
-                server, peer = listening.accept()
+                client.sendall(marker := _marker())
+                server, self.seen_from = _accepted(listening, marker)
             stack.enter_context(server)
-            server.settimeout(PATIENCE)
-            self.seen_from = peer[0]
             yield Connection(client, server, str(self))
+
+
+def _accepted(listening: socket.socket, marker: bytes) -> tuple[socket.socket, str]:
+    """The connection on which this comes first, and the address that it is from.
+
+    Flows are tried side by side, and another one's connection may be led here: what is to stop, when what was
+    there before is somewhere else now.
+
+    Raises:
+        OSError: none comes.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        server, peer = listening.accept()
+        server.settimeout(PATIENCE)
+        with contextlib.suppress(OSError):
+            if server.recv(len(marker), socket.MSG_WAITALL) == marker:
+                return server, str(peer[0])
+        server.close()
+    raise TimeoutError("others came")
 
 
 class Connection:
