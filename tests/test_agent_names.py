@@ -15,26 +15,39 @@ import dns.rdatatype
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from trunkline.agent import questions
 from trunkline.agent.resolver import Resolver
 from trunkline.agent.zone import Zone
-from trunkline.compiler.slices import ZoneSlice
+from trunkline.compiler.slices import NamesSlice, ZoneSlice
+from trunkline.names import part_of
 
 REGION = "cloud.internal"
-TOLD: dict[str, Any] = {
-    "region_domain": REGION,
-    "domain": "example.org",
-    "names": {
-        "web.example.org": ("10.0.0.5", "fd00::5"),
-        "a.b.example.org": ("10.0.0.6",),
-        "whole.cloud.internal": ("10.0.0.7",),
-        "big.example.org": tuple(f"10.0.1.{n}" for n in range(60)),
-        "outside.other.test": ("203.0.113.9",),
-    },
+OWN = {
+    "web.example.org": ("10.0.0.5", "fd00::5"),
+    "a.b.example.org": ("10.0.0.6",),
+    "whole.cloud.internal": ("10.0.0.7",),
+    "big.example.org": tuple(f"10.0.1.{n}" for n in range(60)),
 }
-ZONE = Zone(ZoneSlice(**TOLD), ("10.0.0.2/23", "fd00::2/64"))
-FORWARDING = Zone(ZoneSlice(**TOLD, forwarders=("192.0.2.53",)), ("10.0.0.2/23",))
+BESIDE = {"outside.other.test": ("203.0.113.9",), "elsewhere.example.org": ("10.0.0.5",)}
+
+
+def told(parts: int, **more: Any) -> ZoneSlice:
+    """The names in so many parts."""
+    names = tuple(
+        NamesSlice(**{
+            field: {name: addresses for name, addresses in all_.items() if part_of(name, parts) == number}
+            for field, all_ in (("own", OWN), ("beside", BESIDE))
+        })
+        for number in range(parts)
+    )  # fmt: skip
+    return ZoneSlice(region_domain=REGION, domain="example.org", names=names, **more)
+
+
+ZONE = Zone(told(1), ("10.0.0.2/23", "fd00::2/64"))
+PARTED = Zone(told(8), ("10.0.0.2/23", "fd00::2/64"))
+FORWARDING = Zone(told(1, forwarders=("192.0.2.53",)), ("10.0.0.2/23",))
 
 
 def answered(name: str, kind: str = "A", zone: Zone = ZONE, **more: Any) -> dns.message.Message | None:
@@ -100,8 +113,24 @@ def said(name: str, kind: str = "A", zone: Zone = ZONE, **more: Any) -> list[str
         (".", "NS", "REFUSED"),
     ],
 )
-def test_a_name_is_answered(name: str, kind: str, expected: list[str] | str) -> None:
-    assert said(name, kind) == expected
+@pytest.mark.parametrize("zone", [ZONE, PARTED], ids=["whole", "in parts"])
+def test_a_name_is_answered(name: str, kind: str, expected: list[str] | str, zone: Zone) -> None:
+    assert said(name, kind, zone) == expected
+
+
+def test_a_zone_that_is_made_of_the_one_before_answers_as_a_new_one() -> None:
+    names = list(PARTED.told.names)
+    new, gone = part_of("new", 8), part_of("whole", 8)
+    assert new != gone
+    names[new] = NamesSlice(own={"new.example.org": ("10.0.0.77",)})
+    names[gone] = NamesSlice()
+    told = replace(PARTED.told, names=tuple(names))
+    for zone in (Zone(told, ("10.0.0.2/23",)), Zone(told, ("10.0.0.2/23",), PARTED)):
+        assert [said(name, zone=zone) for name in ("new", "whole", "a.b")] == [
+            ["10.0.0.77"],
+            "NXDOMAIN",
+            ["10.0.0.6"],
+        ]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import dns.rrset
 import pytest
 from agent_lab import AgentLab, identity, wait
 
-from trunkline.compiler.slices import MetadataSlice, ZoneSlice
+from trunkline.compiler.slices import MetadataSlice, NamesSlice, ZoneSlice
 from trunkline.devices import namespace
 
 pytestmark = pytest.mark.machine
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.machine
 NETWORK = identity(1, 2)
 SERVICE, SERVICE6 = "10.0.0.2", "fd00::2"
 UPSTREAM, NOBODY = "127.0.0.1", "127.0.0.9"
-NAMES = {"web.cloud.internal": ("10.0.0.5",)}
+NAMES = (NamesSlice(own={"web.cloud.internal": ("10.0.0.5",)}),)
 #: The address of every name of the world.
 WORLD = "198.51.100.7"
 

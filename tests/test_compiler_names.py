@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from trunkline.compiler import names as names_module
+from trunkline.compiler.derive import View
 from trunkline.compiler.hosts import host_slices
+from trunkline.compiler.incremental import Compiler
+from trunkline.compiler.names import FEW, PARTS
 from trunkline.compiler.network import logical_network
 from trunkline.compiler.settings import Settings
-from trunkline.compiler.slices import ZoneSlice
+from trunkline.compiler.slices import HostSlice, NamesSlice, ZoneSlice, changed_names, whole_names
 from trunkline.compiler.snapshot import Snapshot
 from trunkline.resources.network import (
     METADATA,
@@ -74,6 +81,15 @@ def zone(*objects: Resource, **settings: Any) -> ZoneSlice:
     return service.zone
 
 
+def names(told: ZoneSlice) -> dict[str, tuple[str, ...]]:
+    """All names of all parts, the own ones first."""
+    parts = [part for part in told.names if part is not None]
+    assert len(parts) == len(told.names)
+    return {
+        name: found for each in ("own", "beside") for p in parts for name, found in getattr(p, each).items()
+    }
+
+
 def test_named_ports_are_told_in_the_domain_of_port_network_or_region() -> None:
     told = zone(
         port("p1", "web", "10.0.0.5"),
@@ -82,7 +98,7 @@ def test_named_ports_are_told_in_the_domain_of_port_network_or_region() -> None:
         port("p4", "", "10.0.0.8"),
         dns_forwarders=("192.0.2.53",),
     )
-    assert told.names == {
+    assert names(told) == {
         "web.example.org": ("10.0.0.5",),
         "own.own.test": ("10.0.0.6",),
         "whole.cloud.internal": ("10.0.0.7",),
@@ -96,18 +112,18 @@ def test_named_ports_are_told_in_the_domain_of_port_network_or_region() -> None:
 
 def test_ports_of_one_project_share_a_name() -> None:
     told = zone(port("p1", "web", "10.0.0.5"), port("p2", "web", "10.0.0.6"))
-    assert told.names == {"web.example.org": ("10.0.0.5", "10.0.0.6")}
+    assert names(told) == {"web.example.org": ("10.0.0.5", "10.0.0.6")}
 
 
 def test_no_other_project_adds_to_a_name() -> None:
     own = port("p9", "web", "10.0.0.5", created_at="2026-11-21T09:00:00Z")
     early = port("p1", "web", "10.0.0.66", project_id="other", created_at="2026-11-21T01:00:00Z")
-    assert zone(early, own).names == {"web.example.org": ("10.0.0.5",)}
+    assert names(zone(early, own)) == {"web.example.org": ("10.0.0.5",)}
     guests = [
         port("p2", "db", "10.0.0.7", project_id="first", created_at="2026-11-21T02:00:00Z"),
         port("p1", "db", "10.0.0.8", project_id="second", created_at="2026-11-21T03:00:00Z"),
     ]
-    assert zone(*guests).names == {"db.example.org": ("10.0.0.7",)}
+    assert names(zone(*guests)) == {"db.example.org": ("10.0.0.7",)}
 
 
 def test_names_of_other_networks_are_told_where_their_subnet_publishes_them() -> None:
@@ -123,7 +139,7 @@ def test_names_of_other_networks_are_told_where_their_subnet_publishes_them() ->
             port("p3", "db", "10.3.0.5", network_id="n2", subnet="s3"),
             port("p4", "guest", "10.2.0.6", network_id="n2", subnet="s2", project_id="other"),
         ]
-        return zone(network, *subnets, *ports).names
+        return names(zone(network, *subnets, *ports))
 
     assert told(False) == {}
     assert told(True) == {"db.cloud.internal": ("10.2.0.5",)}
@@ -142,11 +158,66 @@ def test_floating_ips_of_the_project_are_told_and_hide_nothing() -> None:
         floating("f3", "plain", "203.0.113.3", dns_domain=""),
         floating("f4", "others", "203.0.113.4", project_id="other"),
     )
-    assert told.names == {
+    assert names(told) == {
         "web.example.org": ("10.0.0.5",),
         "www.example.org": ("203.0.113.2",),
         "plain.cloud.internal": ("203.0.113.3",),
     }
+
+
+def crowd(number: int = 2 * FEW) -> list[Port]:
+    return [port(f"p{n}", f"web{n}", f"10.0.1.{n % 250}") for n in range(number)]
+
+
+def test_many_names_are_told_in_parts_and_resolved_as_few_are() -> None:
+    def floating(number: int) -> FloatingIP:
+        name = {"dns_name": f"web{number}", "dns_domain": "example.org."}
+        return FloatingIP(id=f"f{number}", project_id="own", floating_ip_address="203.0.113.1", **name)
+
+    hidden = port("late", "web7", "10.0.0.66", project_id="other", created_at="2026-11-21T09:00:00Z")
+    told = zone(*crowd(), hidden, floating(7), floating(2 * FEW))
+    assert (len(told.names), len(zone(*crowd(FEW)).names)) == (PARTS, 1)
+    few = names(zone(crowd()[7], hidden, floating(7), floating(2 * FEW)))
+    found = names(told)
+    assert len(found) == 2 * FEW + 1
+    assert {name: found[name] for name in few} == few
+
+
+def test_a_host_is_told_the_parts_that_changed_and_makes_the_whole_of_them() -> None:
+    def told(*ports: Port) -> HostSlice:
+        return host_slices(snapshot(*ports), Settings())["h1"]
+
+    before, after = told(*crowd()), told(*crowd(), port("new", "new", "10.0.0.5"))
+    sent = changed_names(after, before)
+    (service,) = sent.metadata
+    assert service.zone is not None
+    assert [part is not None for part in service.zone.names].count(True) == 1
+    assert whole_names(sent, before) == after
+    assert whole_names(after, None) == after
+    few = told(port("p1", "web", "10.0.0.5"))
+    assert (whole_names(sent, None), whole_names(sent, few)) == (None, None)
+    for one, other in ((few, after), (after, few), (after, after)):
+        assert whole_names(changed_names(one, other), other) == one
+
+
+def test_one_name_among_many_has_one_part_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    part = names_module._part
+
+    def counted(view: View, key: str) -> NamesSlice:
+        made.append(key)
+        return part(view, key)
+
+    monkeypatch.setattr(names_module, "_part", counted)
+    following = Compiler(Settings())
+    ports = crowd()
+    following.compile(snapshot(*ports))
+    assert len(made) == PARTS
+    made.clear()
+    new = replace(snapshot(*ports, port("new", "new", "10.0.0.5")), revision=8, intent=8)
+    _, slices = following.compile(new)
+    assert len(made) == 1
+    assert slices == host_slices(new, Settings())
 
 
 def test_hosts_are_told_of_the_service_where_their_subnet_names_no_server() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from trunkline.compiler.slices import HostSlice, MetadataSlice, NamesSlice, ZoneSlice
 from trunkline.control import directory
 from trunkline.control.directory import RegionDirectory
 from trunkline.devices.pki import Authority
@@ -59,3 +60,27 @@ def test_consoles_are_kept_of_servers_that_their_host_has(region: RegionDirector
     assert asyncio.run(region.read_console("h1", "s", 2)) == "two\nthree"
     asyncio.run(region.report("h1", report()))
     assert asyncio.run(region.read_console("h1", "s", None)) == ""
+
+
+def test_a_host_that_has_the_slice_before_is_told_only_the_names_that_changed(
+    region: RegionDirectory,
+) -> None:
+    def told(revision: int, *names: NamesSlice) -> HostSlice:
+        zone = ZoneSlice(region_domain="cloud.internal", domain="cloud.internal", names=names)
+        service = MetadataSlice(network="n", port="p", mac="m", addresses=(), mtu=1442, zone=zone)
+        return HostSlice(host="h1", revision=revision, metadata=(service,))
+
+    def given(after: int) -> HostSlice | None:
+        return asyncio.run(region.slice_after("h1", after, 1.0))
+
+    one, other, new = (NamesSlice(own={name: ("10.0.0.5",)}) for name in ("one", "other", "new"))
+    before, after = told(1, one, other), told(2, one, new)
+    region.publish({"h1": before})
+    assert given(-1) == before
+    region.publish({"h1": after})
+    sent = given(1)
+    assert sent is not None
+    assert sent.metadata[0].zone is not None
+    assert sent.metadata[0].zone.names == (None, new)
+    # Whoever asks again did not get it.
+    assert [given(1), given(-1)] == [after, after]

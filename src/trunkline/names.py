@@ -1,9 +1,13 @@
-"""Names in DNS that the control plane tells and hosts answer: those of addresses without one of their own."""
+"""Names in DNS, as the control plane tells them and hosts answer.
+
+The name of an address without one of its own, and the part of many in which a name is told.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+import zlib
 
 _GENERIC = "host-"
 _FOUR = re.compile(r"\d+-\d+-\d+-\d+", re.ASCII)
@@ -27,3 +31,8 @@ def generic_address(label: str) -> str | None:
     except ValueError:
         return None
     return found if generic_name(found) == label else None
+
+
+def part_of(name: str, parts: int) -> int:
+    """Which of so many parts a name is told in. A name, and what it is short for, are in the same one."""
+    return zlib.crc32(name.partition(".")[0].lower().encode()) % parts

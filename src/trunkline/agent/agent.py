@@ -41,7 +41,7 @@ from trunkline.agent.migration import Underlay
 from trunkline.agent.mirrors import Mirrors
 from trunkline.agent.ports import Ports
 from trunkline.agent.servers import Servers
-from trunkline.compiler.slices import HostSlice
+from trunkline.compiler.slices import HostSlice, whole_names
 from trunkline.devices import disks, files, pki, process
 from trunkline.devices.openvswitch import TABLES, OpenFlowProbe
 from trunkline.devices.ovsdb import Database, TransactError
@@ -187,6 +187,11 @@ class Agent:
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
             if newest is not None and newest.host == self._config.host:
+                newest = whole_names(newest, self._slice)
+                if newest is None:
+                    # It goes on from what this agent does not have: ask for everything.
+                    sure = False
+                    continue
                 self._want(newest)
                 await asyncio.to_thread(
                     files.replace, self._config.folder / "slice.json", msgspec.json.encode(newest), 0o600

@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from trunkline.agent import documents, web
 from trunkline.agent.config import AgentConfig
 from trunkline.agent.guards import link_local
@@ -105,7 +107,7 @@ class Metadata:
             name, inside = self._device(wanted), self._namespaces.name(wanted.network)
             if name in present and namespace.exists(inside) and "eth0" in namespace.interfaces(inside):
                 served = self._served.get(wanted.network)
-                if served is None or served.want != wanted:
+                if served is None or replace(served.want, zone=None) != replace(wanted, zone=None):
                     self._settle(wanted, name, inside)
                 continue
             if name in present:
@@ -161,7 +163,8 @@ class Metadata:
                 served.resolver.close()
                 served.resolver = None
             return
-        zone = await asyncio.to_thread(Zone, wanted.zone, wanted.addresses)
+        before = served.resolver.zone if served.resolver is not None else None
+        zone = await asyncio.to_thread(Zone, wanted.zone, wanted.addresses, before)
         if served.resolver is None:
             served.resolver = Resolver(zone)
         served.resolver.zone = zone

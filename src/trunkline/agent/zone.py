@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import dns.flags
 import dns.opcode
@@ -24,8 +24,8 @@ from dns.rdataclass import IN
 from dns.rdatatype import RdataType
 
 from trunkline.agent import questions
-from trunkline.compiler.slices import ZoneSlice
-from trunkline.names import generic_address, generic_name
+from trunkline.compiler.slices import NamesSlice, ZoneSlice
+from trunkline.names import generic_address, generic_name, part_of
 
 #: How long an answer may be kept, seconds: so soon is seen what changes.
 TTL = 5
@@ -34,28 +34,55 @@ _REVERSE = {".in-addr.arpa": 4, ".ip6.arpa": 6}
 _MOST = 64
 
 
+class _Names:
+    """Some of the names, as they are asked for."""
+
+    def __init__(self, told: Mapping[str, tuple[str, ...]], domains: Sequence[str]) -> None:
+        #: Whole names to their addresses, and names relative to one of the domains.
+        self.addresses = dict(told)
+        #: Addresses to their names.
+        self.called: dict[str, str] = {}
+        #: Names that are there because there are names below them (RFC 8020).
+        self.between: set[str] = set()
+        for whole, addresses in told.items():
+            for each in addresses:
+                self.called.setdefault(each, whole)
+            inside = _inside(whole, domains)
+            if inside:
+                self.addresses.setdefault(whole.removesuffix(f".{inside}"), addresses)
+            above = whole.partition(".")[2]
+            while above and above not in self.between:
+                self.between.add(above)
+                above = above.partition(".")[2]
+
+
+class _Part:
+    """One part of the names: the network's own, and those that are told beside."""
+
+    def __init__(self, told: NamesSlice, domains: Sequence[str]) -> None:
+        self.told = told
+        self.own = _Names(told.own, domains)
+        self.beside = _Names(told.beside, domains)
+
+
 class Zone:
     """The names of one network, as its hosts are told them."""
 
-    def __init__(self, told: ZoneSlice, prefixes: Iterable[str]) -> None:
-        """`prefixes`: of the subnets that have the name service."""
+    def __init__(self, told: ZoneSlice, prefixes: Iterable[str], before: Zone | None = None) -> None:
+        """Of what is told.
+
+        Args:
+            prefixes: of the subnets that have the name service.
+            before: the zone until now; what is the same is taken from it.
+        """
         self.told = told
         self._prefixes = [ipaddress.ip_network(prefix, strict=False) for prefix in prefixes]
         self._domains = list(dict.fromkeys((told.domain, told.region_domain)))
-        self._names = dict(told.names)
-        self._called: dict[str, str] = {}
-        #: Names that are there because there are names below them (RFC 8020).
-        self._between = set(self._domains)
-        for whole, addresses in told.names.items():
-            for each in addresses:
-                self._called.setdefault(each, whole)
-            relative = self._relative(whole)
-            if relative is not None:
-                self._names.setdefault(relative, addresses)
-            above = whole.partition(".")[2]
-            while above and above not in self._between:
-                self._between.add(above)
-                above = above.partition(".")[2]
+        same = before._parts if before is not None and before._domains == self._domains else []
+        known = {id(part.told): part for part in same}
+        self._parts: list[_Part] = [
+            known.get(id(each)) or _Part(each, self._domains) for each in told.names if each is not None
+        ]
 
     def knows(self, source: str) -> bool:
         """Whether an address is of a host of the network: nobody else is answered."""
@@ -83,7 +110,7 @@ class Zone:
     def _unknown(self, asked: Message, told: str) -> Message | None:
         inside = self._inside(told)
         if inside is not None and (inside == self.told.region_domain or not self.told.forwarders):
-            if told in self._between:
+            if told in self._domains or any(told in names.between for names in self._all()):
                 return self._said(asked, told, [(RdataType.SOA, _start(inside))] if told == inside else [])
             return self._with_authority(self._coded(asked, Rcode.NXDOMAIN), inside)
         if "." not in told and asked.question[0].rdtype in (RdataType.A, RdataType.AAAA):
@@ -116,9 +143,11 @@ class Zone:
         return answer
 
     def _addresses(self, told: str) -> tuple[str, ...] | None:
-        found = self._names.get(told)
-        if found is not None:
-            return found
+        if self._parts:
+            part = self._parts[part_of(told, len(self._parts))]
+            found = part.own.addresses.get(told) or part.beside.addresses.get(told)
+            if found is not None:
+                return found
         label, _, rest = told.partition(".")
         if rest and rest not in self._domains:
             return None
@@ -142,19 +171,25 @@ class Zone:
                     return None
                 if not self._has(found):
                     return None
-                return self._called.get(str(found), f"{generic_name(str(found))}.{self.told.domain}")
+                called = (names.called.get(str(found)) for names in self._all())
+                return next(filter(None, called), f"{generic_name(str(found))}.{self.told.domain}")
         return None
 
     def _has(self, found: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
         return any(found in prefix for prefix in self._prefixes)
 
-    def _inside(self, told: str) -> str | None:
-        """The domain that a name is in."""
-        return next((d for d in self._domains if told == d or told.endswith(f".{d}")), None)
+    def _all(self) -> Iterator[_Names]:
+        """All names, the network's own first."""
+        yield from (part.own for part in self._parts)
+        yield from (part.beside for part in self._parts)
 
-    def _relative(self, whole: str) -> str | None:
-        inside = self._inside(whole)
-        return whole.removesuffix(f".{inside}") if inside else None
+    def _inside(self, told: str) -> str | None:
+        return _inside(told, self._domains)
+
+
+def _inside(told: str, domains: Sequence[str]) -> str | None:
+    """The domain that a name is in."""
+    return next((d for d in domains if told == d or told.endswith(f".{d}")), None)
 
 
 def _address(text: str) -> tuple[RdataType, str]:

@@ -101,6 +101,11 @@ class View:
         objects = self._engine.sources[cls]
         return [objects[key] for key in found]
 
+    def count(self, cls: type[Any], field: Field[Any], value: Hashable) -> int:
+        """How many objects `where` would find."""
+        self.reads.add((cls, field, value))
+        return len(self._engine.index(cls, field).get(value, ()))
+
     def ask(self, query: Callable[[View, str], T], key: str) -> T:
         """The answer of a query: a function of a module, whose answers are compared and remembered."""
         self.reads.add((query, key))

@@ -3,18 +3,23 @@
 Port ─ dns_name ──────────────▶ names of its network
 Subnet ─ dns_publish_fixed_ip ▶ ... of all networks of the project
 FloatingIP ─ dns_name ────────▶ ... of all networks of the project
+
+Where there are many, they are told in parts: whoever changes one name has one part made and sent anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 
 from trunkline.compiler.derive import View
 from trunkline.compiler.settings import REGION, Settings
-from trunkline.compiler.slices import ZoneSlice
+from trunkline.compiler.slices import NamesSlice, ZoneSlice
+from trunkline.names import part_of
 from trunkline.resources.network import FloatingIP, Network, Port, Subnet
 from trunkline.resources.network.dns import REGION_DOMAIN, fqdn
 
+#: More names than this are told in so many parts.
+FEW, PARTS = 128, 64
 #: A whole name and an address of it, and who has the name: what somebody else says of it is not told.
 Told = tuple[str, str, str]
 
@@ -27,12 +32,29 @@ def domain(view: View, network: str) -> str:
 
 def zone(view: View, network: str) -> ZoneSlice:
     """What the name service of a network tells."""
+    parts = PARTS if _size(view, view.need(Network, network)) > FEW else 1
     return ZoneSlice(
         region_domain=_bare(REGION_DOMAIN),
         domain=view.ask(domain, network),
-        names=_resolved(_told(view, view.need(Network, network))),
+        names=tuple(view.ask(_part, f"{network}/{part}/{parts}") for part in range(parts)),
         forwarders=view.need(Settings, REGION).dns_forwarders,
     )
+
+
+def _size(view: View, network: Network) -> int:
+    """About how many names there are."""
+    beside = _publishing(view, network)
+    of_networks = (view.count(Port, named_on, id) for id in {network.id, *(s.network_id for s in beside)})
+    return sum(of_networks) + view.count(FloatingIP, named_for, network.project_id)
+
+
+def _part(view: View, key: str) -> NamesSlice:
+    """One part of the names that are told on a network; the key is NETWORK/PART/PARTS."""
+    id, _, part = key.partition("/")
+    network = view.need(Network, id)
+    own = _resolved(_told_of_ports(view, network, part))
+    beside = _resolved(_told_beside(view, network, part))
+    return NamesSlice(own=own, beside={name: beside[name] for name in beside if name not in own})
 
 
 def _resolved(told: Iterable[Told]) -> dict[str, tuple[str, ...]]:
@@ -49,32 +71,47 @@ def _resolved(told: Iterable[Told]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(addresses) for name, addresses in names.items()}
 
 
-def _told(view: View, network: Network) -> Iterator[Told]:
-    """All names: the network's own, those of its project first, then by age; and what is told beside."""
+def _told_of_ports(view: View, network: Network, part: str) -> Iterator[Told]:
+    """The network's own names, those of its project first, then by age."""
     own = view.ask(domain, network.id)
-    ports = view.where(Port, named_on, network.id)
+    ports = view.where(Port, named_on, _within(network.id, part))
     ports.sort(key=lambda port: (port.project_id != network.project_id, port.created_at, port.id))
     for port in ports:
         yield from _of_port(port, own, holder=port.project_id)
+
+
+def _told_beside(view: View, network: Network, part: str) -> Iterator[Told]:
+    """What is told of the project's other networks, and of its floating IPs."""
+    for subnet in _publishing(view, network):
+        yield from view.ask(_published, f"{subnet.id}/{part}")
     if network.project_id:
-        for subnet in view.where(Subnet, published_for, network.project_id):
-            if subnet.network_id != network.id:
-                yield from view.ask(_published, subnet.id)
-        for floating in view.where(FloatingIP, named_for, network.project_id):
+        for floating in view.where(FloatingIP, named_for, _within(network.project_id, part)):
             name = _bare(fqdn(floating.dns_name, floating.dns_domain))
             yield name, floating.floating_ip_address or "", "floating IPs"
 
 
-def _published(view: View, subnet_id: str) -> tuple[Told, ...]:
-    """What the other networks of the project are told of a subnet's hosts, the project's own."""
-    subnet = view.need(Subnet, subnet_id)
+def _publishing(view: View, network: Network) -> list[Subnet]:
+    """The subnets of the project's other networks whose names are told on this one."""
+    if not network.project_id:
+        return []
+    found = view.where(Subnet, published_for, network.project_id)
+    return [subnet for subnet in found if subnet.network_id != network.id]
+
+
+def _published(view: View, key: str) -> tuple[Told, ...]:
+    """What the other networks of the project are told of a subnet's hosts, the project's own.
+
+    The key is SUBNET/PART/PARTS.
+    """
+    id, _, part = key.partition("/")
+    subnet = view.need(Subnet, id)
     own = view.ask(domain, subnet.network_id)
-    ports = view.where(Port, named_on, subnet.network_id)
+    ports = view.where(Port, named_on, _within(subnet.network_id, part))
     return tuple(
         told
         for port in ports
         if port.project_id == subnet.project_id
-        for told in _of_port(port, own, holder="other networks", only=subnet_id)
+        for told in _of_port(port, own, holder="other networks", only=subnet.id)
     )
 
 
@@ -89,13 +126,23 @@ def _bare(name: str) -> str:
     return name.removesuffix(".")
 
 
-# What objects are looked up by.
+# What objects are looked up by: all that have a name, or those of them whose name is in a part of many.
 
 
-def named_on(port: Port) -> Iterator[str]:
+def _within(owner: str, part: str) -> Hashable:
+    number, _, parts = part.partition("/")
+    return owner if parts == "1" else (owner, int(number))
+
+
+def _with_part(owner: str, name: str) -> Iterator[Hashable]:
+    yield owner
+    yield owner, part_of(name, PARTS)
+
+
+def named_on(port: Port) -> Iterator[Hashable]:
     """The network of a port that has a name."""
     if port.dns_name:
-        yield port.network_id
+        yield from _with_part(port.network_id, port.dns_name)
 
 
 def published_for(subnet: Subnet) -> Iterator[str]:
@@ -104,7 +151,7 @@ def published_for(subnet: Subnet) -> Iterator[str]:
         yield subnet.project_id
 
 
-def named_for(floating: FloatingIP) -> Iterator[str]:
+def named_for(floating: FloatingIP) -> Iterator[Hashable]:
     """The project on whose networks the name of a floating IP is told."""
     if floating.dns_name and floating.floating_ip_address:
-        yield floating.project_id
+        yield from _with_part(floating.project_id, floating.dns_name)

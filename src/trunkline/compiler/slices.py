@@ -7,6 +7,7 @@ reboot is a serial number that the agent has or has not reached yet.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -189,6 +190,15 @@ class ServerSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     user_data: str = ""
 
 
+class NamesSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whole names to their addresses."""
+
+    #: Of the network's own hosts.
+    own: dict[str, tuple[str, ...]] = {}
+    #: What is told beside: none of these names is also among the own ones.
+    beside: dict[str, tuple[str, ...]] = {}
+
+
 class ZoneSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The names that are told to whoever asks on one network: in lower case, with no dot at the end."""
 
@@ -196,9 +206,10 @@ class ZoneSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     region_domain: str
     #: The domain of the network, which may be the same.
     domain: str
-    #: Whole names to addresses, of the hosts of the network and what is told beside; an address that several
-    #: names have is called by the first one.
-    names: dict[str, tuple[str, ...]] = {}
+    #: The names, each in the part that `trunkline.names.part_of` tells: where there are many, a change is of
+    #: one part. None for one that is as in the slice that the host has (`changed_names`). An address that
+    #: several names have is called by the first one, an own one if there is any.
+    names: tuple[NamesSlice | None, ...] = ()
     #: The name servers that other names are asked of; nobody is asked where there are none.
     forwarders: tuple[str, ...] = ()
 
@@ -246,3 +257,41 @@ class HostSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Where the host's end of the backend finds its database, every member of it, as "ssl:10.99.0.10:6642";
     #: none where the agent's configuration is to be believed.
     backend_remotes: tuple[str, ...] = ()
+
+
+def changed_names(new: HostSlice, known: HostSlice) -> HostSlice:
+    """A slice for a host that has another one: names are told only where they are others than there."""
+
+    def told(new: ZoneSlice, known: ZoneSlice) -> ZoneSlice:
+        pairs = zip(new.names, known.names, strict=True)
+        names = tuple(None if part == old else part for part, old in pairs)
+        return msgspec.structs.replace(new, names=names)
+
+    return _with_names(new, known, told)
+
+
+def whole_names(told: HostSlice, known: HostSlice | None) -> HostSlice | None:
+    """What `changed_names` was made of, by the host that has `known`; None where that is another slice."""
+
+    def whole(told: ZoneSlice, known: ZoneSlice) -> ZoneSlice:
+        pairs = zip(told.names, known.names, strict=True)
+        return msgspec.structs.replace(told, names=tuple(part or old for part, old in pairs))
+
+    found = told if known is None else _with_names(told, known, whole)
+    zones = (each.zone for each in found.metadata if each.zone is not None)
+    return None if any(None in zone.names for zone in zones) else found
+
+
+def _with_names(
+    slice_: HostSlice, known: HostSlice, zone: Callable[[ZoneSlice, ZoneSlice], ZoneSlice]
+) -> HostSlice:
+    """A slice with other zones, where both slices have one of a network, in as many parts."""
+    zones = {each.network: each.zone for each in known.metadata}
+
+    def changed(each: MetadataSlice) -> MetadataSlice:
+        new, old = each.zone, zones.get(each.network)
+        if new is None or old is None or len(new.names) != len(old.names):
+            return each
+        return msgspec.structs.replace(each, zone=zone(new, old))
+
+    return msgspec.structs.replace(slice_, metadata=tuple(map(changed, slice_.metadata)))

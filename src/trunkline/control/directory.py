@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from trunkline.compiler.slices import HostSlice
+from trunkline.compiler.slices import HostSlice, changed_names
 from trunkline.control.channel import token_matches
 from trunkline.devices.pki import Authority
 from trunkline.errors import Conflict
@@ -46,6 +46,8 @@ class RegionDirectory:
         #: Host name to the key that it joined with last.
         self._keys = Remembered(store, (Host,), lambda reader: {h.id: h.key for h in reader.select(Host)})
         self._slices: dict[str, HostSlice] = {}
+        #: What each host was given last.
+        self._given: dict[str, HostSlice] = {}
         self._published = asyncio.Event()
         self._closed = False
         #: Host name to the newest report, and to when it came (monotonic seconds).
@@ -73,6 +75,7 @@ class RegionDirectory:
                 self._slices[host], news = new, True
         for host in self._slices.keys() - slices.keys():
             del self._slices[host]
+            self._given.pop(host, None)
         if news:
             self._published.set()
             self._published = asyncio.Event()
@@ -139,7 +142,8 @@ class RegionDirectory:
     async def slice_after(self, host: str, revision: int, timeout: float) -> HostSlice | None:
         """The host's slice once its revision is another; None after `timeout` seconds.
 
-        Another, not only a higher one: a store that was restored from a backup counts from there.
+        Another, not only a higher one: a store that was restored from a backup counts from there. Where it is
+        that of what the host was given last, names are told only where they are others than there.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -147,7 +151,9 @@ class RegionDirectory:
                     published = self._published
                     found = self._slices.get(host)
                     if found is not None and found.revision != revision:
-                        return found
+                        known, self._given[host] = self._given.get(host), found
+                        has = known is not None and known.revision == revision
+                        return changed_names(found, known) if known is not None and has else found
                     await published.wait()
         except TimeoutError:
             pass
