@@ -38,26 +38,21 @@ async def northd(cloud: Cloud, soak: Soak, options: Options) -> Sequence[Figure]
     """northd does nothing for some minutes."""
     ending = time.monotonic() + options.minutes * 60
     deaths = 0
-    north = await rebuild.follow(cloud)
-    try:
-        if options.kill:
-            while time.monotonic() < ending:
-                if (found := process.find(cloud.state.pidfile("northd"))) is not None:
-                    found.signal(signal.SIGKILL)
-                    deaths += 1
-                await asyncio.sleep(0.05)
-        else:
-            found = process.find(cloud.state.pidfile("northd"))
-            assert found is not None, "northd does not run"
-            found.signal(signal.SIGSTOP)
-            try:
-                await asyncio.sleep(options.minutes * 60)
-            finally:
-                found.signal(signal.SIGCONT)
-        began = time.monotonic()
-        done = await rebuild.translated(north) - began
-    finally:
-        await north.close()
+    if options.kill:
+        while time.monotonic() < ending:
+            if (found := process.find(cloud.state.pidfile("northd"))) is not None:
+                found.signal(signal.SIGKILL)
+                deaths += 1
+            await asyncio.sleep(0.05)
+    else:
+        found = process.find(cloud.state.pidfile("northd"))
+        assert found is not None, "northd does not run"
+        found.signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(options.minutes * 60)
+        finally:
+            found.signal(signal.SIGCONT)
+    done = await _translated(cloud)
     how = f"killed {deaths} times in" if options.kill else "stopped for"
     return [Figure(f"northd {how} {options.minutes:g} minutes: all translated after", [done], "s", 60.0)]
 
@@ -73,12 +68,7 @@ async def leaders(cloud: Cloud, soak: Soak, options: Options) -> Sequence[Figure
             await _hand_over(cloud, kind)
             times.append(time.monotonic() - began)
         await asyncio.sleep(max(0.0, min(due, ending) - time.monotonic()))
-    north = await rebuild.follow(cloud)
-    try:
-        began = time.monotonic()
-        done = await rebuild.translated(north) - began
-    finally:
-        await north.close()
+    done = await _translated(cloud)
     return [
         Figure(f"a leader handed over, every {options.every:g} s", times, "s"),
         Figure("all translated after the last", [done], "s", 60.0),
@@ -101,6 +91,16 @@ FAULTS: Mapping[str, Callable[[Cloud, Soak, Options], Coroutine[Any, Any, Sequen
     "leaders": leaders,
     "wipe": wipe,
 }
+
+
+async def _translated(cloud: Cloud, seconds: float = 180.0) -> float:
+    """How long until northd has made of the northbound database all that it makes."""
+    began = time.monotonic()
+    north = await rebuild.follow(cloud)
+    try:
+        return await rebuild.translated(north, seconds) - began
+    finally:
+        await north.close()
 
 
 async def _hand_over(cloud: Cloud, kind: Literal["nb", "sb"]) -> None:
@@ -134,6 +134,7 @@ async def measure(cloud: Cloud, options: Options) -> Sequence[Figure]:
     async with soak.hosts():
         await soak.fill()
         await soak.settle()
+        await _translated(cloud, 300.0)
         async with pings(cloud) as traffic, soak.stream(options.rate) as stream:
             await asyncio.sleep(CALM)
             print("  the fault begins", file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ from functools import partial
 from trunkline.backends.contract import Applied, Observation, Problem
 from trunkline.backends.ovn import observed
 from trunkline.backends.ovn.diff import Memory, Plan, compare
+from trunkline.backends.ovn.fence import Fence
 from trunkline.backends.ovn.names import MARK, OWNED
 from trunkline.backends.ovn.rows import News, Translation, Wanted
 from trunkline.backends.ovn.steady import Steady, Unhandled
@@ -72,6 +73,7 @@ class OvnBackend:
             listener=self._south_changed,
             probe=_PROBE,
         )
+        self._fence = Fence(sb_remotes)
         self._options = dict(options)
         self._lag = observed.Lag(patience)
         self._translation = Translation(partial(time.sleep, _BREATH))
@@ -83,6 +85,8 @@ class OvnBackend:
         self._refused = ""
         self._lock = asyncio.Lock()
         self._writing = False
+        #: Whether what is written now takes rows away.
+        self._removing = False
         #: Who was late when it was last told.
         self._told: set[str] = set()
         self._eyes = observed.Eyes()
@@ -125,7 +129,7 @@ class OvnBackend:
         return await asyncio.to_thread(self._translation.update, network)
 
     async def _apply(self, wanted: Wanted, revision: int) -> Applied:
-        done = Plan()
+        done, took = Plan(), 0.0
         for _ in range(_TRIES):
             if not self._north.connected:
                 raise Unavailable(f"OVN's northbound database is not connected: {self._north.trouble}")
@@ -134,13 +138,18 @@ class OvnBackend:
             if not operations:
                 # Nothing is awaited since the comparison: what changes from now on is drift.
                 self._found_right(wanted, plan)
+                self._fence.lower_soon(took)
                 return Applied(revision, done.inserted, done.changed, done.removed, done.healed)
+            self._removing, began = plan.removed > 0, time.monotonic()
             try:
                 await self._north.transact(operations)
             except TransactError as error:
                 self._refused = _told(error)
                 self._compare_all()
                 continue
+            finally:
+                self._removing = False
+            took = max(took, time.monotonic() - began)
             done.inserted += plan.inserted
             done.changed += plan.changed
             done.removed += plan.removed
@@ -188,8 +197,8 @@ class OvnBackend:
         return [ops.insert("NB_Global", {"nb_cfg": 1, "options": self._options})]
 
     async def settled(self) -> None:
-        """Returns when northd has translated what was applied: it takes no more before."""
-        while self._north.connected and not observed.translated(self._north.tables):
+        """Returns when northd has translated what was applied, for it takes no more before; or must not."""
+        while self._north.connected and not self._fence.up and not observed.translated(self._north.tables):
             await self._stirred.wait()
 
     def observe(self) -> Observation:
@@ -263,6 +272,7 @@ class OvnBackend:
             task.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
         self._watchers = []
+        self._fence.lower()
         await self._north.close()
         await self._south.close()
 
@@ -284,6 +294,8 @@ class OvnBackend:
             drift = any(options.get(key) != value for key, value in self._options.items())
         else:
             drift = _ours(old) or _ours(new)
+            if new is None and drift and not self._removing:
+                self._fence.raise_()
         if drift and not self._writing:
             self._stir(news=True)
 

@@ -7,6 +7,8 @@ members, a map of external_ids keeps the keys of others.
 
 from __future__ import annotations
 
+import hashlib
+import uuid as uuids
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +52,17 @@ def compare(wanted: Tables, database: Database, schema: Schema, memory: Memory) 
     (the ports of a switch) goes with it, whosever it is: the database would have it no other way.
     """
     return _Comparison(wanted, database, schema, memory).plan()
+
+
+def place_of(ref: Ref, database: Database, number: int) -> str:
+    """The UUID that a new row gets; a name of that number where another row has it.
+
+    It is the same whenever the row is made: where it was lost and comes back, northd, which goes by UUIDs,
+    finds nothing new.
+    """
+    digest = hashlib.blake2b(f"{ref.table}/{ref.key}".encode(), digest_size=16, person=b"trunkline row")
+    uuid = str(uuids.UUID(bytes=digest.digest(), version=5))
+    return f"new{number}" if uuid in database.get(ref.table, {}) else uuid
 
 
 def resolved(value: Any, places: Mapping[Ref, str]) -> Any:
@@ -104,7 +117,7 @@ class _Comparison:
                 self._plan.keys[uuid] = key
             else:
                 self._new.add((table, key))
-                uuid = f"new{len(self._new)}"
+                uuid = place_of(Ref(table, key), self._database, len(self._new))
             self._places[Ref(table, key)] = uuid
 
     def _owned(self, table: str) -> dict[str, str]:

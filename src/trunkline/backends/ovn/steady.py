@@ -11,7 +11,7 @@ from collections import ChainMap
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
-from trunkline.backends.ovn.diff import Database, Memory, Plan, marked, resolved
+from trunkline.backends.ovn.diff import Database, Memory, Plan, marked, place_of, resolved
 from trunkline.backends.ovn.names import MARK, NAMED, OWNED, Owner, Ref, Row
 from trunkline.backends.ovn.rows import News, Wanted
 from trunkline.devices.ovsdb import Operation, Operations, Schema
@@ -178,7 +178,7 @@ class _Step:
         known = [ref for ref in news.rows | seen if ref.table in schema.tables]
         self._rows = sorted(known, key=lambda ref: (_ORDER[ref.table], ref.key))
         self._new = {
-            ref: f"new{number}"
+            ref: place_of(ref, database, number)
             for number, ref in enumerate(self._rows)
             if ref not in places and wanted.row(ref) is not None
         }

@@ -45,14 +45,15 @@ class Operations:
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
 
-    def insert(self, table: str, row: Mapping[str, Any], uuid_name: str | None = None) -> Operation:
-        """A new row, which the transaction's other operations can refer to as `uuid_name`.
+    def insert(self, table: str, row: Mapping[str, Any], place: str | None = None) -> Operation:
+        """A new row, which the transaction's other operations can refer to as `place`.
 
-        A name consists of letters, digits and underscores and does not begin with a digit.
+        That is the UUID that it shall have (an extension of Open vSwitch 2.13, ovsdb-server(7)), or a name
+        for this transaction: of letters, digits and underscores, with no digit first.
         """
         operation: Operation = {"op": "insert", "table": table, "row": self._row(table, row)}
-        if uuid_name is not None:
-            operation["uuid-name"] = uuid_name
+        if place is not None:
+            operation["uuid" if "-" in place else "uuid-name"] = place
         return operation
 
     def update(self, table: str, where: str | Iterable[Clause], row: Mapping[str, Any]) -> Operation:
