@@ -30,7 +30,7 @@ class Line:
 
     running: subprocess.Popen[str]
 
-    def says(self, word: str, seconds: float = 30.0) -> str:
+    def says(self, word: str, seconds: float = 60.0) -> str:
         """The answer to a word."""
         assert self.running.stdin is not None
         assert self.running.stdout is not None

@@ -65,7 +65,7 @@ def test_its_memory_is_a_file_and_it_goes_on_from_there(lab: AgentLab) -> None:
     lab.server(found.id, lambda r: r.state == "suspended")
     found.put(power="running")
     lab.server(found.id, lambda r: r.state == "running")
-    assert not found.memory.exists()
+    wait(lambda: not found.memory.exists())
     # It did not boot.
     assert found.greetings == 1
     found.put(power="stopped")
@@ -96,14 +96,14 @@ def test_a_memory_that_is_damaged_is_told_and_a_reboot_starts_anew(lab: AgentLab
     found.put(hard_reboot_serial=1)
     lab.server(found.id, lambda r: r.state == "running" and r.problem is None, 40)
     wait(lambda: found.greetings == 2)
-    assert not found.memory.exists()
+    wait(lambda: not found.memory.exists())
 
 
 def test_one_whose_memory_is_not_wanted_any_more_boots_from_its_disk(lab: AgentLab) -> None:
     found = Suspended(lab, 5)
     found.put(power="stopped")
     lab.server(found.id, lambda r: r.state == "stopped")
-    assert not found.memory.exists()
+    wait(lambda: not found.memory.exists())
     found.put(power="running", hard_reboot_serial=1)
     wait(lambda: found.greetings == 2)
 

@@ -190,7 +190,7 @@ def test_a_suspended_guest_goes_on_with_its_processes_and_connections(scene: Sce
     assert guest.boot_id() == before
     assert guest.shell("cat", "/run/only-in-memory") == "mine"
     assert guest.shell("pidof", "sleep")
-    assert not [trace for trace in guest.traces() if "memory" in trace]
+    wait_for(lambda: not [trace for trace in guest.traces() if "memory" in trace], SOON, "its memory gone")
 
 
 def test_an_interface_comes_and_goes_while_the_guest_runs(scene: Scene) -> None:
