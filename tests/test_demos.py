@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from cloud import Cloud
+from probes import wait_for
 
 from trunkline.cli.demos import dmz_show, underlay
 from trunkline.cli.demos.dmz_plan import FLOWS, OUTSIDE, PORTS, SERVERS, Probe, probes, wanted
@@ -133,10 +134,18 @@ def test_a_rule_taken_away_is_a_cell_that_differs(cloud: Cloud, dmz: dict[str, A
         security_group_id=group.id, direction="egress", ethertype="IPv6", port_range_min=5432
     )
     network.delete_security_group_rule(rule)
-    told = _said(cloud.trunkline("demo", "dmz", "--json", "--measure", timeout=_SECONDS), 1)
-    differ = {(cell["from"], cell["to"]): cell["measured"] for cell in told["cells"] if not cell["same"]}
-    assert differ == {(app, db): ["sql⁴"] for app in ("app1", "app2") for db in ("db1", "db2")}
-    assert told["differ"] == 4
+    wanted = {(app, db): ["sql⁴"] for app in ("app1", "app2") for db in ("db1", "db2")}
+    differ: dict[tuple[str, str], list[str]] = {}
+
+    def measured() -> bool:
+        told = _said(cloud.trunkline("demo", "dmz", "--json", "--measure", timeout=_SECONDS), 1)
+        differ.clear()
+        differ.update(((c["from"], c["to"]), c["measured"]) for c in told["cells"] if not c["same"])
+        assert told["differ"] == len(differ)
+        return differ == wanted
+
+    # An emulated guest on a machine that does a lot may answer too late, and is asked again.
+    wait_for(measured, 120, f"{wanted} differ alone")
 
 
 # What they conclude.
