@@ -15,6 +15,7 @@ from valid_requests import valid_requests
 from trunkline import persistent
 from trunkline.api.network.collection import path_of
 from trunkline.backends.ovn.rows import Translation, desired
+from trunkline.compiler import names
 from trunkline.compiler.hosts import PROBE, host_slices
 from trunkline.compiler.incremental import Compiler
 from trunkline.compiler.network import logical_network
@@ -33,6 +34,7 @@ MOVES = {"request": 6, "delete": 3, "probe": 1, "attach": 1, "detach": 1}
 def walk(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Walk]:
     # What a walk makes is not much: what is large is so with few entries.
     monkeypatch.setattr(persistent, "SMALL", 4)
+    monkeypatch.setattr(names, "FEW", 1)
     lab = ApiLab(tmp_path)
     yield Walk(lab, random.Random(request.param))
     lab.close()

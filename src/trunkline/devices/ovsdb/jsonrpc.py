@@ -19,6 +19,8 @@ _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}"]', re.DOTALL)
 #: No message of a sane server is longer, in bytes.
 _LONGEST = 1 << 30
 _CHUNK = 1 << 18
+#: What is not longer is tried as a whole, in bytes.
+_SMALL = 1 << 16
 
 Notified = Callable[[str, list[Any]], None]
 
@@ -49,6 +51,10 @@ class Framer:
         Raises:
             ProtocolError: it is no sequence of JSON objects.
         """
+        if not self._buffer and _is_object(data):
+            # Small messages come as they were sent, nearly always: nothing has to be cut.
+            yield data
+            return
         self._buffer += data
         ends = []
         for token in _TOKEN.finditer(self._buffer, self._scanned):
@@ -77,6 +83,17 @@ class Framer:
         self._scanned -= start
         if bytes(self._buffer[:1]) not in (b"{", b" ", b"\n", b""):
             raise ProtocolError("not a JSON object")
+
+
+def _is_object(data: bytes) -> bool:
+    """Whether this is one JSON object, whole and small."""
+    if len(data) > _SMALL or not (data.startswith(b"{") and data.endswith(b"}")):
+        return False
+    try:
+        msgspec.json.decode(data, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 class Session:
