@@ -12,6 +12,7 @@ from trunkline.compiler.slices import HostSlice, MetadataSlice, NamesSlice, Zone
 from trunkline.control import directory
 from trunkline.control.directory import RegionDirectory
 from trunkline.devices.pki import Authority
+from trunkline.errors import Conflict
 from trunkline.resources.reports import HostReport, ServerReport
 from trunkline.store import Store
 
@@ -32,7 +33,8 @@ def region(tmp_path: Path) -> Iterator[RegionDirectory]:
         return None
 
     async def receive(host: str, id: str, content: AsyncIterator[bytes]) -> None:
-        return None
+        async for _ in content:
+            pass
 
     yield RegionDirectory(store, Authority.open(tmp_path / "pki"), tmp_path / "images", observe, receive)
     store.close()
@@ -50,6 +52,32 @@ def test_a_control_plane_that_just_started_takes_no_host_for_lost(
     assert not region.lost("h1")
     monkeypatch.setattr(directory, "SILENCE", 0.0)
     assert region.lost("h1")
+
+
+def test_the_content_of_an_image_comes_once_at_a_time(region: RegionDirectory) -> None:
+    """The second one, of an agent that follows a killed one, would end with taking the first away."""
+
+    async def run() -> None:
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> AsyncIterator[bytes]:
+            begun.set()
+            await go_on.wait()
+            yield b"x"
+
+        async def quick() -> AsyncIterator[bytes]:
+            yield b"x"
+
+        first = asyncio.create_task(region.receive_image("h1", "i", slow()))
+        await begun.wait()
+        with pytest.raises(Conflict, match="on its way"):
+            await region.receive_image("h1", "i", quick())
+        await region.receive_image("h1", "another", quick())
+        go_on.set()
+        await first
+        await region.receive_image("h1", "i", quick())
+
+    asyncio.run(run())
 
 
 def test_consoles_are_kept_of_servers_that_their_host_has(region: RegionDirectory) -> None:

@@ -57,6 +57,8 @@ class RegionDirectory:
         self.consoles: dict[tuple[str, str], bytes] = {}
         #: Host name to when its report was last passed on.
         self._told: dict[str, float] = {}
+        #: Images whose content is coming from a host.
+        self._receiving: set[str] = set()
         self._since = time.monotonic()
 
     @property
@@ -190,5 +192,18 @@ class RegionDirectory:
         return path if "/" not in id and not id.startswith(".") and path.is_file() else None
 
     async def receive_image(self, host: str, id: str, content: AsyncIterator[bytes]) -> None:
-        """Takes the content of an image that the host was to make of a server's disk."""
-        await self._receive(host, id, content)
+        """Takes the content of an image that the host was to make of a server's disk.
+
+        Raises:
+            Conflict: it is coming already: an agent that was killed began it, and the next one repeats it.
+                What is refused of one of two must not take away what was stored by the other.
+        """
+        if id in self._receiving:
+            raise Conflict(
+                f"The content of image {id[:80]} is on its way already. Ask again when it has ended."
+            )
+        self._receiving.add(id)
+        try:
+            await self._receive(host, id, content)
+        finally:
+            self._receiving.discard(id)
