@@ -100,7 +100,9 @@ class ApiLab:
         host = Host(
             id="h1", alive=True, vcpus=64, memory_mib=65536, disk_gib=1000, physical_networks=["physnet1"]
         )
-        self.store.write_sync(lambda tx: tx.insert(host))
+        #: One that was seen once, with another physical network.
+        dead = Host(id="h0", physical_networks=["physnet2"])
+        self.store.write_sync(lambda tx: [tx.insert(each) for each in (host, dead)])
         self.image = "6e1b6f3a-0f0b-4c3e-9a55-0123456789ab"
         file = self.files.path(self.image)
         file.write_bytes(b"\0" * 1024)

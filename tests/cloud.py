@@ -30,6 +30,8 @@ from trunkline.devices.state import StateFolder
 
 REUSE = "TRUNKLINE_TEST_STATE"
 HOSTS = 3
+#: The physical networks beside the one of all hosts.
+RACKS = {"rack1": ("h1", "h3"), "rack2": ("h2",)}
 
 
 class Cloud:
@@ -69,7 +71,8 @@ class Cloud:
             AssertionError: with what the command said.
         """
         again = self.state.cloud_file.exists()
-        options = () if again else ("--hosts", str(HOSTS), "--port", "0", *self._options)
+        racks = [f"--physical-network={name}={','.join(hosts)}" for name, hosts in RACKS.items()]
+        options = () if again else ("--hosts", str(HOSTS), "--port", "0", *racks, *self._options)
         done = self.trunkline("up", *options, timeout=280.0)
         assert done.returncode == 0, f"trunkline up:\n{done.stdout}{done.stderr}\n{self.logs()}"
         facts = self.state.load()

@@ -105,12 +105,13 @@ class Cloud:
         body = {kind: {name.replace("__", ":"): value for name, value in fields.items()}}
         return self.refused("POST", path(kind), body, by=by)
 
-    def hosts(self, *names: str, physical: str = "physnet1") -> None:
-        """Has hosts that report a physical network."""
+    def hosts(self, *names: str, physical: str | tuple[str, ...] = "physnet1") -> None:
+        """Has hosts that report a physical network, or several."""
+        found = [physical] if isinstance(physical, str) else list(physical)
 
         async def write() -> None:
             await self.store.write(
-                lambda tx: [tx.insert(Host(id=n, alive=True, physical_networks=[physical])) for n in names]
+                lambda tx: [tx.insert(Host(id=n, alive=True, physical_networks=found)) for n in names]
             )
 
         self.loop.run_until_complete(write())

@@ -85,7 +85,7 @@ def everything() -> LogicalNetwork:
                 name="public",
                 mtu=1500,
                 encapsulation=None,
-                uplink=Uplink(physical_network="physnet1", vlan=100),
+                uplinks=(Uplink(physical_network="physnet1", vlan=100),),
             ),
         ),
         ports=by_key(
@@ -210,10 +210,10 @@ def small_networks(draw: st.DrawFn) -> LogicalNetwork:
     dhcps = some("d4", "d6")
     network = LogicalNetwork(revision=draw(st.integers(1, 9)))
     for key in switches:
-        uplink = (
-            Uplink(physical_network="physnet1", vlan=draw(st.none() | st.just(5))) if draw(flag) else None
+        uplinks = tuple(
+            Uplink(physical_network=name, vlan=draw(st.none() | st.just(5))) for name in some("one", "two")
         )
-        network.switches[key] = Switch(key=key, name=draw(st.sampled_from("ab")), mtu=1442, uplink=uplink)
+        network.switches[key] = Switch(key=key, name=draw(st.sampled_from("ab")), mtu=1442, uplinks=uplinks)
     for number, key in enumerate(some("p1", "p2", "p3") if switches else [], 11):
         network.ports[key] = port(
             key,

@@ -57,7 +57,7 @@ def network() -> LogicalNetwork:
         switches=by_key(
             Switch(key="web", name="web", mtu=1442),
             Switch(key="db", name="db", mtu=1442),
-            Switch(key="outer", name="public", mtu=1500, encapsulation=None, uplink=uplink),
+            Switch(key="outer", name="public", mtu=1500, encapsulation=None, uplinks=(uplink,)),
         ),
         ports=by_key(
             port("a", 11, host="h1", rule_sets=("all",)),

@@ -111,7 +111,7 @@ def test_a_sub_port_is_a_child_of_its_parents_with_the_tag() -> None:
 
 
 def test_an_uplink_is_a_localnet_port_with_the_vlan() -> None:
-    uplink = row("Logical_Switch_Port", "ln-outer")
+    uplink = row("Logical_Switch_Port", "ln-outer-physnet1")
     assert (uplink["type"], uplink["tag"], uplink["options"]) == (
         "localnet",
         100,

@@ -145,12 +145,12 @@ def test_a_log_is_of_its_group_of_its_port_or_of_the_project() -> None:
 
 def test_an_overlay_network_becomes_a_switch_without_an_uplink() -> None:
     switch = compiled(INNER).switches["n"]
-    assert (switch.encapsulation, switch.uplink, switch.mtu) == ("geneve", None, 1442)
+    assert (switch.encapsulation, switch.uplinks, switch.mtu) == ("geneve", (), 1442)
 
 
 def test_a_vlan_network_meets_its_physical_network() -> None:
     switch = compiled(OUTER).switches["x"]
-    assert (switch.encapsulation, switch.uplink) == (None, Uplink(physical_network="physnet1", vlan=30))
+    assert (switch.encapsulation, switch.uplinks) == (None, (Uplink(physical_network="physnet1", vlan=30),))
 
 
 def test_a_port_may_send_from_its_addresses_and_its_pairs() -> None:

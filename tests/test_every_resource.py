@@ -192,6 +192,12 @@ class World:
         ports = {"ports": [{"network_id": self.network}] * 300}
         made = lab.ok("POST", "/network/v2.0/ports", ports, by="demo")["ports"]
         self.ports: Iterator[str] = iter([port["id"] for port in made])
+        # ... and each segment a network.
+        quota = f"/network/v2.0/quotas/{lab.projects['admin']}"
+        lab.ok("PUT", quota, {"quota": {"network": -1}})
+        vlan = {"provider:network_type": "vlan", "provider:physical_network": "physnet1"}
+        nets = lab.ok("POST", "/network/v2.0/networks", {"networks": [vlan] * 150})["networks"]
+        self.unsegmented = [net["id"] for net in nets]
         service = lab.ok("POST", "/identity/v3/services", {"service": {"type": "needed"}})
         self.service: str = service["service"]["id"]
 
@@ -214,6 +220,11 @@ LEAST: Mapping[str, Callable[[World, int], dict[str, Any]]] = {
     "network": lambda w, n: {},
     "ndp_proxy": lambda w, n: {"router_id": w.proxying, "port_id": w.proxied.pop()},
     "network_segment_range": lambda w, n: {"network_type": "geneve", "minimum": n, "maximum": n},
+    "segment": lambda w, n: {
+        "network_id": w.unsegmented.pop(),
+        "network_type": "vlan",
+        "physical_network": "physnet2",
+    },
     "local_ip": lambda w, n: {"network_id": w.addressed},
     "tap_mirror": lambda w, n: {
         "port_id": w.port,
@@ -273,7 +284,7 @@ LEAST: Mapping[str, Callable[[World, int], dict[str, Any]]] = {
 #: Kinds that users make for themselves: others are made by the administrator.
 BY_USER = {"credential", "application_credential", "trust"}
 #: Kinds of the Network API that the operator alone makes.
-BY_OPERATOR = {"default_security_group_rule", "log", "network_segment_range"}
+BY_OPERATOR = {"default_security_group_rule", "log", "network_segment_range", "segment"}
 #: What everybody may look at.
 SEEN = {"region", "role", "domain", "default_security_group_rule"}
 #: What must be said before one can be deleted.

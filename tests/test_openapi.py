@@ -106,6 +106,7 @@ def ids(things: Things) -> Mapping[str, str]:
         "ndp_proxies": things.proxy,
         "local_ips": things.local_ip,
         "network_segment_ranges": things.range,
+        "segments": things.segment,
         "bandwidth_limit_rules": things.limit_rule,
         "dscp_marking_rules": things.dscp_rule,
         "security-groups": things.group,

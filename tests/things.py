@@ -59,6 +59,20 @@ def proxying(lab: ApiLab, ports: int) -> tuple[str, list[str]]:
     return router, [port["id"] for port in made]
 
 
+def network_of_segments(lab: ApiLab, *physical: str) -> str:
+    """A network of the demo project with a segment on each of these physical networks: a free VLAN."""
+    wires = [{"provider:network_type": "vlan", "provider:physical_network": name} for name in physical]
+    fields = {"segments": wires, "project_id": lab.projects["demo"]}
+    return str(lab.ok("POST", "/network/v2.0/networks", {"network": fields})["network"]["id"])
+
+
+def network_segment(lab: ApiLab, network: str, physical: str) -> str:
+    """A further segment of a network."""
+    vlan = {"network_type": "vlan", "physical_network": physical, "segmentation_id": 2900}
+    fields = {"network_id": network, **vlan}
+    return str(lab.ok("POST", "/network/v2.0/segments", {"segment": fields})["segment"]["id"])
+
+
 class Things:
     """One of everything that the requests below refer to; the demo project's, where a project has it."""
 
@@ -124,6 +138,9 @@ class Things:
                 "maximum": 3009,
             },
         )
+        self.segmented = network_of_segments(lab, "physnet1")
+        self.segment = network_segment(lab, self.segmented, "physnet2")
+        self.unsegmented = network_of_segments(lab, "physnet1")
         self.local_ip = network("local_ips", local_ip={"network_id": self.network})
         self.led_to = network("ports", port={"network_id": self.network})
         led = f"/network/v2.0/local_ips/{self.local_ip}/port_associations"

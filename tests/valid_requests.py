@@ -19,6 +19,7 @@ def valid_requests(t: Things) -> Iterator[Valid]:
     yield from _ndp_proxies(t)
     yield from _local_ips(t)
     yield from _segment_ranges(t)
+    yield from _segments(t)
     yield from identity_requests(t)
     yield from compute_requests(t)
     yield from _image(t)
@@ -334,6 +335,23 @@ def _network(t: Things) -> Iterator[Valid]:
     quotas = "/network/v2.0/quotas/{project}"
     path = f"/network/v2.0/quotas/{t.lab.projects['other']}"
     yield Valid(f"PUT {quotas}", path, {"quota": {"network": 5, "port": -1}}, "admin")
+
+
+def _segments(t: Things) -> Iterator[Valid]:
+    base, template = "/network/v2.0/segments", "/network/v2.0/segments/{id}"
+    words = {"name": "n", "description": "d"}
+    wire = {"network_type": "vlan", "physical_network": "physnet2"}
+    created = {"network_id": t.unsegmented, **wire, "segmentation_id": 115, **words}
+    yield Valid(f"POST {base}", base, {"segment": created}, "admin")
+    yield Valid(f"PUT {template}", f"{base}/{t.segment}", {"segment": words}, "admin")
+    wires = [{f"provider:{name}": value for name, value in {**wire, "segmentation_id": 116}.items()}]
+    wires.append({"provider:network_type": "vlan", "provider:physical_network": "physnet1"})
+    networks, subnets = "/network/v2.0/networks", "/network/v2.0/subnets"
+    yield Valid(f"POST {networks}", networks, {"network": {"segments": wires}}, "admin")
+    subnet = {"network_id": t.segmented, "ip_version": 4, "cidr": "10.66.0.0/24", "segment_id": t.segment}
+    yield Valid(f"POST {subnets}", subnets, {"subnet": subnet}, "admin")
+    port = {"network_id": t.segmented, "binding:host_id": "h1"}
+    yield Valid("POST /network/v2.0/ports", "/network/v2.0/ports", {"port": port}, "admin")
 
 
 def _segment_ranges(t: Things) -> Iterator[Valid]:

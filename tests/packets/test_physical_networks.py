@@ -38,26 +38,39 @@ SERVICE, CUSTOMER = 0x88A8, 0x8100
 
 
 @contextlib.contextmanager
-def machine(cloud: Cloud, name: str, *addresses: str, vlan: int | None = None) -> Iterator[Space]:
-    """A machine on the physical switch; without a VLAN its port shows the frames of all, with their tags."""
-    netns, underlay = cloud.namespace(name), cloud.namespace("u")
-    switch = ("ovs-vsctl", f"--db=unix:{cloud.state.host('u')}/db.sock", "--timeout=10")
+def machine(
+    cloud: Cloud, name: str, *addresses: str, vlan: int | None = None, switch: str = "phys"
+) -> Iterator[Space]:
+    """A machine on a physical switch; without a VLAN its port shows the frames of all, with their tags."""
+    netns = cloud.namespace(name)
     namespace.create(netns)
     try:
-        namespace.ip(netns, f"link add name eth0 type veth peer name p-{name} netns {underlay}")
-        namespace.checksums_in_software(netns, "eth0")
-        namespace.ip(netns, "link set dev eth0 up", *(f"address add {a} dev eth0 nodad" for a in addresses))
-        namespace.ip(underlay, f"link set dev p-{name} up")
-        tag = (f"tag={vlan}",) if vlan else ()
-        subprocess.run([*switch, "add-port", "phys", f"p-{name}", *tag], check=True, timeout=20)
-        try:
+        with cable(cloud, netns, "eth0", name, *addresses, vlan=vlan, switch=switch):
             yield Space(netns, name=f"machine {name}")
-        finally:
-            subprocess.run([*switch, "del-port", "phys", f"p-{name}"], check=True, timeout=20)
-            # Links of a namespace that is deleted go some time later: the next one may have the same name.
-            namespace.ip(underlay, f"link del dev p-{name}")
     finally:
         namespace.delete(netns)
+
+
+@contextlib.contextmanager
+def cable(
+    cloud: Cloud, netns: str, device: str, name: str, *addresses: str, vlan: int | None, switch: str
+) -> Iterator[None]:
+    """A cable from a machine to a physical switch."""
+    underlay = cloud.namespace("u")
+    command = ("ovs-vsctl", f"--db=unix:{cloud.state.host('u')}/db.sock", "--timeout=10")
+    namespace.ip(netns, f"link add name {device} type veth peer name p-{name} netns {underlay}")
+    namespace.checksums_in_software(netns, device)
+    lines = (f"address add {a} dev {device} nodad" for a in addresses)
+    namespace.ip(netns, f"link set dev {device} up", *lines)
+    namespace.ip(underlay, f"link set dev p-{name} up")
+    tag = (f"tag={vlan}",) if vlan else ()
+    subprocess.run([*command, "add-port", switch, f"p-{name}", *tag], check=True, timeout=20)
+    try:
+        yield
+    finally:
+        subprocess.run([*command, "del-port", switch, f"p-{name}"], check=True, timeout=20)
+        # Links of a namespace that is deleted go some time later: the next one may have the same name.
+        namespace.ip(underlay, f"link del dev p-{name}")
 
 
 def vlan_network(tenant: Tenant, vlan: int, *ranges: str, **more: Any) -> Net:

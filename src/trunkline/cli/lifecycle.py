@@ -15,7 +15,7 @@ import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -51,6 +51,8 @@ class Wish:
     databases: Literal[1, 3] | None = None
     #: Addresses; none at all for an empty one.
     dns_forwarders: tuple[str, ...] | None = None
+    #: Of each physical network beside the one that all hosts have: its hosts.
+    physical_networks: Mapping[str, Sequence[str]] | None = None
 
 
 def bring_up(state: StateFolder, wish: Wish, steps: Steps) -> Cloud:
@@ -191,12 +193,17 @@ def _settle(state: StateFolder, former: Cloud | None, wish: Wish) -> tuple[Cloud
             "How many members OVN's databases have is settled at a cloud's first start; this one has "
             f"{former.databases}. Leave --databases out, or begin anew: `trunkline down --wipe`."
         )
+    strangers = {h for names in (wish.physical_networks or {}).values() for h in names} - {
+        f"h{number}" for number in range(1, count + 1)
+    }
+    if strangers:
+        raise BadField("--physical-network", f"there is no host {', '.join(sorted(strangers))}.")
     state.make_folders()
     tokens, hosts = {}, []
     for number in range(1, count + 1):
         known = former.hosts[number - 1] if former and number <= len(former.hosts) else None
         host, token = _admit(state, known, number)
-        hosts.append(host)
+        hosts.append(_connected(host, known, wish.physical_networks))
         tokens[host.name] = token
     tag = former.tag if former else new_tag()
     base = former or Cloud(tag=tag, api_port=DEFAULT_PORT)
@@ -227,6 +234,24 @@ def _admit(state: StateFolder, known: LabHost | None, number: int) -> tuple[LabH
         return known, token
     token = f"{secrets.token_urlsafe(24)}.{_fingerprint(state)}"
     return LabHost(name=name, number=number, token_digest=_digest(token), token_at=time.time()), token
+
+
+def _connected(host: LabHost, known: LabHost | None, wanted: Mapping[str, Sequence[str]] | None) -> LabHost:
+    """A host with its further physical networks, which it keeps."""
+    if wanted is None:
+        return (
+            host
+            if known is None
+            else msgspec.structs.replace(host, physical_networks=known.physical_networks)
+        )
+    found = tuple(sorted(name for name, hosts in wanted.items() if host.name in hosts))
+    if known is not None and found != known.physical_networks:
+        raise Conflict(
+            f"Which physical networks a host has is settled at its first start; {host.name} has physnet1"
+            f"{''.join(f', {name}' for name in known.physical_networks)}. Leave --physical-network out, or "
+            "begin anew: `trunkline down --wipe`."
+        )
+    return msgspec.structs.replace(host, physical_networks=found)
 
 
 def _digest(token: str) -> str:

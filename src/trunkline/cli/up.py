@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ from trunkline.cli.progress import Steps
 from trunkline.devices.state import StateFolder
 from trunkline.errors import BadField
 from trunkline.resources.types import ip_address
+
+#: A physical network and its hosts. Bridges are named after it, and interfaces have names of 15 characters.
+_FURTHER = re.compile(r"((?!physnet1=)[a-z][a-z0-9]{0,9})=(h\d{1,2}(?:,h\d{1,2})*)")
 
 
 @click.command("up")
@@ -57,6 +61,14 @@ from trunkline.resources.types import ip_address
     help="A name server that hosts ask for their guests, as they reach it; several are tried in turn. 'none' "
     "for none again. Default: none; guests resolve the names of their own networks alone.",
 )
+@click.option(
+    "--physical-network",
+    "physical_networks",
+    multiple=True,
+    metavar="NAME=HOST[,HOST]",
+    help="A further physical network, and the hosts that it leads to, as rack1=h1,h2. Settled at the first "
+    "start of a host. Default: all hosts have physnet1, and nothing else.",
+)
 @click.option("--prove", is_flag=True, help="Start a first server, reach it, and take it away again.")
 @json_option
 def command(
@@ -68,6 +80,7 @@ def command(
     accelerator: Literal["auto", "kvm", "tcg"] | None,
     databases: Literal[1, 3] | None,
     dns_forwarders: tuple[str, ...],
+    physical_networks: tuple[str, ...],
     prove: bool,
     as_json: bool,
 ) -> None:
@@ -80,7 +93,15 @@ def command(
     state = StateFolder(state_root())
     steps = Steps()
     wish = Wish(
-        hosts, port, expose, datapath, encapsulation, accelerator, databases, _forwarders(dns_forwarders)
+        hosts,
+        port,
+        expose,
+        datapath,
+        encapsulation,
+        accelerator,
+        databases,
+        _forwarders(dns_forwarders),
+        _further(physical_networks),
     )
     cloud = bring_up(state, wish, steps)
     usable = steps.total
@@ -117,6 +138,27 @@ def _forwarders(given: tuple[str, ...]) -> tuple[str, ...] | None:
         return tuple(dict.fromkeys(map(ip_address, given)))
     except ValueError as error:
         raise BadField("--dns-forwarder", str(error)) from None
+
+
+def _further(given: tuple[str, ...]) -> dict[str, tuple[str, ...]] | None:
+    """The hosts of each physical network that was named, None where nothing was said.
+
+    Raises:
+        BadField: one is written in another way, or named twice.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for text in given:
+        match = _FURTHER.fullmatch(text)
+        if match is None:
+            raise BadField(
+                "--physical-network",
+                f"'{text[:80]}' is not of the form NAME=HOST[,HOST], with a name of up to 10 small letters "
+                "and digits, as rack1=h1,h2.",
+            )
+        if match[1] in found:
+            raise BadField("--physical-network", f"{match[1]} is named twice. Give all its hosts at once.")
+        found[match[1]] = tuple(match[2].split(","))
+    return found or None
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:

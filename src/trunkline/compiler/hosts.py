@@ -40,7 +40,7 @@ from trunkline.compiler.slices import (
     ServerSlice,
 )
 from trunkline.compiler.snapshot import Snapshot
-from trunkline.compiler.switching import allowed, transparent, uplink
+from trunkline.compiler.switching import allowed, transparent, uplinks
 from trunkline.resources.compute import FlavorFacts, ImageFacts, LiveMove, Server
 from trunkline.resources.network import (
     FloatingIP,
@@ -338,8 +338,9 @@ def gateway_slices(view: View, key: str) -> tuple[GatewaySlice, ...]:
     found = []
     for gateway in gateways_of(view.need(Router, key)):
         port, network = view.get(Port, gateway.port_id), view.get(Network, gateway.info.network_id)
-        wire = None if network is None else uplink(network)
-        if port is not None and wire is not None:
+        if port is None or network is None:
+            continue
+        for wire in uplinks(network):
             found.append(
                 GatewaySlice(
                     id=port.id,

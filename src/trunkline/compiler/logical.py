@@ -46,9 +46,11 @@ class Switch(Record, frozen=True, kw_only=True):
     name: str
     #: The largest IP packet, in bytes.
     mtu: int
-    #: None where the switch has an uplink and so needs no overlay.
+    #: None where the switch has uplinks and so needs no overlay.
     encapsulation: Encapsulation | None = "geneve"
-    uplink: Uplink | None = None
+    #: Each on a physical network of its own. A host that carries ports of the switch has one of these, and
+    #: they are no way from one to the other.
+    uplinks: tuple[Uplink, ...] = ()
     #: Frames with 802.1Q tags of guests pass.
     vlan_transparent: bool = False
 

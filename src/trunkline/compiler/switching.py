@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from trunkline.compiler.addresses import answering, dhcp_key
 from trunkline.compiler.derive import View
 from trunkline.compiler.logical import Allowed, Encapsulation, Switch, SwitchPort, Uplink
-from trunkline.resources.network import INTERNAL_OWNERS, METADATA, Network, Port
+from trunkline.resources.network import INTERNAL_OWNERS, METADATA, Network, Port, wires_of
 
 #: The link-local address of the metadata service in IPv6.
 METADATA_ADDRESS_6 = "fe80::a9fe:a9fe"
@@ -18,13 +18,13 @@ _PHYSICAL = frozenset({"flat", "vlan"})
 def switch(view: View, key: str) -> Iterator[Switch]:
     """The switch of a network."""
     network = view.need(Network, key)
-    wire = uplink(network)
+    found = uplinks(network)
     yield Switch(
         key=key,
         name=network.name,
         mtu=network.mtu,
-        encapsulation=None if wire else _OVERLAYS.get(network.network_type or "", "geneve"),
-        uplink=wire,
+        encapsulation=None if found else _OVERLAYS.get(network.network_type or "", "geneve"),
+        uplinks=found,
         vlan_transparent=transparent(network),
     )
 
@@ -34,14 +34,15 @@ def transparent(network: Network) -> bool:
     return bool(network.vlan_transparent or network.qinq)
 
 
-def uplink(network: Network) -> Uplink | None:
-    """Where a network meets the physical world, if it does."""
-    if network.network_type not in _PHYSICAL or not network.physical_network:
-        return None
-    vlan = network.segmentation_id if network.network_type == "vlan" else None
-    return Uplink(
-        physical_network=network.physical_network, vlan=vlan, service_tag=bool(vlan and network.qinq)
-    )
+def uplinks(network: Network) -> tuple[Uplink, ...]:
+    """Where a network meets the physical world, if it does: once for each of its segments there."""
+    found = []
+    for wire in wires_of(network):
+        if wire.network_type in _PHYSICAL and wire.physical_network:
+            vlan = wire.segmentation_id if wire.network_type == "vlan" else None
+            tag = bool(vlan and network.qinq)
+            found.append(Uplink(physical_network=wire.physical_network, vlan=vlan, service_tag=tag))
+    return tuple(found)
 
 
 def switch_port(view: View, key: str) -> Iterator[SwitchPort]:

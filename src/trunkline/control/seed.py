@@ -22,7 +22,7 @@ from trunkline.api import compute, identity
 from trunkline.api.context import CLOUD, Context
 from trunkline.api.engine import Call
 from trunkline.api.image.behaviour import register_image
-from trunkline.api.network import rbac, security_rules
+from trunkline.api.network import rbac, security_rules, segments
 from trunkline.api.network.security_groups import default_of
 from trunkline.api.wiring import Api
 from trunkline.devices import files
@@ -75,6 +75,7 @@ async def run(store: Store, api: Api, folder: StateFolder, cloud: Cloud) -> None
     await _once(api, "default-rules", admin, lambda call: security_rules.seed(call.tx))
     await _once(api, "public", admin, _public)
     await _once(api, "sharing-policies", CLOUD, rbac.restore)
+    await _once(api, "segments", admin, segments.adopt)
     await _once(api, "demo-rules", _of(seeded.demo_project_id), _demo_rules)
     _write_clouds(folder, cloud, passwords)
 

@@ -33,6 +33,8 @@ class LabHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     token_digest: str
     #: When that token was made, seconds since the epoch.
     token_at: float
+    #: The physical networks that it has beside the one of all hosts, each with a cable of its own.
+    physical_networks: tuple[str, ...] = ()
 
 
 class Cloud(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

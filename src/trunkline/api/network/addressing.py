@@ -6,10 +6,12 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 
 from trunkline.api.engine import Call
+from trunkline.api.network import reach
 from trunkline.errors import BadField, BadRequest, Conflict, Exhausted
 from trunkline.plan import ipam, numbers
 from trunkline.resources.network import (
     FLOATING_IP,
+    METADATA,
     ROUTER_GATEWAY,
     ROUTER_INTERFACE,
     FixedIp,
@@ -84,6 +86,7 @@ def assign(
     owner: str,
     wanted: Sequence[FixedIp] | None,
     held: Sequence[FixedIp] = (),
+    host: str = "",
 ) -> list[FixedIp]:
     """Claims the addresses of a port, and lets go of those that it has no more.
 
@@ -92,16 +95,29 @@ def assign(
         wanted: what a request says; None to choose: one address of each family, and one on every
             subnet where hosts form theirs by themselves.
         held: what the port has now.
+        host: where it is plugged in; "" where that is not known. Where subnets are of segments, a port gets
+            addresses of its host's alone, and none that it does not name while it has no host.
     Returns: addresses with their subnets, in the order wanted.
     Raises:
         BadField, NotFound: a subnet or address is not of the network.
-        Conflict: IpAddressInUse. Exhausted: IpAddressGenerationFailure.
+        Conflict: IpAddressInUse, HostNotCompatibleWithFixedIps. Exhausted: IpAddressGenerationFailure.
     """
     subnets = subnets_of(call, network)
+    routed = not network.l2_adjacency and owner != METADATA
     if wanted is None:
-        return _choose_all(call, network, port_id, mac, owner, subnets)
+        if routed and not host:
+            return []
+        fitting = reach.usable(call, network, subnets, host) if routed else subnets
+        if routed and not fitting:
+            raise reach.no_subnet(network, host)
+        return _choose_all(call, network, port_id, mac, owner, fitting)
     by_id = {s.id: s for s in subnets}
     resolved = [_resolve(network, by_id, subnets, fixed) for fixed in wanted]
+    if routed:
+        chosen = [subnet for subnet, _ in resolved]
+        subnets = reach.beside(subnets, chosen)
+        if host and not {s.id for s in chosen} <= {s.id for s in reach.usable(call, network, subnets, host)}:
+            raise reach.not_compatible(host, port_id)
     router = owner in _FIXED
     keep = {(f.subnet_id, f.ip_address) for f in held}
     kept_by_subnet: dict[str, list[str]] = {}

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from trunkline.api.context import Context
 from trunkline.api.engine import Call, Engine
-from trunkline.api.network import ports
+from trunkline.api.network import ports, reach
 from trunkline.errors import BadField, Conflict, NotFound
-from trunkline.resources.network import Binding, Port
+from trunkline.resources.network import Binding, Network, Port
 from trunkline.resources.region import Host
 from trunkline.resources.schema import convert
 from trunkline.resources.types import compact
@@ -61,6 +61,9 @@ def create(call: Call, port_id: str, body: Any) -> dict[str, Any]:
         )
     if len(port.bindings) >= _MOST:
         raise Conflict(f"Port {port.id} has {_MOST} inactive bindings. Delete one.", type="PortBindingError")
+    network = call.tx.get(Network, port.network_id)
+    assert network is not None, "a port is on a network"
+    reach.check_host(call, network, port, given.host)
     try:
         profile = _PROFILE(given.profile or {})
     except ValueError as error:

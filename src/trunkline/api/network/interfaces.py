@@ -16,6 +16,7 @@ from trunkline.api.network import (
     ndp_proxies,
     routers,
     security_groups,
+    segments,
     sharing,
 )
 from trunkline.errors import BadField, BadRequest, Conflict, InUse, NotFound
@@ -100,6 +101,7 @@ def _add_subnet(call: Call, router: Router, subnet: Subnet) -> tuple[Port, list[
         )
     network = call.tx.get(Network, subnet.network_id)
     assert network is not None
+    segments.refuse_leg(network)
     _refuse_others_gateway(call, network, subnet)
     legs = routers.interfaces(call, router.id)
     _check_subnets(call, router, legs, [subnet])
@@ -198,6 +200,9 @@ def _add_port(call: Call, router: Router, port: Port) -> tuple[Port, list[str]]:
             type="BadRequest",
             field="port_id",
         )
+    network = call.tx.get(Network, port.network_id)
+    assert network is not None
+    segments.refuse_leg(network)
     subnets = routers.subnets_behind(call, [port])
     if sum(subnet.ip_version == 4 for subnet in subnets) > 1:
         raise BadRequest(

@@ -9,7 +9,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from trunkline.api.engine import Call
-from trunkline.api.network import common, private_vlans, promises, qos, segment_ranges
+from trunkline.api.network import common, private_vlans, promises, qos, segment_ranges, segments, wires
 from trunkline.errors import BadRequest, Conflict, Exhausted, InUse
 from trunkline.plan import numbers
 from trunkline.resources.network import (
@@ -18,10 +18,9 @@ from trunkline.resources.network import (
     Network,
     Port,
     Subnet,
+    wires_of,
 )
-from trunkline.resources.region import Host
 
-OVERLAYS = ("geneve", "vxlan")
 #: What an encapsulation adds to an inner IP packet over IPv4, bytes: the inner Ethernet header 14,
 #: IP 20, UDP 8, VXLAN 8 (RFC 7348), or Geneve 8 with OVN's option of 8 (RFC 8926).
 OVERHEAD = {"geneve": 58, "vxlan": 50}
@@ -57,19 +56,8 @@ class Networks:
     def create(self, call: Call, network: Network, given: frozenset[str]) -> Network:
         """Chooses the network's number and packet size."""
         common.owned(network)
-        overlay = self.settings.overlay
-        network = replace(network, network_type=network.network_type or overlay)
-        if network.network_type in OVERLAYS:
-            if network.network_type != overlay:
-                raise BadRequest(
-                    f"Invalid input for provider:network_type: the hosts of this region carry {overlay}. "
-                    f"Leave it out, or start the cloud with --encapsulation {network.network_type}.",
-                    type="InvalidInput",
-                    field="provider:network_type",
-                )
-            network = self._numbered(call, network)
-        else:
-            network = _physical(call, network)
+        network = segments.all_of(call, network) if network.segments else self._carried(call, network)
+        segments.refuse_outside(network)
         _check_tags(network)
         if "qos_policy_id" not in given:
             network = replace(network, qos_policy_id=qos.default_of(call, network.project_id))
@@ -86,6 +74,7 @@ class Networks:
         promises.grant_network(call, old, new)
         if given & {"is_default", "external"}:
             _check_default(call, new)
+            segments.refuse_outside(new)
         private_vlans.switched(call, old, new)
         return new
 
@@ -107,6 +96,23 @@ class Networks:
             call.drop(port)
         for subnet in call.tx.find(Subnet, network_id=network.id):
             call.drop(subnet)
+        segments.leave(call, network)
+
+    def _carried(self, call: Call, network: Network) -> Network:
+        """Claims what carries a network of one segment: by default, a number of the overlay."""
+        overlay = self.settings.overlay
+        network = replace(network, network_type=network.network_type or overlay)
+        if network.network_type not in wires.OVERLAYS:
+            wire = wires.claim(call, network, wires_of(network)[0], "provider:")
+            return replace(network, segmentation_id=wire.segmentation_id)
+        if network.network_type != overlay:
+            raise BadRequest(
+                f"Invalid input for provider:network_type: the hosts of this region carry {overlay}. "
+                f"Leave it out, or start the cloud with --encapsulation {network.network_type}.",
+                type="InvalidInput",
+                field="provider:network_type",
+            )
+        return self._numbered(call, network)
 
     def _numbered(self, call: Call, network: Network) -> Network:
         """Gives an overlay network its number."""
@@ -180,80 +186,15 @@ def check_mtu(network: Network, subnets: Sequence[Subnet]) -> None:
             )
 
 
-def _physical(call: Call, network: Network) -> Network:
-    physical = network.physical_network
-    if physical is None:
-        raise BadRequest(
-            "Invalid input for provider:physical_network: it is required for a network of type "
-            f"{network.network_type}.",
-            type="InvalidInput",
-            field="provider:physical_network",
-        )
-    _check_known(call, physical)
-    if network.network_type == "flat":
-        if network.segmentation_id is not None:
-            raise BadRequest(
-                "Invalid input for provider:segmentation_id: a flat network has none. Remove it.",
-                type="InvalidInput",
-                field="provider:segmentation_id",
-            )
-        if not call.tx.claim("flat", physical, network.id):
-            raise Conflict(
-                f"Unable to create the flat network. Physical network {physical} is in use.",
-                type="FlatNetworkInUse",
-            )
-        return network
-    return _vlan(call, network, physical)
-
-
-def _vlan(call: Call, network: Network, physical: str) -> Network:
-    scope, number = segment_ranges.vlan_scope(physical), network.segmentation_id
-    if number is None:
-        number = numbers.free(
-            segment_ranges.offered(call, network, numbers.VLAN),
-            lambda at_least, limit: call.tx.claimed(scope, at_least=at_least, limit=limit),
-            3,
-        )
-        if number is None:
-            raise Exhausted(
-                f"Unable to create the network. No VLAN is left on physical network {physical}.",
-                type="NoNetworkAvailable",
-            )
-    first, last = numbers.VLAN
-    if not first <= number <= last:
-        raise BadRequest(
-            f"Invalid input for provider:segmentation_id: a VLAN id is from {first} to {last}.",
-            type="InvalidInput",
-            field="provider:segmentation_id",
-        )
-    if not call.tx.claim(scope, numbers.vlan_text(number), network.id):
-        raise Conflict(
-            f"Unable to create the network. The VLAN {number} on physical network {physical} is in use.",
-            type="VlanIdInUse",
-        )
-    return replace(network, segmentation_id=number)
-
-
 def _check_tags(network: Network) -> None:
     """Refuses a service's tag where there is none, and to be told twice that guests' tags pass."""
     if not network.qinq:
         return
     problem = ""
-    if network.network_type != "vlan":
-        problem = f"a network of type {network.network_type} has no tag on the wire. Use a vlan network."
+    untagged = [wire.network_type for wire in wires_of(network) if wire.network_type != "vlan"]
+    if untagged:
+        problem = f"a network of type {untagged[0]} has no tag on the wire. Use a vlan network."
     elif network.vlan_transparent:
         problem = "guests' tags pass inside a service's tag anyway. Leave vlan_transparent out."
     if problem:
         raise BadRequest(f"Invalid input for qinq: {problem}", type="InvalidInput", field="qinq")
-
-
-def _check_known(call: Call, physical: str) -> None:
-    """Refuses a physical network that no host has, as soon as any host has told what it has."""
-    known = {name for host in call.tx.find(Host) for name in host.physical_networks}
-    if known and physical not in known:
-        raise BadRequest(
-            f"Invalid input for provider:physical_network: no host has '{physical}'. "
-            f"There are: {', '.join(sorted(known))}.",
-            type="InvalidInput",
-            field="provider:physical_network",
-        )

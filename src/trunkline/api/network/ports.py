@@ -19,6 +19,7 @@ from trunkline.api.network import (
     private_vlans,
     promises,
     qos,
+    reach,
     security_groups,
 )
 from trunkline.api.network.addressing import refuse_field
@@ -58,7 +59,13 @@ def create(call: Call, port: Port, given: frozenset[str]) -> Port:
     port = private_vlans.first(call, network, port)
     mac = addressing.claim_mac(call, network.id, port.id, port.mac_address)
     addresses = addressing.assign(
-        call, network, port.id, mac, port.device_owner, port.fixed_ips if "fixed_ips" in given else None
+        call,
+        network,
+        port.id,
+        mac,
+        port.device_owner,
+        port.fixed_ips if "fixed_ips" in given else None,
+        host=port.host_id,
     )
     groups = _first_groups(call, port, given)
     port = replace(
@@ -70,6 +77,8 @@ def create(call: Call, port: Port, given: frozenset[str]) -> Port:
         extra_dhcp_opts=[o for o in port.extra_dhcp_opts if o.opt_value is not None],
         **binding(call, port.host_id),
     )
+    port = replace(port, ip_allocation=reach.allocation(network, port, asked="fixed_ips" in given))
+    reach.check_host(call, network, port, port.host_id)
     _check_security(port)
     _check_options(port.extra_dhcp_opts)
     _hold_groups(call, port.id, (), groups)
@@ -99,8 +108,11 @@ def update(call: Call, old: Port, new: Port, given: frozenset[str]) -> Port:
         fresh = [f for f in new.fixed_ips if f not in old.fixed_ips]
         _require_addresses(call, "update", fresh, target)
         new = _with_addresses(call, network, old, new, new.fixed_ips)
+        new = replace(new, ip_allocation=reach.allocation(network, new, asked=True))
     elif new.mac_address != old.mac_address:
         new = _with_addresses(call, network, old, new, _movable(call, network, old))
+    if new.host_id != old.host_id:
+        new = at_host(call, network, new)
     if "security_groups" in given:
         groups = _checked_groups(call, new.security_groups)
         new = replace(new, security_groups=groups)
@@ -190,7 +202,24 @@ def _moved_subports(call: Call, parent: Port) -> list[tuple[Port, Port]]:
     trunk = call.tx.get(Trunk, parent.trunk_id) if parent.trunk_id else None
     ports = (call.tx.get(Port, sub.port_id) for sub in trunk.sub_ports) if trunk is not None else ()
     bound = binding(call, parent.host_id)
-    return [(p, replace(p, host_id=parent.host_id, **bound)) for p in ports if p is not None]
+    found = []
+    for port in ports:
+        network = None if port is None else call.tx.get(Network, port.network_id)
+        if port is not None and network is not None:
+            moved = at_host(call, network, replace(port, host_id=parent.host_id, **bound))
+            found.append((port, moved))
+    return found
+
+
+def at_host(call: Call, network: Network, port: Port) -> Port:
+    """A port that has another host from now on: with the addresses that waited for it, or those it had."""
+    if port.host_id and port.ip_allocation == "deferred":
+        addresses = addressing.assign(
+            call, network, port.id, port.mac_address, port.device_owner, None, host=port.host_id
+        )
+        return replace(port, fixed_ips=addresses, ip_allocation="immediate")
+    reach.check_host(call, network, port, port.host_id)
+    return port
 
 
 def _refuse_others_device(call: Call, port: Port) -> None:
@@ -251,7 +280,14 @@ def _with_mac(call: Call, old: Port, new: Port) -> Port:
 
 def _with_addresses(call: Call, network: Network, old: Port, new: Port, wanted: list[FixedIp]) -> Port:
     addresses = addressing.assign(
-        call, network, old.id, new.mac_address, new.device_owner, wanted, held=old.fixed_ips
+        call,
+        network,
+        old.id,
+        new.mac_address,
+        new.device_owner,
+        wanted,
+        held=old.fixed_ips,
+        host=new.host_id,
     )
     gone = {f.ip_address for f in old.fixed_ips} - {f.ip_address for f in addresses}
     floatingips.refuse_without(call, old, gone)

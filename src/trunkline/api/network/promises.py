@@ -65,6 +65,12 @@ def amounts(rules: Rules, network: Network) -> dict[Good, int]:
     found: dict[Good, int] = {}
     for rule in rules:
         if isinstance(rule, QosMinimumBandwidthRule):
+            if network.segments:
+                raise Conflict(
+                    f"No least bandwidth can be promised on network {network.id}, which has several "
+                    "segments. Use a policy without such rules.",
+                    type="QosRuleNotSupported",
+                )
             found[Good(rule.direction, network.physical_network or TUNNELS)] = rule.min_kbps
         elif isinstance(rule, QosMinimumPacketRateRule):
             found[PACKETS] = found.get(PACKETS, 0) + rule.min_kpps

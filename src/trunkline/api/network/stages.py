@@ -6,6 +6,7 @@ Subnet ─── pools, modes ─▶ metadata    FloatingIP ─ address port, re
 Port ───── MAC, addresses, groups      SecurityGroup, -Rule ─ defaults, meaning, duplicates
                                        AddressGroup ─ stays while a rule refers to it
 NetworkSegmentRange ─ numbers of networks
+Segment ── physical network, VLAN ─▶ its network; hosts of ports
 RbacPolicy ─ shared, external: around the stages of whatever can be shared
 TapMirror ── numbers                   NdpProxy ─── address, scope
 LocalIP ──── address port, associations
@@ -43,6 +44,7 @@ from trunkline.api.network import (
     security_groups,
     security_rules,
     segment_ranges,
+    segments,
     subnetpools,
     subnets,
     trunks,
@@ -77,6 +79,7 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
     own: Mapping[str, Stages[Any]] = {
         "network": Stages(
             create=networks.create,
+            created=segments.created,
             update=networks.update,
             delete=networks.delete,
             view=address_scopes.network_view,
@@ -199,6 +202,7 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             filters=filters.standard(NetworkSegmentRange),
             lax=True,
         ),
+        "segment": Stages(create=segments.create, delete=segments.delete, visible=segments.visible, lax=True),
         "log": Stages(
             create=logs.create,
             view=common.tenants,

@@ -9,7 +9,7 @@ from itertools import pairwise
 from msgspec.structs import replace
 
 from trunkline.api.engine import Call
-from trunkline.api.network import addressing, common, metadata, subnetpools
+from trunkline.api.network import addressing, common, metadata, reach, segments, subnetpools
 from trunkline.api.network.addressing import refuse_field
 from trunkline.api.network.networks import check_mtu
 from trunkline.errors import BadRequest, Conflict, InUse
@@ -43,6 +43,7 @@ def create(call: Call, subnet: Subnet, given: frozenset[str]) -> Subnet:
                 f"Requested subnet with cidr: {subnet.cidr} for network: {network.id} overlaps with another "
                 f"subnet, {other.id} with {other.cidr}.",
             )
+    segments.check_subnet(call, network, subnet, others)
     check_mtu(network, [subnet])
     _check_modes(subnet)
     if "gateway_ip" not in given:
@@ -57,10 +58,13 @@ def created(call: Call, subnet: Subnet) -> None:
     """Tells the network, its metadata port, and hosts that now form an address here by themselves."""
     network = call.tx.get(Network, subnet.network_id)
     assert network is not None
-    network = call.save(replace(network, subnets=[*network.subnets, subnet.id]))
+    adjacent = network.l2_adjacency and subnet.segment_id is None
+    network = replace(network, subnets=[*network.subnets, subnet.id], l2_adjacency=adjacent)
+    network = call.save(network)
     if addressing.is_automatic(subnet):
         for port in call.tx.find(Port, network_id=network.id):
-            if not port.device_owner.startswith("network:"):
+            own = port.device_owner.startswith("network:")
+            if not own and reach.forms(call, network, subnet, port):
                 fixed = addressing.claim_automatic(call, network, subnet, port.id, port.mac_address)
                 call.save(replace(port, fixed_ips=[*port.fixed_ips, fixed]))
     metadata.follow(call, network)
@@ -77,6 +81,9 @@ def update(call: Call, old: Subnet, new: Subnet, given: frozenset[str]) -> Subne
     if new != old:
         network = call.tx.get(Network, new.network_id)
         assert network is not None
+        if new.segment_id != old.segment_id:
+            segments.check_move(call, network, old, new)
+            network = replace(network, l2_adjacency=False)
         network = call.save(network)
         if new.enable_dhcp != old.enable_dhcp:
             # The metadata port reads the subnets as they are stored.
@@ -109,7 +116,9 @@ def delete(call: Call, subnet: Subnet) -> None:
             call.save(replace(port, fixed_ips=left))
     network = call.tx.get(Network, subnet.network_id)
     if network is not None:
-        network = call.save(replace(network, subnets=[id for id in network.subnets if id != subnet.id]))
+        others = [s for s in call.tx.find(Subnet, network_id=network.id) if s.id != subnet.id]
+        rest = [id for id in network.subnets if id != subnet.id]
+        network = call.save(replace(network, subnets=rest, l2_adjacency=segments.adjacent(others)))
         metadata.follow(call, network, leaving=subnet.id)
 
 

@@ -208,6 +208,7 @@ def _take(call: Call, trunk: Trunk, parent: Port, sub: SubPort) -> SubPort:
         host_id=parent.host_id,
         **ports.binding(call, parent.host_id),
     )
+    taken = ports.at_host(call, inner, taken)
     promises.grant_ports(call, [(port, taken)])
     call.save(taken)
     return sub

@@ -43,6 +43,7 @@ from trunkline.resources.network import (
     Router,
     SecurityGroup,
     SecurityGroupRule,
+    Segment,
     Subnet,
     SubnetPool,
     TapMirror,
@@ -71,6 +72,7 @@ KINDS: tuple[type[Resource], ...] = (
     LocalIP,
     Log,
     NetworkSegmentRange,
+    Segment,
     Trunk,
     Agent,
 )

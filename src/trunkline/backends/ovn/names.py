@@ -4,7 +4,7 @@ Every row of ours carries its key in ``external_ids:trunkline:key``. In the tabl
 a name the key is the name, so that a row that lost its mark is known again.
 
     Switch k        ls-k                    SwitchPort k    k (the iface-id on the host)
-    its uplink      ln-k                    RouterPort k    lrp-k, and lsp-lrp-k on the switch
+    its uplink to p ln-k-p                  RouterPort k    lrp-k, and lsp-lrp-k on the switch
     Router k        lr-k                    RuleSet k       rs_k, escaped
     community c of a switch k  pv_k_c       AddressGroup k  ag_k_ip4, ag_k_ip6, escaped
 """
@@ -204,8 +204,8 @@ def switch(key: str) -> str:
     return f"ls-{key}"
 
 
-def uplink(switch: str) -> str:
-    return f"ln-{switch}"
+def uplink(switch: str, physical_network: str) -> str:
+    return f"ln-{switch}-{physical_network}"
 
 
 def router(key: str) -> str:

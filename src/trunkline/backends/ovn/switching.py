@@ -12,7 +12,7 @@ from trunkline.compiler.logical import Dhcp, Router, RouterPort, Switch, SwitchP
 
 
 def switch(view: View, key: str) -> Emitted:
-    """A switch, with its uplink."""
+    """A switch, with its uplinks: ovn-controller takes the one whose physical network its host has."""
     found = view.need(Switch, key)
     name = names.switch(key)
     yield entry(
@@ -25,8 +25,8 @@ def switch(view: View, key: str) -> Emitted:
             "external_ids": ids(name, name=found.name),
         },
     )
-    if found.uplink is not None:
-        yield from _plugged(key, _uplink(key, found.uplink))
+    for uplink in found.uplinks:
+        yield from _plugged(key, _uplink(key, uplink))
 
 
 def port(view: View, key: str) -> Emitted:
@@ -72,7 +72,7 @@ def _uplink(switch: str, uplink: Uplink) -> Row:
     if uplink.service_tag:
         options["ethtype"] = "802.11ad"  # What 802.1ad is called in OVN 23.03.
     return _row(
-        names.uplink(switch),
+        names.uplink(switch, uplink.physical_network),
         type="localnet",
         addresses=frozenset({"unknown"}),
         tag=uplink.vlan,

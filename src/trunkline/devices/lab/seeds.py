@@ -124,7 +124,11 @@ def _agent(state: StateFolder, lab: Topology, host: LabHost, token: str | None) 
             "mtu": t.UNDERLAY_MTU,
             "hwaddr": t.underlay_mac(host),
         },
-        "physical_networks": {t.PHYSICAL_NETWORK: {"bridge": "br-ex", "interface": "eth1"}},
+        "physical_networks": {t.PHYSICAL_NETWORK: {"bridge": "br-ex", "interface": "eth1"}}
+        | {
+            name: {"bridge": f"br-p-{name}", "interface": near}
+            for name, (near, _) in t.further_cables(host).items()
+        },
         "datapath": lab.cloud.datapath,
         "ovn_remote": ",".join(lab.southbound_remotes),
         "encapsulation": lab.cloud.encapsulation,

@@ -7,6 +7,10 @@ tlTAG-h1 eth0 ── u-h1┘
                      ├ bridge `phys` (Open vSwitch)    tlTAG-u
  tlTAG-x eth0 ── p-x ┘
          eth1 ────────── eth0 tlTAG-i
+
+With further physical networks, as rack1 of h1:
+
+tlTAG-h1 eth2 ── p2-h1 ─ bridge `p-rack1` (Open vSwitch)
 """
 
 from __future__ import annotations
@@ -87,15 +91,29 @@ class Topology:
         ]
 
     @property
-    def switch_ports(self) -> list[str]:
-        """What is plugged into the physical switch."""
+    def switches(self) -> dict[str, list[str]]:
+        """What is plugged into each physical switch: the one of all, and those of further networks."""
         ports = [*(f"p-{host.name}" for host in self.cloud.hosts), "p-x"]
-        return [*ports, "p-m"] if self.cloud.expose else ports
+        found = {SWITCH: [*ports, "p-m"] if self.cloud.expose else ports}
+        for host in self.cloud.hosts:
+            for name, (_, far) in further_cables(host).items():
+                found.setdefault(switch_of(name), []).append(far)
+        return found
 
     @property
     def exposed_device(self) -> str:
         """The interface of the machine itself, with --expose."""
         return self._name("x0")
+
+
+def switch_of(physical_network: str) -> str:
+    """The physical switch of a further network."""
+    return f"p-{physical_network}"
+
+
+def further_cables(host: LabHost) -> dict[str, tuple[str, str]]:
+    """Of each further physical network of a host: the interfaces at both ends of its cable."""
+    return {name: (f"eth{n}", f"p{n}-{host.name}") for n, name in enumerate(host.physical_networks, 2)}
 
 
 def underlay_address(host: LabHost) -> str:

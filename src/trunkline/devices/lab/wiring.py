@@ -35,6 +35,8 @@ def wire(lab: Topology) -> None:
     for host in lab.cloud.hosts:
         _cable(lab.host(host), "eth0", lab.underlay, f"u-{host.name}", t.UNDERLAY_MTU)
         _cable(lab.host(host), "eth1", lab.underlay, f"p-{host.name}", t.UNDERLAY_MTU)
+        for near, far in t.further_cables(host).values():
+            _cable(lab.host(host), near, lab.underlay, far, t.UNDERLAY_MTU)
         namespace.ip(lab.underlay, f"link set dev u-{host.name} master {t.UNDERLAY_BRIDGE}")
     _wire_outside(lab)
     if lab.cloud.expose:
@@ -121,17 +123,19 @@ def _unexpose(lab: Topology) -> None:
 
 
 def connect_switch(lab: Topology, database: Path) -> None:
-    """Plugs the cables into the physical switch; its Open_vSwitch database answers on that socket.
+    """Plugs the cables into the physical switches; their Open_vSwitch database answers on that socket.
 
     Raises:
         Unavailable: Open vSwitch refused, with its words.
     """
     datapath = lab.cloud.datapath
-    command = ["ovs-vsctl", f"--db=unix:{database}", "--timeout=10", "--no-wait", "--may-exist"]
-    command += ["add-br", t.SWITCH, "--", "set", "Bridge", t.SWITCH, f"datapath_type={datapath}"]
-    for port in lab.switch_ports:
-        command += ["--", "--may-exist", "add-port", t.SWITCH, port]
-    if "p-m" not in lab.switch_ports:
+    command = ["ovs-vsctl", f"--db=unix:{database}", "--timeout=10", "--no-wait"]
+    for switch, ports in lab.switches.items():
+        command += ["--", "--may-exist", "add-br", switch]
+        command += ["--", "set", "Bridge", switch, f"datapath_type={datapath}"]
+        for port in ports:
+            command += ["--", "--may-exist", "add-port", switch, port]
+    if not lab.cloud.expose:
         command += ["--", "--if-exists", "del-port", t.SWITCH, "p-m"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)

@@ -30,6 +30,7 @@ from trunkline.resources.network.parts import (
     GatewayPort,
     HostRoute,
     PortAssociation,
+    Wire,
 )
 from trunkline.resources.network.pools import AddressScope, SubnetPool
 from trunkline.resources.network.qos import (
@@ -45,6 +46,7 @@ from trunkline.resources.network.qos import (
 from trunkline.resources.network.quota import NetworkQuota
 from trunkline.resources.network.security import DefaultSecurityGroupRule, SecurityGroup, SecurityGroupRule
 from trunkline.resources.network.segment_ranges import NetworkSegmentRange
+from trunkline.resources.network.segments import Segment, physical_networks, reached, wires_of
 from trunkline.resources.network.sharing import (
     ACCESS_AS_EXTERNAL,
     ACCESS_AS_SHARED,
@@ -98,10 +100,15 @@ __all__ = [
     "Router",
     "SecurityGroup",
     "SecurityGroupRule",
+    "Segment",
     "SubPort",
     "Subnet",
     "SubnetPool",
     "TapMirror",
     "Trunk",
+    "Wire",
     "gateways_of",
+    "physical_networks",
+    "reached",
+    "wires_of",
 ]

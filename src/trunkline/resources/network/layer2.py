@@ -29,7 +29,6 @@ from trunkline.resources.schema import (
 from trunkline.resources.standard import Standard
 from trunkline.resources.types import Id, IpAddress, Name, compact
 
-NetworkType = Literal["geneve", "vxlan", "flat", "vlan"]
 Ipv6Mode = Literal["slaac", "dhcpv6-stateful", "dhcpv6-stateless"]
 
 #: Device owners that the cloud gives to ports of its own.
@@ -68,7 +67,7 @@ class Network(Standard, kw_only=True):
     port_security_enabled: Annotated[bool, settable(alias="port-security")] = True
     #: geneve or vxlan on the overlay, flat or vlan on a physical network.
     network_type: Annotated[
-        NetworkType | None, fixed(guarded_write=True, guarded_read=True, alias="provider")
+        parts.NetworkType | None, fixed(guarded_write=True, guarded_read=True, alias="provider")
     ] = msgspec.field(default=None, name="provider:network_type")
     #: The physical network, as hosts name it.
     physical_network: Annotated[
@@ -79,6 +78,15 @@ class Network(Standard, kw_only=True):
     segmentation_id: Annotated[int | None, fixed(guarded_write=True, guarded_read=True, alias="provider")] = (
         msgspec.field(default=None, name="provider:segmentation_id")
     )
+    #: Its segments where these are several, each on a physical network of its own; the three fields above are
+    #: empty then.
+    segments: Annotated[
+        list[parts.Wire],
+        fixed(guarded_write=True, guarded_read=True, filter=False, alias="multi-provider"),
+        Check(parts.wires),
+    ] = []
+    #: Whether all of its ports reach each other without a router: no subnet is of one segment alone.
+    l2_adjacency: Annotated[bool, computed(alias="l2_adjacency")] = True
     #: Frames that guests tag by 802.1Q pass.
     vlan_transparent: Annotated[bool | None, fixed(alias="vlan-transparent")] = None
     #: On a VLAN: its tag on the wire is a service's (IEEE Std 802.1Q, type 0x88a8), and guests' tags pass
@@ -100,6 +108,11 @@ class Subnet(Standard, kw_only=True):
     name: Annotated[Name, settable()] = ""
     #: The network it is on.
     network_id: Annotated[Uuid, fixed(required=True, index=True)] = ""
+    #: The segment that it is of: hosts which reach it have ports with these addresses, no others.
+    segment_id: Annotated[
+        Uuid | None,
+        settable(index=True, guarded_write=True, guarded_read=True, refers="segment", alias="segment"),
+    ] = None
     #: 4 or 6.
     ip_version: Annotated[Literal[4, 6], fixed(required=True)] = 4
     #: The range. Without it, one is cut from a subnet pool.
@@ -158,6 +171,10 @@ class Port(Standard, kw_only=True):
     fixed_ips: Annotated[
         list[parts.FixedIp], settable(guarded_write=True, filter=False), Check(parts.fixed_ips)
     ] = []
+    #: immediate: it has its addresses; deferred: it gets them with its host; none: it is to have none.
+    ip_allocation: Annotated[Literal["immediate", "deferred", "none"], computed(alias="ip_allocation")] = (
+        "immediate"
+    )
     #: The id of what it is plugged into: a server, a router.
     device_id: Annotated[Annotated[str, Meta(max_length=255)], settable(guarded_write=True, index=True)] = ""
     #: What kind of thing that is, as compute:nova or network:router_interface.

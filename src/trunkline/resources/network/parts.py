@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from trunkline.resources.network.checks import (
     DHCP_OPTIONS,
@@ -17,10 +18,28 @@ from trunkline.resources.network.checks import (
 from trunkline.resources.types import ip_address, mac_address
 
 P = TypeVar("P", bound="Part")
+NetworkType = Literal["geneve", "vxlan", "flat", "vlan"]
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of the objects inside fields."""
+
+
+class Wire(
+    Part,
+    frozen=True,
+    kw_only=True,
+    rename={
+        "network_type": "provider:network_type",
+        "physical_network": "provider:physical_network",
+        "segmentation_id": "provider:segmentation_id",
+    },
+):
+    """What carries a network, or one segment of it. A VLAN without an id gets a free one."""
+
+    network_type: NetworkType
+    physical_network: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    segmentation_id: int | None = None
 
 
 class FixedIp(Part, frozen=True, kw_only=True):
@@ -126,6 +145,13 @@ def allocation_pools(values: list[AllocationPool]) -> list[AllocationPool]:
             raise ValueError(f"the allocation pool {start}-{end} is not valid: its end is before its start.")
         result.append(AllocationPool(start=str(start), end=str(end)))
     return result
+
+
+def wires(values: list[Wire]) -> list[Wire]:
+    """Segments of a network, one or more."""
+    if not 1 <= len(values) <= 64:
+        raise ValueError("a network has 1 to 64 segments.")
+    return values
 
 
 def zones(values: list[str]) -> list[str]:
