@@ -42,7 +42,7 @@ class Storm:
     def __init__(self, cloud: Cloud, connection: Connection) -> None:
         self.cloud = cloud
         token = connection.auth_token
-        self.http = httpx.Client(base_url=cloud.url, headers={"x-auth-token": token}, timeout=20)
+        self.http = httpx.Client(base_url=cloud.url, headers={"x-auth-token": token}, timeout=60)
         self.project = connection.current_project_id
         network = self.create("/network/v2.0/networks", "network", {"name": "storm"})
         subnet = {"network_id": network, "ip_version": 4, "cidr": "10.0.0.0/16"}
@@ -93,7 +93,10 @@ class Storm:
         headers = dict(self.http.headers)
         try:
             reply = httpx.post(
-                f"{self.cloud.url}{wanted.path}", json={wanted.kind: wanted.fields}, headers=headers
+                f"{self.cloud.url}{wanted.path}",
+                json={wanted.kind: wanted.fields},
+                headers=headers,
+                timeout=60,
             )
         except httpx.TransportError:
             return

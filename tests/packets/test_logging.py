@@ -20,12 +20,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from flows import SOON, Udp, comes_through, must_pass
+from flows import Udp, comes_through, must_pass
 from probes import Probe, wait_for
 from tenants import Tenant
 
 pytestmark = pytest.mark.machine
 
+#: How long lines may take, seconds: each look at them is a command, and several are taken.
+SOON = 60.0
 #: Let in, and not.
 OPEN, SHUT = 7, 8
 #: Elsewhere in each run: in a cloud that is used again there are lines of the one before.
