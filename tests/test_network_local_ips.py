@@ -45,6 +45,18 @@ def test_it_is_an_address_of_a_port_or_of_one_made_for_it(cloud: Cloud, network:
     cloud.remove("port", own["id"])
 
 
+def test_a_port_that_was_made_for_it_stays_its_own_and_goes_with_it(
+    cloud: Cloud, network: dict[str, Any]
+) -> None:
+    made = cloud.make("local_ip", network_id=network["id"])
+    where = f"/ports/{made['local_port_id']}"
+    for field in ({"device_owner": "compute:nova"}, {"device_id": "a-server"}):
+        assert cloud.refused("PUT", where, {"port": field}) == (409, "PortInUse")
+    assert cloud.change("port", made["local_port_id"], name="n")["name"] == "n"
+    cloud.remove("local_ip", made["id"])
+    assert cloud.refused("GET", where)[0] == 404
+
+
 def test_what_it_cannot_be_is_refused(cloud: Cloud, network: dict[str, Any]) -> None:
     own, bare = port(cloud, network), cloud.make("network")
     theirs = cloud.make("port", by=BOB, network_id=cloud.make("network", by=BOB)["id"])

@@ -70,6 +70,21 @@ def delete(call: Call, local: LocalIP) -> None:
         call.drop(port)
 
 
+def refuse_detached(call: Call, old: Port, new: Port) -> None:
+    """Refuses to make something else of a port that was made for a local IP, and that goes with it."""
+    for field in ("device_owner", "device_id"):
+        if old.device_owner != LOCAL_IP or getattr(new, field) == getattr(old, field):
+            continue
+        local = call.tx.get(LocalIP, old.device_id)
+        if local is not None and local.local_port_id == old.id:
+            raise InUse(
+                f"Port {old.id} was made for local IP {local.id}. Delete that, or name a port of your own in "
+                "another one.",
+                type="PortInUse",
+                field=field,
+            )
+
+
 def refuse_without(call: Call, port: Port, gone: set[str | None]) -> None:
     """Refuses to take an address from a port that a local IP is, or leads to."""
     if not gone:

@@ -97,6 +97,7 @@ def update(call: Call, old: Port, new: Port, given: frozenset[str]) -> Port:
     target = call.engine.target(call.tx, new)
     if old.parent_id:
         _refuse_on_subport(old, new)
+    local_ips.refuse_detached(call, old, new)
     if new.device_owner != old.device_owner:
         _refuse_internal_owner(new)
         call.require("create_port:device_owner", target)
