@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from trunkline.compiler.slices import HostSlice, MetadataSlice, NamesSlice, ZoneSlice
 from trunkline.control import directory
 from trunkline.control.directory import RegionDirectory
 from trunkline.devices.pki import Authority
 from trunkline.errors import Conflict
+from trunkline.resources.region import Host
 from trunkline.resources.reports import HostReport, ServerReport
 from trunkline.store import Store
 
@@ -112,3 +114,26 @@ def test_a_host_that_has_the_slice_before_is_told_only_the_names_that_changed(
     assert sent.metadata[0].zone.names == (None, new)
     # Whoever asks again did not get it.
     assert [given(1), given(-1)] == [after, after]
+
+
+def test_a_host_is_accepted_with_its_newest_key_until_it_is_removed(tmp_path: Path) -> None:
+    async def ignored(*_: object) -> None:
+        return None
+
+    store = Store.open(tmp_path / "store")
+    region = RegionDirectory(store, Authority.open(tmp_path / "pki"), tmp_path / "images", ignored, ignored)
+    host = Host(id="h1", key="old")
+
+    def accepted() -> list[str]:
+        return [key for key in ("old", "new") if region.accepts("h1", key)]
+
+    try:
+        assert accepted() == []
+        store.write_sync(lambda tx: tx.insert(host))
+        assert accepted() == ["old"]
+        store.write_sync(lambda tx: tx.replace(replace(host, key="new")))
+        assert accepted() == ["new"]
+        store.write_sync(lambda tx: tx.delete(Host, "h1"))
+        assert accepted() == []
+    finally:
+        store.close()
