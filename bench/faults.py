@@ -134,7 +134,7 @@ async def measure(cloud: Cloud, options: Options) -> Sequence[Figure]:
     async with soak.hosts():
         await soak.fill()
         await soak.settle()
-        await _translated(cloud, 300.0)
+        await _translated(cloud, 600.0)
         async with pings(cloud) as traffic, soak.stream(options.rate) as stream:
             await asyncio.sleep(CALM)
             print("  the fault begins", file=sys.stderr, flush=True)

@@ -19,7 +19,7 @@ from probes import wait_for
 
 from trunkline.cli.demos import dmz_show, underlay
 from trunkline.cli.demos.dmz_plan import FLOWS, OUTSIDE, PORTS, SERVERS, Probe, probes, wanted
-from trunkline.cli.demos.office_plan import Move, Turn, turns
+from trunkline.cli.demos.office_plan import SESSION, Move, Turn, turns
 
 _SECONDS = 280.0
 
@@ -203,6 +203,13 @@ def test_rounds_are_read_from_a_console_whatever_else_is_on_it() -> None:
     assert list(turns(console)) == [
         Turn("b", "n", 4, 9.5, ("10.0.0.2/8", "10.0.0.3/8"), ("aa:bb",), ("guest",))
     ]
+
+
+def test_the_note_of_a_session_is_told_in_one_word_whatever_it_is() -> None:
+    (line,) = (line for line in SESSION.splitlines() if line.startswith("note="))
+    same = line.replace("/dev/urandom", "/dev/zero").replace("hexdump", "busybox hexdump")
+    done = subprocess.run(["sh", "-c", f'{same}; echo "$note"'], capture_output=True, text=True, check=True)
+    assert done.stdout == "000000000000\n"
 
 
 def test_what_changed_in_the_underlay_is_told_with_its_namespace() -> None:

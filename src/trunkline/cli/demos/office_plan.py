@@ -24,7 +24,7 @@ httpd -p 80 -h /www
 #: is never written to a disk: it lives as long as this process.
 SESSION = f"""#!/bin/sh
 boot=$(cat /proc/sys/kernel/random/boot_id)
-note=$(head -c 6 /dev/urandom | hexdump -e '1/1 "%02x"')
+note=$(head -c 6 /dev/urandom | hexdump -v -e '1/1 "%02x"')
 cd "$(mktemp -d)" || exit
 printf 'GET /name HTTP/1.0\\r\\n\\r\\n' >request
 turn=0
