@@ -54,7 +54,9 @@ class Moving:
         return found
 
     def leaving(self, state: str, cause: str = "", power: str = "running") -> None:
-        told = Leaving(state=state, move=self.move, disk_bytes=1 << 30, slots=(("root", 3),), cause=cause)
+        told = Leaving(
+            state=state, move=self.move, disks=(("root", 1 << 30),), slots=(("root", 3),), cause=cause
+        )
         self.lab.report(self.source, replace(seen(self.row, power), leaving=told))
 
     def arriving(self, state: str, cause: str = "") -> None:
@@ -83,7 +85,7 @@ def test_a_server_and_its_ports_are_where_the_guest_runs(lab: Lab) -> None:
     assert moving.record() == ("live-migration", "preparing", moving.dest)
     assert [each.host for each in moving.port.bindings] == [moving.dest]
     moving.leaving("waiting")
-    assert (moving.live.disk_bytes, moving.live.slots) == (1 << 30, [("root", 3)])
+    assert (moving.live.disks, moving.live.slots) == ([("root", 1 << 30)], [("root", 3)])
     moving.arriving("ready")
     assert (moving.live.address, moving.live.memory_port, moving.live.disk_port) == ("10.99.0.9", 7001, 7002)
     moving.leaving("disk")
@@ -144,6 +146,57 @@ def test_a_state_that_is_reset_ends_the_way_and_the_server_stays(lab: Lab) -> No
     lab.act(moving.id, {"os-resetState": {"state": "active"}}, by=ROOT)
     moving.stays()
     assert moving.record()[1] == "cancelled"
+
+
+def test_a_server_stays_that_was_told_to_when_its_source_says_so(lab: Lab) -> None:
+    moving = Moving(lab)
+    path = f"/servers/{moving.id}/migrations/1"
+    lab.ask("DELETE", path, by=ROOT, version="2.24", status=400)
+    lab.ask("DELETE", path, version="2.65", status=403)
+    lab.ask("DELETE", f"{path}7", by=ROOT, version="2.65", status=404)
+    moving.leaving("waiting")
+    moving.arriving("ready")
+    moving.leaving("memory")
+    lab.ask("DELETE", path, by=ROOT, version="2.24", status=202)
+    assert moving.live.abort
+    assert status(lab, moving.id) == ("MIGRATING", "migrating")
+    moving.leaving("failed", "it was aborted")
+    moving.stays()
+    assert moving.record()[1] == "cancelled"
+    lab.ask("DELETE", path, by=ROOT, version="2.65", status=404)
+
+
+def test_a_server_that_was_handed_over_meanwhile_goes_though_it_was_told_to_stay(lab: Lab) -> None:
+    moving = Moving(lab)
+    path = f"/servers/{moving.id}/migrations/1"
+    moving.leaving("waiting")
+    moving.arriving("ready")
+    moving.leaving("memory")
+    lab.ask("DELETE", path, by=ROOT, version="2.65", status=202)
+    moving.leaving("gone")
+    refused = lab.ask("DELETE", path, by=ROOT, version="2.65", status=400)["badRequest"]["message"]
+    assert "Cannot abort" in refused
+    moving.arriving("here")
+    assert (moving.row.host, moving.record()[1]) == (moving.dest, "completed")
+
+
+def test_a_guest_stands_still_for_its_way_once_it_is_being_sent(lab: Lab) -> None:
+    moving = Moving(lab)
+    path = f"/servers/{moving.id}/migrations/1/action"
+    body = {"force_complete": None}
+    refused = lab.ask("POST", path, body, by=ROOT, version="2.22", status=400)["badRequest"]["message"]
+    assert "state of instance" in refused
+    moving.leaving("waiting")
+    moving.arriving("ready")
+    moving.leaving("disk")
+    lab.ask("POST", path, body, version="2.22", status=403)
+    for wrong in ({"force_complete": 1}, {"bogus": None}, {}, []):
+        lab.ask("POST", path, wrong, by=ROOT, version="2.22", status=400)
+    lab.ask("POST", path, body, by=ROOT, version="2.22", status=202)
+    assert moving.live.force
+    moving.leaving("gone")
+    moving.arriving("here")
+    assert status(lab, moving.id) == ("ACTIVE", None)
 
 
 def test_words_of_an_earlier_attempt_do_not_count(lab: Lab) -> None:

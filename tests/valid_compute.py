@@ -98,6 +98,10 @@ def compute_requests(t: Things) -> Iterator[Valid]:
         yield Valid(f"POST {at}/action", f"{one}/action", body, by, LATEST)
     yield Valid(f"POST {at}/action", f"{one}/action", {"addFixedIp": {"networkId": t.network}})
     yield Valid(f"POST {at}/action", f"{one}/action", {"removeFixedIp": {"address": "10.0.0.3"}})
+    force = {"force_complete": None}
+    yield Valid(
+        f"POST {at}/migrations/{{migration}}/action", f"{one}/migrations/1/action", force, "admin", LATEST
+    )
     attach = {"net_id": t.network, "fixed_ips": [{"ip_address": "10.0.4.4"}], "tag": "t"}
     yield Valid(
         f"POST {at}/os-interface", f"{one}/os-interface", {"interfaceAttachment": attach}, headers=LATEST

@@ -16,7 +16,7 @@ from trunkline.agent.guest import Guest, tail
 from trunkline.agent.hosting import Host, NotYet, Reached
 from trunkline.compiler.slices import Arrival, ServerSlice
 from trunkline.devices import disks
-from trunkline.devices.qmp import CommandRefused
+from trunkline.devices.qmp import CommandRefused, Monitor
 from trunkline.errors import Unavailable
 from trunkline.resources.reports import Arriving, Leaving
 
@@ -63,6 +63,10 @@ class Coming:
         if guest.run_state not in ("running", "paused"):
             self._see("starting")
             return _LOOK
+        if guest.run_state == "paused" and server.power == "running" and guest.monitor is not None:
+            # It stood still so that it could come.
+            await guest.monitor.execute("cont")
+            guest.run_state = "running"
         self._see("paused" if guest.run_state == "paused" else "running")
         if reached.arriving.state != "here":
             reached.disk_serial = server.disk_serial
@@ -82,11 +86,13 @@ class Coming:
             words = tail(self._files.errors, 300)
             await self._failed(f"its QEMU ended before the server was there: {words}")
             return None
-        if not arrival.disk_bytes:
+        if not arrival.disks:
             return None
         self._see("starting")
         try:
-            await disks.create_blank(self._files.disk, arrival.disk_bytes)
+            for name, size in arrival.disks:
+                file, form = self._files.disks[name]
+                await disks.create_blank(file, size, form)
             await start(server)
             assert guest.monitor is not None
             reached.arriving = await migration.listen(guest.monitor, self._host.underlay, arrival)
@@ -125,16 +131,17 @@ class Going:
                 self._move, self.told = "", None
             return None
         if self._move != departure.move:
-            size = await migration.disk_bytes(monitor)
-            slots = await migration.slots(monitor)
-            self.told = Leaving(state="waiting", move=departure.move, disk_bytes=size, slots=slots)
+            sizes, slots = await migration.disk_sizes(monitor), await migration.slots(monitor)
+            self.told = Leaving(state="waiting", move=departure.move, disks=sizes, slots=slots)
             self._move = departure.move
             self._begun = False
         assert self.told is not None
-        if self.told.state in ("gone", "failed") or not departure.address:
+        if self.told.state in ("gone", "failed") or not (departure.address or departure.abort):
             return None
         try:
-            if departure.force and self._guest.run_state == "running" and self.told.state == "memory":
+            if departure.abort:
+                return await self._give_up(monitor)
+            if self.holds(server) and self._guest.run_state == "running":
                 await monitor.execute("stop")
             found = await migration.depart(monitor, self._host.underlay, departure, self._begun)
         except CommandRefused as error:
@@ -147,3 +154,16 @@ class Going:
             await migration.stay(monitor)
         self._host.changed()
         return 0.0
+
+    async def _give_up(self, monitor: Monitor) -> float:
+        stays = await migration.give_up(monitor)
+        assert self.told is not None
+        cause = "it was aborted" if stays else ""
+        self.told = replace(self.told, state="failed" if stays else "gone", cause=cause)
+        self._host.changed()
+        return 0.0
+
+    def holds(self, server: ServerSlice) -> bool:
+        """Whether the guest is to stand still until it is there."""
+        forced = server.departure is not None and server.departure.force
+        return forced and self.told is not None and self.told.state in ("disk", "memory")

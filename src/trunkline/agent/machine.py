@@ -364,6 +364,9 @@ class Machine:
                 await guest.monitor.execute("stop")
             self._state = "paused"
             return
+        if self._going.holds(server):
+            self._state = "running"
+            return
         if guest.run_state in ("paused", "prelaunch", "io-error", "suspended"):
             await guest.monitor.execute("system_wakeup" if guest.run_state == "suspended" else "cont")
         elif guest.run_state in ("internal-error", "guest-panicked"):

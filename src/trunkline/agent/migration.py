@@ -1,10 +1,10 @@
-"""Live migration: a running server's disk and memory go from one host's QEMU to another's.
+"""Live migration: a running server's disks and memory go from one host's QEMU to another's.
 
     destination                                       source
-    blank disk of the same size, QEMU waits,
-    listens for the disk and for the memory  ──────▶  mirrors the disk (NBD), what the guest writes too
+    blank disks of the same sizes, QEMU waits,
+    listens for the disks and for the memory ──────▶  mirrors the disks (NBD), what the guest writes too
     on the underlay                                   sends the memory, stops the guest,
-    runs                                     ◀──────  lets go of the disk, then hands over
+    runs                                     ◀──────  lets go of the disks, then hands over
                                                       and keeps all it has until the control plane says so
 
 Both connections are TLS with the hosts' own certificates: the source goes on only with the host that it was
@@ -15,10 +15,11 @@ blockdev-mirror; qapi/migration.json, "pause-before-switchover".
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,15 @@ from trunkline.devices.qmp import CommandRefused, Monitor
 from trunkline.resources.reports import Arriving, Leaving
 
 #: What things are called in QEMU.
-_JOB, _TARGET, _EXPORT, _TLS, _PEER = "departure", "departure", "arrival", "underlay", "peer"
+_TLS, _PEER = "underlay", "peer"
+#: Of each disk: the job that mirrors it, the node that it is mirrored to, what it is exported as.
+_JOB, _TARGET, _EXPORT = "departure-", "departure-", "arrival-"
+#: A migration is under way while QEMU tells one of these.
+_UNDER_WAY = ("setup", "active", "pre-switchover", "device", "completing", "cancelling")
 #: The guest may stand still for so long, milliseconds: QEMU sends memory until what is left takes less.
 _DOWNTIME = 100
+#: How often it is looked for what takes a moment, seconds.
+_SOON = 0.02
 #: Bytes a second, none to speak of: the underlay is the limit.
 _BANDWIDTH = 1 << 40
 
@@ -94,10 +101,12 @@ async def listen(monitor: Monitor, underlay: Underlay, arrival: Arrival) -> Arri
     await monitor.execute("migrate-set-parameters", {"tls-creds": _TLS, "tls-authz": _PEER})
     await monitor.execute("migrate-incoming", {"uri": underlay.uri(memory)})
     address = {"type": "inet", "data": {"host": underlay.address, "port": str(disk)}}
-    server = {"addr": address, "tls-creds": _TLS, "tls-authz": _PEER, "max-connections": 1}
+    most = len(arrival.disks)
+    server = {"addr": address, "tls-creds": _TLS, "tls-authz": _PEER, "max-connections": most}
     await monitor.execute("nbd-server-start", server)
-    export = {"type": "nbd", "id": _EXPORT, "node-name": "root", "name": _EXPORT, "writable": True}
-    await monitor.execute("block-export-add", export)
+    for name, _ in arrival.disks:
+        export = {"type": "nbd", "id": _EXPORT + name, "node-name": name, "name": _EXPORT + name}
+        await monitor.execute("block-export-add", {**export, "writable": True})
     return Arriving(state="ready", memory_port=memory, disk_port=disk)
 
 
@@ -123,7 +132,7 @@ async def depart(monitor: Monitor, underlay: Underlay, departure: Departure, beg
     Raises:
         CommandRefused, Unavailable: QEMU says no, or does not answer.
     """
-    job = await _mirror(monitor)
+    jobs = await _mirrors(monitor)
     found = await monitor.execute("query-migrate")
     status = str(found.get("status", "none"))
     if status == "completed":
@@ -136,33 +145,44 @@ async def depart(monitor: Monitor, underlay: Underlay, departure: Departure, beg
     if begun and status in ("failed", "cancelled"):
         cause = str(found.get("error-desc") or f"QEMU says that it was {status}")
         return Leaving(state="failed", cause=cause)
-    if status in ("pre-switchover", "device") or (job is None and status == "active"):
+    if status in ("pre-switchover", "device") or (not jobs and status == "active"):
         if status == "pre-switchover":
-            await _hand_over(monitor, job)
+            await _hand_over(monitor)
         return None
-    if job is None and status not in ("setup", "active", "completing"):
-        await _start_mirror(monitor, underlay, departure)
+    if status in _UNDER_WAY:
+        return None
+    missing = [name for name, _ in await disk_sizes(monitor) if name not in jobs]
+    if missing:
+        await _start_mirrors(monitor, underlay, departure, missing, first=not jobs)
         return Leaving(state="disk")
-    if job is not None and job.get("ready") and status not in ("setup", "active"):
+    if all(job.get("ready") for job in jobs.values()):
         await _send_memory(monitor, departure)
         return Leaving(state="memory")
     return None
 
 
-async def _start_mirror(monitor: Monitor, underlay: Underlay, departure: Departure) -> None:
-    await stay(monitor)
-    await _credentials(monitor, underlay, "client")
-    target = {
-        "driver": "nbd",
-        "node-name": _TARGET,
-        "server": {"type": "inet", "host": departure.address, "port": str(departure.disk_port)},
-        "export": _EXPORT,
-        "tls-creds": _TLS,
-        "tls-hostname": departure.host,
-    }
-    await monitor.execute("blockdev-add", target)
-    mirror = {"job-id": _JOB, "device": "root", "target": _TARGET, "sync": "full"}
-    await monitor.execute("blockdev-mirror", {**mirror, "copy-mode": "write-blocking"})
+async def _start_mirrors(
+    monitor: Monitor, underlay: Underlay, departure: Departure, disks: Sequence[str], *, first: bool
+) -> None:
+    if first:
+        await stay(monitor)
+        await _credentials(monitor, underlay, "client")
+    for name in disks:
+        node = _TARGET + name
+        target = {
+            "driver": "nbd",
+            "node-name": node,
+            "server": {"type": "inet", "host": departure.address, "port": str(departure.disk_port)},
+            "export": _EXPORT + name,
+            "tls-creds": _TLS,
+            "tls-hostname": departure.host,
+        }
+        with contextlib.suppress(CommandRefused):
+            # One of an agent that ended before it came to the mirror.
+            await monitor.execute("blockdev-del", {"node-name": node})
+        await monitor.execute("blockdev-add", target)
+        mirror = {"job-id": _JOB + name, "device": name, "target": node, "sync": "full"}
+        await monitor.execute("blockdev-mirror", {**mirror, "copy-mode": "write-blocking"})
 
 
 async def _send_memory(monitor: Monitor, departure: Departure) -> None:
@@ -181,38 +201,65 @@ async def _send_memory(monitor: Monitor, departure: Departure) -> None:
     await monitor.execute("migrate", {"uri": _uri(departure.address, departure.memory_port)})
 
 
-async def _hand_over(monitor: Monitor, job: Mapping[str, Any] | None) -> None:
-    """The guest stands still, and its disk is the same here and there: the mirror is let go of."""
-    if job is not None:
-        await monitor.execute("block-job-cancel", {"device": _JOB})
-        while await _mirror(monitor) is not None:
-            pass
+async def _hand_over(monitor: Monitor) -> None:
+    """The guest stands still, and its disks are the same here and there: the mirrors are let go of."""
+    for name in await _mirrors(monitor):
+        await monitor.execute("block-job-cancel", {"device": _JOB + name})
+    while await _mirrors(monitor):
+        pass
     await monitor.execute("migrate-continue", {"state": "pre-switchover"})
+
+
+async def give_up(monitor: Monitor) -> bool:
+    """Ends a departure, where that is still to be had: the guest goes on here.
+
+    Returns: whether it does; otherwise it was handed over whole.
+    """
+    with contextlib.suppress(CommandRefused):
+        await monitor.execute("migrate_cancel")
+    while (status := await outcome(monitor)) in _UNDER_WAY:
+        await asyncio.sleep(_SOON)
+    state = (await monitor.execute("query-status"))["status"]
+    if status == "completed" and state in ("postmigrate", "finish-migrate"):
+        return False
+    await stay(monitor)
+    return True
 
 
 async def stay(monitor: Monitor) -> None:
     """Ends all that was for a departure; the guest goes on here. May be repeated."""
     with contextlib.suppress(CommandRefused):
         await monitor.execute("migrate_cancel")
-    if await _mirror(monitor) is not None:
+    for name in await _mirrors(monitor):
         with contextlib.suppress(CommandRefused):
-            await monitor.execute("block-job-cancel", {"device": _JOB, "force": True})
-        while await _mirror(monitor) is not None:
-            pass
+            await monitor.execute("block-job-cancel", {"device": _JOB + name, "force": True})
+    while await _mirrors(monitor):
+        pass
+    nodes = await monitor.execute("query-named-block-nodes", {"flat": True})
+    targets = [node["node-name"] for node in nodes if node["node-name"].startswith(_TARGET)]
     for command, arguments in (
-        ("blockdev-del", {"node-name": _TARGET}),
+        *(("blockdev-del", {"node-name": target}) for target in targets),
         ("migrate-set-parameters", {"tls-creds": "", "tls-hostname": ""}),
         ("object-del", {"id": _TLS}),
     ):
         with contextlib.suppress(CommandRefused):
             await monitor.execute(command, arguments)
+    state = (await monitor.execute("query-status"))["status"]
+    if state == "postmigrate" and await outcome(monitor) in ("failed", "cancelled"):
+        # QEMU has a guest go on by itself that ran before; one that stood still, it leaves like this.
+        await monitor.execute("cont")
 
 
-async def disk_bytes(monitor: Monitor) -> int:
-    """The size of a running server's disk."""
+async def outcome(monitor: Monitor) -> str:
+    """What QEMU says of the last migration, in its words."""
+    return str((await monitor.execute("query-migrate")).get("status", "none"))
+
+
+async def disk_sizes(monitor: Monitor) -> tuple[tuple[str, int], ...]:
+    """The disks of a running server that go along, by their names, with their sizes in bytes."""
     nodes = await monitor.execute("query-named-block-nodes", {"flat": True})
-    (size,) = (int(node["image"]["virtual-size"]) for node in nodes if node["node-name"] == "root")
-    return size
+    sizes = {str(node["node-name"]): int(node["image"]["virtual-size"]) for node in nodes}
+    return tuple((name, sizes[name]) for name in ("root", "ephemeral", "swap") if name in sizes)
 
 
 async def slots(monitor: Monitor) -> tuple[tuple[str, int], ...]:
@@ -221,9 +268,10 @@ async def slots(monitor: Monitor) -> tuple[tuple[str, int], ...]:
     return tuple(sorted((str(d["qdev_id"]), int(d["slot"])) for d in bus["devices"] if d["qdev_id"]))
 
 
-async def _mirror(monitor: Monitor) -> Mapping[str, Any] | None:
-    jobs: list[Mapping[str, Any]] = await monitor.execute("query-block-jobs")
-    return next((job for job in jobs if job["device"] == _JOB), None)
+async def _mirrors(monitor: Monitor) -> Mapping[str, Mapping[str, Any]]:
+    """The jobs that mirror disks, by the names of the disks."""
+    jobs = await monitor.execute("query-block-jobs")
+    return {str(job["device"]).removeprefix(_JOB): job for job in jobs if str(job["device"]).startswith(_JOB)}
 
 
 async def _credentials(monitor: Monitor, underlay: Underlay, endpoint: str) -> None:

@@ -55,6 +55,16 @@ class Files:
         """The disk that it boots from while it is rescued."""
         return self.folder / f"{self.name}.rescue"
 
+    @property
+    def disks(self) -> Mapping[str, tuple[Path, Literal["qcow2", "raw"]]]:
+        """The disks that a guest may have, by what they are called in QEMU, and their formats."""
+        return {
+            "rescue": (self.rescue, "qcow2"),
+            "root": (self.disk, "qcow2"),
+            "ephemeral": (self.ephemeral, "qcow2"),
+            "swap": (self.swap, "raw"),
+        }
+
     def snapshot(self, image: str) -> Path:
         """The image of the root disk that is to be uploaded, once it is whole."""
         return self.folder / f"{self.name}.{image}.image"
@@ -177,14 +187,12 @@ def arguments(
         *("-device", "virtio-rng-pci,rng=random"),
     ]
     # The guest numbers its disks as they come here, and the first is the one that it boots from.
-    shown = [("root", files.disk, "qcow2")]
-    if server.rescue:
-        shown.insert(0, ("rescue", files.rescue, "qcow2"))
-    if server.ephemeral_gib:
-        shown.append(("ephemeral", files.ephemeral, "qcow2"))
-    if server.swap_mib:
-        shown.append(("swap", files.swap, "raw"))
-    for place, (name, file, form) in enumerate(shown, 1):
+    shown = ["rescue"] if server.rescue else []
+    shown += ["root"]
+    shown += ["ephemeral"] if server.ephemeral_gib else []
+    shown += ["swap"] if server.swap_mib else []
+    for place, name in enumerate(shown, 1):
+        file, form = files.disks[name]
         command += [
             *("-blockdev", f"driver=file,node-name={name}file,filename={_escaped(file)}"),
             *("-blockdev", f"driver={form},node-name={name},file={name}file,discard=unmap"),

@@ -76,12 +76,17 @@ class Suspension:
             return await self._refuse(guest.monitor, str(error))
 
     async def keep(self) -> bool:
-        """All of its memory was written, if this was why its QEMU stands still: gives the file its name.
+        """QEMU is done, if this was why it stands still: gives the file its name, where it is whole.
 
         Returns: whether it was.
         """
-        if self._reached.memory is None:
+        monitor = self._guest.monitor
+        if self._reached.memory is None or monitor is None:
             return False
+        # A guest that stood still is left like this by a failure, too.
+        if await migration.outcome(monitor) != "completed":
+            await self._refuse(monitor, await _why(monitor))
+            return True
         with contextlib.suppress(FileNotFoundError):
             await asyncio.to_thread(files.finish, self._part, self._files.memory)
         await self._guest.kill()
@@ -92,14 +97,13 @@ class Suspension:
         return self._files.memory.with_suffix(".memory-part")
 
     async def _step(self, monitor: Monitor, server: ServerSlice, ports: Sequence[PortSlice]) -> float | None:
-        found = await monitor.execute("query-migrate")
-        status = str(found.get("status", "none"))
+        status = await migration.outcome(monitor)
         if status in ("setup", "active", "device", "completing", "cancelling"):
             return _LOOK
         if (await monitor.execute("query-status"))["status"] == "postmigrate":
             return 0.0
         if self._begun and status in ("failed", "cancelled"):
-            return await self._refuse(monitor, str(found.get("error-desc") or "QEMU does not say why"))
+            return await self._refuse(monitor, await _why(monitor))
         free, needed = disks.free_bytes(self._files.folder), (server.memory_mib << 20) + _MARGIN
         if free < needed:
             cause = f"{free >> 20} MiB are free for its memory, {needed >> 20} are needed. Free some"
@@ -177,6 +181,10 @@ class Suspension:
         for file in (self._part, self._files.memory):
             file.unlink(missing_ok=True)
         files.sync_names(self._files.folder)
+
+
+async def _why(monitor: Monitor) -> str:
+    return str((await monitor.execute("query-migrate")).get("error-desc") or "QEMU does not say why")
 
 
 async def _machine(monitor: Monitor) -> str:

@@ -217,7 +217,7 @@ def arriving_slice(view: View, key: str) -> ServerSlice:
     """A server, as the host is told that it is on its way to."""
     server = view.need(Server, key)
     live = server.live or LiveMove(id="")
-    arrival = Arrival(source=server.host, disk_bytes=live.disk_bytes, slots=tuple(live.slots))
+    arrival = Arrival(source=server.host, disks=tuple(live.disks), slots=tuple(live.slots))
     return msgspec.structs.replace(view.ask(server_slice, key), arrival=arrival, departure=None)
 
 
@@ -232,6 +232,7 @@ def _departure(server: Server) -> Departure | None:
         memory_port=live.memory_port,
         disk_port=live.disk_port,
         force=live.force,
+        abort=live.abort,
     )
 
 

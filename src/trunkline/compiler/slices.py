@@ -124,8 +124,8 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     #: The host that it leaves, by the common name of its certificate.
     source: str
-    #: The size of its disk in bytes; 0 as long as the source has not said.
-    disk_bytes: int = 0
+    #: The sizes of its disks in bytes, by their names; none as long as the source has not said.
+    disks: tuple[tuple[str, int], ...] = ()
     #: The PCI slots of its devices by their ids, which must be the same here.
     slots: tuple[tuple[str, int], ...] = ()
 
@@ -143,6 +143,8 @@ class Departure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     disk_port: int = 0
     #: The guest is to stand still until it is there.
     force: bool = False
+    #: It is to stay after all, where that is still to be had.
+    abort: bool = False
 
 
 class ServerSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

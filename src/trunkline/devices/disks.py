@@ -8,6 +8,7 @@ import struct
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from trunkline.devices.tools import ToolFailed, run
 
@@ -62,13 +63,13 @@ async def create_overlay(file: Path, image: Path, image_format: str, size_gib: i
     os.replace(new, file)
 
 
-async def create_blank(file: Path, size: int) -> None:
-    """A new qcow2 file of `size` bytes that reads as zeros.
+async def create_blank(file: Path, size: int, disk_format: Literal["qcow2", "raw"] = "qcow2") -> None:
+    """A new file of `size` bytes that reads as zeros.
 
     Raises:
         trunkline.devices.tools.ToolFailed: it cannot be made.
     """
-    await run(("qemu-img", "create", "-q", "-f", "qcow2", str(file), str(size)))
+    await run(("qemu-img", "create", "-q", "-f", disk_format, str(file), str(size)))
 
 
 async def copy(disk: Path, file: Path) -> None:

@@ -74,8 +74,8 @@ class LiveMove(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     #: The id of its `Migration`.
     id: str
-    #: By the source: the size of the disk, and where its devices are on the PCI bus.
-    disk_bytes: int = 0
+    #: By the source: the sizes of its disks, and where its devices are on the PCI bus.
+    disks: list[tuple[str, int]] = []
     slots: list[tuple[str, int]] = []
     #: Where the destination waits, "" as long as it does not.
     address: str = ""
@@ -83,6 +83,8 @@ class LiveMove(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     disk_port: int = 0
     #: The guest is to stand still until it is there.
     force: bool = False
+    #: It is to stay after all, where the source can still keep it.
+    abort: bool = False
     #: The source has handed it over.
     gone: bool = False
 

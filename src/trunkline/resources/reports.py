@@ -51,7 +51,8 @@ class Leaving(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: Literal["waiting", "disk", "memory", "gone", "failed"]
     #: Which attempt: the id of its `Migration`.
     move: str = ""
-    disk_bytes: int = 0
+    #: The sizes of its disks in bytes, and the PCI slots of its devices, by their names.
+    disks: tuple[tuple[str, int], ...] = ()
     slots: tuple[tuple[str, int], ...] = ()
     cause: str = ""
 

@@ -1,7 +1,7 @@
 """Servers move to another host while they run: chosen here, done by the two hosts, seen from their reports.
 
     asked for   a host is chosen, ports are bound there too (inactive)     status preparing
-    source      tells the size of the disk, and where its devices are
+    source      tells the sizes of the disks, and where its devices are
     destination tells where it waits                                       -> the source begins: running
     source      has handed the guest over
     destination has the guest running      -> server and ports are its     -> completed
@@ -14,6 +14,8 @@ the source.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from msgspec.structs import replace
 
 from trunkline.api.compute import history, inventory, migrations, networking
@@ -22,7 +24,7 @@ from trunkline.api.compute.status import settle
 from trunkline.api.engine import Call
 from trunkline.errors import BadField, BadRequest
 from trunkline.plan.placement import NoHost
-from trunkline.resources.compute import LiveMove, Server
+from trunkline.resources.compute import LiveMove, Migration, Server
 from trunkline.resources.network import Binding
 from trunkline.resources.region import Host
 from trunkline.resources.reports import ServerReport
@@ -42,10 +44,6 @@ def begin(call: Call, server: Server, host: str, *, force: bool) -> Server:
         raise BadField("os-migrateLive.host", f"Compute host {host[:80]} could not be found.")
     if host == server.host:
         raise BadField("os-migrateLive.host", f"instance {server.id} is on host {host} already.")
-    if server.flavor is not None and (server.flavor.ephemeral or server.flavor.swap):
-        raise BadRequest(
-            f"Instance {server.id} has further disks, which do not go along while it runs. Use migrate."
-        )
     found = host if host and force else find_host(tx, server, host=host, leave=True)
     if isinstance(found, NoHost):
         raise BadRequest(f"No valid host was found for instance {server.id}. {found}")
@@ -71,10 +69,10 @@ def seen_leaving(call: Call, server: Server, seen: ServerReport) -> Server | Non
             return failed(call, server, "The guest does not run any more.")
         return None
     if leaving.state == "failed":
-        return failed(call, server, leaving.cause)
+        return failed(call, server, leaving.cause, "cancelled" if live.abort else "failed")
     new = replace(live, gone=live.gone or leaving.state == "gone")
-    if not live.disk_bytes:
-        new = replace(new, disk_bytes=leaving.disk_bytes, slots=list(leaving.slots))
+    if not live.disks:
+        new = replace(new, disks=list(leaving.disks), slots=list(leaving.slots))
     if leaving.state in ("disk", "memory"):
         migrations.advance(call.tx, server, "running", call.now)
     return replace(server, live=new) if new != live else None
@@ -94,6 +92,37 @@ def seen_arriving(call: Call, server: Server, seen: ServerReport | None) -> Serv
     memory, disk = arriving.memory_port, arriving.disk_port
     new = replace(live, address=address, memory_port=memory, disk_port=disk)
     return replace(server, live=new) if new != live else None
+
+
+def abort(call: Call, server: Server, move: Migration, allowed: Collection[str]) -> Server:
+    """Asks the source to keep a server; where it was handed over meanwhile, it goes all the same.
+
+    Args:
+        allowed: the statuses in which it may be asked.
+    Raises:
+        BadRequest: the move is too far, or not far enough.
+    """
+    live = _under_way(server, move, allowed, "abort")
+    return replace(server, live=replace(live, abort=True))
+
+
+def force(call: Call, server: Server, move: Migration) -> Server:
+    """Has the guest stand still until it is there, so that it gets there.
+
+    Raises:
+        BadRequest: it is not being sent.
+    """
+    return replace(server, live=replace(_under_way(server, move, ("running",), "force_complete"), force=True))
+
+
+def _under_way(server: Server, move: Migration, allowed: Collection[str], action: str) -> LiveMove:
+    live = server.live
+    if live is None or live.id != move.id or live.gone or move.status not in allowed:
+        raise BadRequest(
+            f"Migration {move.number} state of instance {server.id} is {move.status}. Cannot {action} while "
+            "the migration is in this state."
+        )
+    return live
 
 
 def _arrived(call: Call, server: Server) -> Server:

@@ -1,4 +1,4 @@
-"""How operators read of moves of servers (Compute API, "Migrations", "Servers migrations").
+"""How operators read of moves of servers, and end live ones (Compute API, "Servers migrations").
 
 `GET /os-migrations` has all of them, `GET /servers/{id}/migrations` the live ones under way.
 """
@@ -11,13 +11,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, or_
 
+from trunkline.api.compute import changes, history, live
 from trunkline.api.compute.flavors import next_link
 from trunkline.api.compute.migrations import LIVE, ORDER, UNDER_WAY
 from trunkline.api.compute.server_api import ServerApi
 from trunkline.api.compute.wire import at, boolean, links, page_limit, single, when
-from trunkline.api.engine import Engine
+from trunkline.api.engine import Call, Engine
 from trunkline.api.http import Endpoint, Reply, Request
-from trunkline.errors import BadField, NotFound
+from trunkline.errors import BadField, BadRequest, NotFound
 from trunkline.resources.compute import Migration, Server
 from trunkline.store import Reader, table_of
 
@@ -80,16 +81,55 @@ class MigrationApi:
 
     async def show(self, request: Request, minor: int) -> Reply:
         """One live move of a server that is under way."""
-        rule, number = "os_compute_api:servers:migrations:show", request.path["migration"]
+        rule = "os_compute_api:servers:migrations:show"
 
         def run(reader: Reader) -> Migration:
-            server = self.servers.find(reader, request, rule)
-            for found in _live(reader, server):
-                if str(found.number) == number:
-                    return found
-            raise NotFound(f"Migration {number[:40]} is not one that is under way for instance {server.id}.")
+            return _one(reader, self.servers.find(reader, request, rule), request)
 
         return Reply({"migration": _progress(await self.engine.read(run), minor)})
+
+    async def abort(self, request: Request, minor: int) -> Reply:
+        """Has a server that is on its way stay where it is."""
+        allowed = ("running", "preparing", "queued") if minor >= 65 else ("running",)
+
+        def run(call: Call, server: Server) -> None:
+            move = _one(call.tx, server, request)
+            changes.unlocked(call, server)
+            history.record(call, server, "live_migration_abort")
+            changes.save(call, live.abort(call, server, move, allowed))
+
+        await self.servers.change(request, "os_compute_api:servers:migrations:delete", run)
+        return Reply(status=202)
+
+    async def act(self, request: Request, minor: int) -> Reply:
+        """Has a guest that is on its way stand still until it is there."""
+        body = await request.json()
+        if not isinstance(body, dict) or set(body) != {"force_complete"}:
+            raise BadRequest("The body must be a JSON object with one key: force_complete.")
+        if body["force_complete"] is not None:
+            raise BadField("force_complete", "it takes no arguments. Give null.")
+
+        def run(call: Call, server: Server) -> None:
+            move = _one(call.tx, server, request)
+            changes.unlocked(call, server)
+            history.record(call, server, "live_migration_force_complete")
+            changes.save(call, live.force(call, server, move))
+
+        await self.servers.change(request, "os_compute_api:servers:migrations:force_complete", run)
+        return Reply(status=202)
+
+
+def _one(reader: Reader, server: Server, request: Request) -> Migration:
+    """The live move of a server that the path names.
+
+    Raises:
+        NotFound: there is none under way.
+    """
+    number = request.path["migration"]
+    for found in _live(reader, server):
+        if str(found.number) == number:
+            return found
+    raise NotFound(f"Migration {number[:40]} is not one that is under way for instance {server.id}.")
 
 
 def _live(reader: Reader, server: Server) -> list[Migration]:
@@ -180,8 +220,11 @@ def endpoints(engine: Engine) -> list[Endpoint]:
     """Their paths."""
     api = MigrationApi(engine)
     many = "/v2.1/servers/{id}/migrations"
+    one = f"{many}/{{migration}}"
     return [
         at("GET", "/v2.1/os-migrations", api.list, kind="migration"),
         at("GET", many, api.under_way, since=23, kind="migration"),
-        at("GET", f"{many}/{{migration}}", api.show, since=23, kind="migration"),
+        at("GET", one, api.show, since=23, kind="migration"),
+        at("DELETE", one, api.abort, 202, since=24, kind="migration"),
+        at("POST", f"{one}/action", api.act, 202, since=22, kind="migration"),
     ]

@@ -191,6 +191,7 @@ BODIES: Mapping[tuple[str, str], Schema] = {
     },
     ("PUT", _ONE): _object(["server"], server=_UPDATE),
     ("POST", f"{_ONE}/action"): _ACTION,
+    ("POST", f"{_ONE}/migrations/{{migration}}/action"): _object(["force_complete"], force_complete=_NONE),
     ("POST", f"{_ONE}/os-interface"): _object(interfaceAttachment=shape_schema(attachments.Attach)),
     ("POST", f"{_ONE}/os-volume_attachments"): {"type": "object"},
     ("PUT", f"{_ONE}/os-volume_attachments/{{volume}}"): {"type": "object"},
