@@ -383,6 +383,8 @@ class Server(Resource):
     problem: Annotated[Fault | None, observed(shown=False)] = None
     #: Whether it runs by KVM.
     accelerated: Annotated[bool, observed()] = False
+    #: Since when the host is silent that its move waits for; "" where none is, or not for long.
+    silent_since: Annotated[str, observed(shown=False, index=True)] = ""
     #: When it first ran.
     launched_at: Annotated[str | None, observed()] = None
 

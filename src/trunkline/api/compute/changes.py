@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from trunkline.api.compute import history, live, networking, shelving, snapshots
+from trunkline.api.compute import history, live, networking, shelving, snapshots, stranded
 from trunkline.api.compute.observation import remove
 from trunkline.api.compute.servers import check_fit, check_labels, image_of, key_of
 from trunkline.api.compute.status import settle
@@ -59,6 +59,8 @@ def check(
         raise Conflict(
             f"Cannot '{action}' instance {server.id} while it moves. Confirm the move, or revert it."
         )
+    if server.silent_since and not moving:
+        raise Conflict(f"Cannot '{action}' instance {server.id}: its host is silent. Look at its fault.")
     if server.deleting or (server.task_state is not None and not busy):
         raise Conflict(
             f"Cannot '{action}' instance {server.id} while it is in task_state {server.task_state}"
@@ -257,7 +259,9 @@ def reset_state(call: Call, server: Server, state: str) -> Server:
     unlocked(call, server)
     if server.snapshot is not None:
         server = snapshots.failed(call.tx, server, "The state was reset.", call.now)
-    if server.live is not None:
+    if server.silent_since:
+        server = stranded.given_up(call, server) if state == "active" else server
+    elif server.live is not None:
         server = live.failed(call, server, "The state was reset.", "cancelled")
     return save(call, replace(server, forced_error=state == "error"))
 

@@ -30,6 +30,22 @@ STILL: dict[str, Any] = {
 }
 
 
+#: Steps in which a host's word is waited for.
+UNDER_WAY = frozenset({"leaving", "arriving", "returning", "back"})
+
+
+def undone(server: Server) -> Server:
+    """A server whose move is to be undone: what it was before, but where it is."""
+    return replace(
+        server,
+        flavor=server.old_flavor,
+        flavor_id=server.old_flavor_id,
+        move_serial=server.move_serial + 1,
+        forced_error=False,
+        problem=None,
+    )
+
+
 def follow(call: Call, server: Server) -> Server:
     """The next step of a server that moves, as far as its host is; the server itself where it is not yet."""
     if server.move == "leaving" and server.observed_parked >= server.move_serial:

@@ -94,14 +94,7 @@ def revert(call: Call, server: Server) -> Server:
     _check_quota(call, server, server.old_flavor)
     history.record(call, server, "revertResize")
     migrations.advance(call.tx, server, "reverting", call.now)
-    server = replace(
-        server,
-        flavor=server.old_flavor,
-        flavor_id=server.old_flavor_id,
-        move_serial=server.move_serial + 1,
-        forced_error=False,
-        problem=None,
-    )
+    server = move_steps.undone(server)
     if server.move == "leaving":
         return changes.save(call, move_steps.come_back(call, server))
     return changes.save(call, replace(server, move="returning"))

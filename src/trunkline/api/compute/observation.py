@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from trunkline.api.compute import history, live, migrations, move_steps, shelving, snapshots
+from trunkline.api.compute import history, live, migrations, move_steps, shelving, snapshots, stranded
 from trunkline.api.compute.status import powered_itself_off, settle
 from trunkline.api.engine import Call
 from trunkline.resources.compute import Fault, Server
@@ -84,6 +84,7 @@ def observe(call: Call, host: str, reports: Sequence[ServerReport]) -> None:
     forget_lost(tx)
     shelving.offload_lost(call)
     live.forget_lost(call)
+    stranded.watch(call)
 
 
 def _moved(call: Call, server: Server | None) -> Server | None:

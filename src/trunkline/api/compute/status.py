@@ -79,7 +79,7 @@ class State(NamedTuple):
 def derive(server: Server) -> State:
     """The state of a server, as of its fields."""
     vm_state, task = _rest(server)
-    if server.live is not None:
+    if server.live is not None and not server.silent_since:
         task = "migrating"
     if task is None and server.snapshot is not None:
         task = _imaging(server)
@@ -91,7 +91,7 @@ def derive(server: Server) -> State:
 
 def _rest(server: Server) -> tuple[str, str | None]:
     seen = server.observed_state
-    if server.forced_error:
+    if server.forced_error or server.silent_since:
         return "error", None
     if server.shelved:
         return _shelving(server)
@@ -204,4 +204,23 @@ def fault_of(server: Server) -> Fault | None:
     """Why the server is in error, or None where it is not."""
     if server.vm_state != "error":
         return None
+    if server.silent_since:
+        return _silence(server)
     return server.fault or server.problem
+
+
+def _silence(server: Server) -> Fault:
+    """Of a server whose host fell silent on its way."""
+    goes, since = server.live is not None or server.move in ("arriving", "returning"), server.silent_since
+    host = server.arriving_on if server.live is not None else server.host
+    back = server.host if server.live is not None else server.origin_host
+    if goes:
+        what = f"Host {host} is silent since {since}: whether the server runs there is not known."
+        remedy = (
+            f"Bring host {host} back, and it goes on. If that host is certain to be off, reset the server's "
+            f"state to active (os-resetState): it starts on host {back} from the disk that was left there."
+        )
+    else:
+        what = f"Host {host}, which has the server's only disk, is silent since {since}."
+        remedy = f"Bring host {host} back, and it goes on; or delete the server."
+    return Fault(code=500, message=what, created=since, details=remedy)
