@@ -121,7 +121,7 @@ class Guest:
         Raises:
             Unavailable: it does not start; its last words.
         """
-        present = links.names()
+        gone = [] if memory is None else _unplugged(ports)
         command = process.Command(
             name=f"server {self._files.name}",
             argv=qemu.arguments(
@@ -131,7 +131,7 @@ class Guest:
                 accelerated=self._host.accelerated,
                 datapath=self._host.datapath,
                 memory=memory,
-                unplugged=[port.id for port in ports if tap(port.id) not in present],
+                unplugged=gone,
             ),
             log=self._files.errors,
         )
@@ -266,10 +266,14 @@ def check_plugged(ports: Sequence[PortSlice]) -> None:
     Raises:
         NotYet: one has none.
     """
+    for id in _unplugged(ports):
+        raise NotYet(f"port {id} is not plugged in")
+
+
+def _unplugged(ports: Sequence[PortSlice]) -> list[str]:
+    """The ids of those ports that have no interface."""
     present = links.names()
-    for port in ports:
-        if tap(port.id) not in present:
-            raise NotYet(f"port {port.id} is not plugged in")
+    return [port.id for port in ports if tap(port.id) not in present]
 
 
 def tail(file: Path, most: int) -> str:

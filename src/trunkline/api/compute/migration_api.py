@@ -95,7 +95,7 @@ class MigrationApi:
         def run(call: Call, server: Server) -> None:
             move = _one(call.tx, server, request)
             changes.unlocked(call, server)
-            history.record(call, server, "live_migration_abort")
+            history.record(call, server, "live_migration_abort", done=True)
             changes.save(call, live.abort(call, server, move, allowed))
 
         await self.servers.change(request, "os_compute_api:servers:migrations:delete", run)
@@ -112,7 +112,7 @@ class MigrationApi:
         def run(call: Call, server: Server) -> None:
             move = _one(call.tx, server, request)
             changes.unlocked(call, server)
-            history.record(call, server, "live_migration_force_complete")
+            history.record(call, server, "live_migration_force_complete", done=True)
             changes.save(call, live.force(call, server, move))
 
         await self.servers.change(request, "os_compute_api:servers:migrations:force_complete", run)
