@@ -187,6 +187,21 @@ IS_ADMIN = "rule:context_is_admin"
 # What would fill something.
 
 
+def test_a_flood_of_tags_is_refused(cloud: Cloud) -> None:
+    names = [str(number) for number in range(129)]
+    network = cloud.make("network", tags=names[:127])
+    base = f"/networks/{network['id']}/tags"
+    assert cloud.ask("PUT", f"{base}/127").status_code == 201
+    for method, where, body in (
+        ("PUT", f"{base}/128", None),
+        ("POST", base, {"tags": names}),
+        ("PUT", base, {"tags": names}),
+    ):
+        assert cloud.refused(method, where, body) == (400, "InvalidInput")
+    assert cloud.refuses("network", tags=names)[0] == 400
+    assert len(cloud.show("network", network["id"])["tags"]) == 128
+
+
 def test_a_flood_of_address_pairs_is_refused(cloud: Cloud) -> None:
     network = cloud.make("network")
     port = cloud.make("port", network_id=network["id"])

@@ -7,12 +7,18 @@ from typing import Annotated
 from trunkline.resources.schema import Check, Resource, computed, fixed, settable
 from trunkline.resources.types import Description, Id
 
+#: How many tags one resource has: they are in memory wherever it is, and in each list that shows it.
+MOST_TAGS = 128
+
 
 def clean_tags(values: list[str]) -> list[str]:
-    """Tags of 1 to 255 characters; a repeated one is dropped."""
+    """Tags of 1 to 255 characters, not too many; a repeated one is dropped."""
     for tag in values:
         clean_tag(tag)
-    return list(dict.fromkeys(values))
+    tags = list(dict.fromkeys(values))
+    if len(tags) > MOST_TAGS:
+        raise ValueError(f"a resource has at most {MOST_TAGS} tags. Remove some.")
+    return tags
 
 
 def clean_tag(tag: str) -> str:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from trunkline.api.engine import Call
 from trunkline.errors import BadField, NotFound
 from trunkline.resources.schema import convert
-from trunkline.resources.standard import Standard, clean_tag, clean_tags
+from trunkline.resources.standard import Standard, clean_tags
 
 
 class Tags(msgspec.Struct, forbid_unknown_fields=True):
@@ -74,8 +74,6 @@ def _store(call: Call, obj: Standard, tags: list[str]) -> list[str]:
 
 def _clean(tags: list[str]) -> list[str]:
     try:
-        for tag in tags:
-            clean_tag(tag)
+        return clean_tags(tags)
     except ValueError as error:
         raise BadField("tags", str(error), type="InvalidInput") from None
-    return clean_tags(tags)
