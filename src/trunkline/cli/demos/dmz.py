@@ -24,7 +24,7 @@ from trunkline.devices.lab import Topology
 from trunkline.devices.state import StateFolder
 
 #: What differs at first is probed again for so long: of servers that have just started, and of others.
-_SETTLE_SECONDS, _SETTLED_SECONDS = 45.0, 10.0
+_SETTLE_SECONDS, _SETTLED_SECONDS = 45.0, 8.0
 
 
 @click.command("dmz")

@@ -251,10 +251,15 @@ def alone(state: StateFolder, demo: str) -> Iterator[None]:
 
 
 def settle(measure: Callable[[], T], good: Callable[[T], bool], seconds: float, pause: float = 0.5) -> T:
-    """What is measured last: measured again while it is not good, for so many seconds."""
+    """What is measured last: measured again while it is not good, for so many seconds after the first time.
+
+    So it is measured twice at the least, however slow the machine is.
+    """
+    found = measure()
     deadline = time.monotonic() + seconds
-    while not good(found := measure()) and time.monotonic() < deadline:
+    while not good(found) and time.monotonic() < deadline:
         time.sleep(pause)
+        found = measure()
     return found
 
 
