@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from compute_lab import IMAGE, ROOT, Lab, ports_of, seen, status
 
+from trunkline.resources.region import Host
 from trunkline.resources.reports import ServerReport
 
 
@@ -118,6 +119,41 @@ def test_a_physical_network_leads_to_the_hosts_that_have_it(lab: Lab) -> None:
     row = lab.row(lab.boot(networks=[{"uuid": net}]))
     assert row is not None
     assert row.host == "h3"
+
+
+def test_a_network_of_segments_leads_to_the_hosts_of_the_address(lab: Lab) -> None:
+    room: dict[str, Any] = {"alive": True, "vcpus": 4, "memory_mib": 4096, "disk_gib": 100}
+    racked = [Host(id=f"r{n}", physical_networks=[f"rack{n}"], **room) for n in (1, 2)]
+    lab.store.write_sync(lambda tx: [tx.insert(host) for host in racked])
+
+    def make(plural: str, by: str = ROOT, **fields: Any) -> Any:
+        body = {plural[:-1]: fields}
+        return lab.ask("POST", f"/network/v2.0/{plural}", body, by=by)[plural[:-1]]
+
+    vlans = [{"provider:network_type": "vlan", "provider:physical_network": n} for n in ("rack1", "rack2")]
+    net = make("networks", segments=vlans, project_id="p1")["id"]
+    found = lab.ask("GET", "/network/v2.0/segments?sort_key=physical_network", by=ROOT)["segments"]
+    subnets = [
+        make("subnets", network_id=net, ip_version=4, cidr=f"10.{n}.0.0/24", segment_id=segment["id"])["id"]
+        for n, segment in enumerate(found, 1)
+    ]
+    named = make("ports", network_id=net, fixed_ips=[{"subnet_id": subnets[1]}], by="ann@p1")["id"]
+    waiting = make("ports", network_id=net, by="ann@p1")["id"]
+    cases = [
+        ({"port": named}, "r2"),
+        ({"uuid": net, "fixed_ip": "10.1.0.77"}, "r1"),
+        ({"uuid": net, "fixed_ip": "10.2.0.77"}, "r2"),
+        ({"port": waiting}, ""),
+        ({"uuid": net}, ""),
+    ]
+    for wanted, host in cases:
+        server = lab.boot(networks=[wanted])
+        row = lab.row(server)
+        assert row is not None
+        assert row.host == host or (not host and row.host in ("r1", "r2"))
+        (port,) = lab.ask("GET", f"/network/v2.0/ports?device_id={row.id}", by=ROOT)["ports"]
+        prefix = "10.1.0." if row.host == "r1" else "10.2.0."
+        assert [fixed["ip_address"][:7] for fixed in port["fixed_ips"]] == [prefix]
 
 
 @pytest.mark.parametrize(

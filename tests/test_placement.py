@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from trunkline.plan.placement import HostView, Load, NoHost, Wish, place
+from trunkline.plan.placement import HostView, Load, NoHost, Spread, Wish, place
 from trunkline.plan.promises import PACKETS, Good
 
 SMALL = Wish(vcpus=1, memory_mib=128, disk_gib=1)
+#: A network on two racks, and a port with an address of the first.
+SPREAD = Spread(network="n", physical_networks=frozenset({"rack1", "rack2"}), fitting=frozenset({"rack1"}))
 
 
 def host(name: str, **facts: Any) -> HostView:
@@ -54,6 +56,16 @@ def test_the_host_with_the_larger_part_of_memory_free_wins() -> None:
         ({"zone": "az1"}, {"zone": "az2"}, "h1: in availability zone az1, not az2."),
         ({}, {"host": "h9"}, "h1: not the host asked for (h9)."),
         ({}, {"physical_networks": frozenset({"dc"})}, "h1: not connected to physical network dc."),
+        (
+            {"physical_networks": frozenset({"rack2"})},
+            {"spread": [SPREAD]},
+            "h1: not connected to the segment of network n on rack1.",
+        ),
+        (
+            {"physical_networks": frozenset({"rack1", "rack2"})},
+            {"spread": [SPREAD]},
+            "h1: connected to several segments of network n (rack1, rack2).",
+        ),
     ],
 )
 def test_each_reason_is_told(facts: dict[str, Any], asked: dict[str, Any], reason: str) -> None:

@@ -54,6 +54,17 @@ class Load:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spread:
+    """A network of segments: a host that has ports of it is on exactly one of them."""
+
+    network: str
+    #: The physical networks of all its segments.
+    physical_networks: frozenset[str]
+    #: Those where the port's addresses are, or may be.
+    fitting: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Wish:
     """What a new server asks for."""
 
@@ -66,6 +77,8 @@ class Wish:
     host: str = ""
     #: The physical networks that its ports are on.
     physical_networks: frozenset[str] = frozenset()
+    #: ... and those of segments, of which one is needed for each.
+    spread: Sequence[Spread] = ()
     #: What its ports are promised.
     promises: Amounts = field(default_factory=dict)
     group: str = ""
@@ -146,6 +159,15 @@ def _unfit(host: HostView, wish: Wish) -> list[str]:
     missing = sorted(wish.physical_networks - host.physical_networks)
     if missing:
         why.append(f"not connected to physical network {', '.join(missing)}")
+    for each in wish.spread:
+        there = each.physical_networks & host.physical_networks
+        if len(there) > 1:
+            why.append(
+                f"connected to several segments of network {each.network} ({', '.join(sorted(there))})"
+            )
+        elif not there & each.fitting:
+            where = " or ".join(sorted(each.fitting)) or "with a subnet"
+            why.append(f"not connected to the segment of network {each.network} on {where}")
     return why
 
 

@@ -22,7 +22,7 @@ from trunkline.api.compute import changes, history, inventory, migrations, move_
 from trunkline.api.compute.quotas import check_growth
 from trunkline.api.compute.servers import check_fit, flavor_facts, flavor_of, wish_of
 from trunkline.api.engine import Call
-from trunkline.api.network import promises
+from trunkline.api.network import promises, reach
 from trunkline.errors import BadField, BadRequest, Conflict
 from trunkline.plan.placement import NoHost, place
 from trunkline.plan.promises import total
@@ -164,7 +164,8 @@ def _destination(call: Call, server: Server, host: str, *, elsewhere: bool) -> s
     found = [call.tx.get(Network, id) for id in {port.network_id for port in ports}]
     physical = frozenset(net.physical_network for net in found if net is not None and net.physical_network)
     asked = total(promises.of_plugged(call.tx, port) for port in ports)
-    wish = wish_of(server, call.tx.get(ServerGroup, server.group_id), host, physical, asked)
+    spread = reach.spread_of(call.tx, ports)
+    wish = wish_of(server, call.tx.get(ServerGroup, server.group_id), host, physical, spread, asked)
     there = inventory.views_without(call.tx, server.host, asked)
     views = [view for view in there if not elsewhere or view.name != server.host]
     # Of its group it is not kept apart from itself, nor held to where it is.

@@ -17,8 +17,9 @@ from sqlalchemy import or_
 from trunkline.api.compute.wire import Body, shaped
 from trunkline.api.context import CLOUD
 from trunkline.api.engine import Call
-from trunkline.api.network import promises, sharing, topology
+from trunkline.api.network import promises, reach, sharing, topology
 from trunkline.errors import BadField, BadRequest, Conflict, Forbidden, NotFound
+from trunkline.plan.placement import Spread
 from trunkline.plan.promises import Amounts, total
 from trunkline.resources.compute import Server
 from trunkline.resources.network import ACCESS_AS_SHARED, FixedIp, Network, Port, SecurityGroup, Subnet
@@ -48,6 +49,8 @@ class Interfaces:
     #: Ids of security groups; None for the network service's default.
     groups: tuple[str, ...] | None = None
     physical_networks: frozenset[str] = field(default_factory=frozenset)
+    #: Those networks that are made of segments.
+    spread: Sequence[Spread] = ()
     #: What the ports are promised.
     promises: Amounts = field(default_factory=dict)
 
@@ -104,7 +107,9 @@ def understand(
         _usable(call, item)
     physical = frozenset(i.network.physical_network for i in items if i.network.physical_network)
     asked = total(promises.of_interface(call.tx, item.network, item.port) for item in items)
-    return Interfaces(items, security_groups(call, groups), physical, asked)
+    found = (reach.spread(call.tx, item.network, item.port, item.address) for item in items)
+    spread = [each for each in found if each is not None]
+    return Interfaces(items, security_groups(call, groups), physical, spread, asked)
 
 
 def _only_network(call: Call, *, auto: bool) -> list[Network]:
@@ -184,7 +189,7 @@ def free_port(call: Call, id: str, where: str) -> Port:
         raise BadField(where, f"Port id {id} could not be found.") from None
     if port.device_id:
         raise Conflict(f"Port {id} is still in use.", type="PortInUse", field=where)
-    if not port.fixed_ips:
+    if not port.fixed_ips and port.ip_allocation != "deferred":
         raise BadField(where, f"Port {id} requires a FixedIP in order to be used.")
     return port
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -16,9 +17,9 @@ from trunkline.api.compute.quotas import check_servers, limits_of, spent
 from trunkline.api.compute.requests import Wanted, default_host_name
 from trunkline.api.compute.status import settle
 from trunkline.api.engine import Call, Stages
-from trunkline.api.network import promises
+from trunkline.api.network import promises, reach
 from trunkline.errors import BadField, NotFound, OverQuota
-from trunkline.plan.placement import NoHost, Wish, place
+from trunkline.plan.placement import NoHost, Spread, Wish, place
 from trunkline.plan.promises import Amounts, total
 from trunkline.resources.compute import (
     Fault,
@@ -107,13 +108,19 @@ def create(call: Call, wanted: Wanted) -> list[Server]:
 
 
 def wish_of(
-    server: Server, group: ServerGroup | None, host: str, physical: frozenset[str], promises: Amounts
+    server: Server,
+    group: ServerGroup | None,
+    host: str,
+    physical: frozenset[str],
+    spread: Sequence[Spread],
+    promises: Amounts,
 ) -> Wish:
     """What a server asks of its host.
 
     Args:
         host: the one it must be, "" for any.
         physical: the physical networks that its ports are on.
+        spread: of its ports on networks that are made of segments, which hosts fit.
         promises: what its ports are promised.
     """
     load = inventory.load_of(server)
@@ -124,6 +131,7 @@ def wish_of(
         zone=server.requested_zone,
         host=host,
         physical_networks=physical,
+        spread=spread,
         promises=promises,
         group=server.group_id,
         policy=group.policy if group else "",
@@ -136,7 +144,7 @@ def wish_of(
 def _placed(
     call: Call, server: Server, group: ServerGroup | None, host: str, interfaces: networking.Interfaces
 ) -> Server:
-    wish = wish_of(server, group, host, interfaces.physical_networks, interfaces.promises)
+    wish = wish_of(server, group, host, interfaces.physical_networks, interfaces.spread, interfaces.promises)
     hosts = inventory.views(call.tx)
     found = place(hosts, inventory.loads(call.tx), wish)
     if isinstance(found, NoHost):
@@ -173,7 +181,8 @@ def find_host(reader: Reader, server: Server, *, host: str = "", leave: bool = F
     there = inventory.views_without(reader, server.host, asked)
     hosts = [view for view in there if not leave or view.name != server.host]
     loads = [load for load in inventory.loads(reader) if load.server != server.id]
-    return place(hosts, loads, wish_of(server, group, host, physical, asked))
+    wish = wish_of(server, group, host, physical, reach.spread_of(reader, ports), asked)
+    return place(hosts, loads, wish)
 
 
 def flavor_of(call: Call, id: str) -> Flavor:

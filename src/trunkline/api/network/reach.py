@@ -10,6 +10,8 @@ from typing import Literal
 
 from trunkline.api.engine import Call
 from trunkline.errors import BadField, Conflict, Exhausted
+from trunkline.plan import ipam
+from trunkline.plan.placement import Spread
 from trunkline.resources.network import Network, Port, Segment, Subnet, physical_networks, reached
 from trunkline.resources.region import Host
 from trunkline.store import Reader
@@ -105,6 +107,39 @@ def no_subnet(network: Network, host_id: str) -> Exhausted:
         f"{host_id}.",
         type="IpAddressGenerationFailure",
     )
+
+
+def spread(reader: Reader, network: Network, port: Port | None, address: str = "") -> Spread | None:
+    """What a port, or a new one with this address, asks of its host; None where the network is one piece."""
+    if not segmented(network):
+        return None
+    wires = frozenset(physical_networks(network))
+    if network.l2_adjacency:
+        return Spread(network=network.id, physical_networks=wires, fitting=wires)
+    subnets = reader.find(Subnet, network_id=network.id)
+    if port is not None and port.fixed_ips:
+        own = {fixed.subnet_id for fixed in port.fixed_ips}
+        subnets = [subnet for subnet in subnets if subnet.id in own]
+    elif address:
+        subnets = [subnet for subnet in subnets if ipam.contains(subnet.cidr, address)]
+    wanted = {subnet.segment_id for subnet in subnets}
+    fitting = {
+        segment.physical_network
+        for segment in reader.find(Segment, network_id=network.id)
+        if segment.id in wanted or None in wanted
+    }
+    return Spread(network=network.id, physical_networks=wires, fitting=frozenset(filter(None, fitting)))
+
+
+def spread_of(reader: Reader, ports: Sequence[Port]) -> list[Spread]:
+    """What ports that are there ask of their host, those of them whose networks are made of segments."""
+    found = []
+    for port in ports:
+        network = reader.get(Network, port.network_id)
+        each = None if network is None else spread(reader, network, port)
+        if each is not None:
+            found.append(each)
+    return found
 
 
 def forms(call: Call, network: Network, subnet: Subnet, port: Port) -> bool:
