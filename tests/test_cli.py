@@ -69,6 +69,11 @@ def test_down_of_nothing_is_no_failure(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("text", ["physnet1=h1", "rack1=h1,x"])
+def test_a_further_physical_network_is_named_with_its_hosts(tmp_path: Path, text: str) -> None:
+    _refused(trunkline(tmp_path / "none", "up", "--physical-network", text), "of the form NAME=HOST")
+
+
 @pytest.mark.parametrize("name", ["status", "logs", "ssh"])
 def test_without_a_cloud_a_command_says_so(tmp_path: Path, name: str) -> None:
     arguments = [name, "s1"] if name == "ssh" else [name]
