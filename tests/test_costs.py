@@ -18,7 +18,7 @@ from trunkline.control.replica import Replica
 __all__ = ["cloud"]
 
 #: Statements of the whole transaction in which one is created, its BEGIN and COMMIT among them.
-MOST = {"network": 12, "subnet": 19, "port": 14, "security_group_rule": 13, "router": 8}
+MOST = {"network": 14, "subnet": 19, "port": 14, "security_group_rule": 13, "router": 8}
 MANY = 400
 
 
