@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import QueuePool
 
 from trunkline.errors import Unavailable
+from trunkline.store.prepared import Prepared
 
 #: How long a writer waits for another process that holds the file (a backup, a shell), in seconds.
 BUSY_SECONDS = 10.0
@@ -117,9 +118,11 @@ def _engine(path: Path, begin: str, *, pool_size: int, max_overflow: int) -> Eng
         pool_use_lifo=True,
     )
 
+    statement = Prepared(sa.text(begin))
+
     @sa.event.listens_for(engine, "begin")
     def _(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        statement.change(connection, {})
 
     return engine
 
