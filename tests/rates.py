@@ -14,9 +14,13 @@ from probes import Space
 
 #: What is offered, kilobits a second, and for how long.
 OFFERED, SECONDS = 20_000, 1.0
+#: ... and packets a second; the first ones, as many as may come at once, are not counted.
+PACKETS, EARLY, COUNTED = 3000, 0.6, 0.6
 _SIZE = 1200
 #: linux/in6.h: the traffic class, and that it comes beside what is received.
 _IPV6_RECVTCLASS, _IPV6_TCLASS = 66, 67
+#: asm-generic/socket.h: more than the system's most.
+_SO_RCVBUFFORCE = 33
 
 
 def rate(space: Space, at: Space, address: str, port: int = 5001) -> float:
@@ -37,10 +41,50 @@ def rate(space: Space, at: Space, address: str, port: int = 5001) -> float:
             sender.join()
 
 
-def _offer(client: socket.socket, to: tuple[str, int], done: threading.Event) -> None:
-    data, start, sent = bytes(_SIZE), time.monotonic(), 0
+def pace(space: Space, at: Space, address: str) -> float:
+    """Packets a second that come through, of `PACKETS`."""
+    with _pair(space, at, address, 5004) as (client, server), _packets(client, address):
+        _packets_of(server, EARLY)
+        return _packets_of(server, COUNTED) / COUNTED
+
+
+def at_once(space: Space, at: Space, address: str, seconds: float) -> int:
+    """How many come through of what is sent in so many seconds, at `PACKETS` a second, after a silence."""
+    with _pair(space, at, address, 5004) as (client, server):
+        _packets_of(server, 1.2)
+        with _packets(client, address):
+            return _packets_of(server, seconds)
+
+
+@contextlib.contextmanager
+def _packets(client: socket.socket, address: str) -> Iterator[None]:
+    done = threading.Event()
+    sender = threading.Thread(
+        target=_offer, args=(client, (address, 5004), done, 60, PACKETS * 60 * 8 / 1000)
+    )
+    sender.start()
+    try:
+        yield
+    finally:
+        done.set()
+        sender.join()
+
+
+def _packets_of(server: socket.socket, seconds: float) -> int:
+    server.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 22)
+    return _count(server, seconds) // 60
+
+
+def _offer(
+    client: socket.socket,
+    to: tuple[str, int],
+    done: threading.Event,
+    size: int = _SIZE,
+    kbps: float = OFFERED,
+) -> None:
+    data, start, sent = bytes(size), time.monotonic(), 0
     while not done.is_set():
-        due = (time.monotonic() - start) * OFFERED * 1000 / 8 / _SIZE
+        due = (time.monotonic() - start) * kbps * 1000 / 8 / size
         for _ in range(int(due) - sent):
             with contextlib.suppress(OSError):
                 client.sendto(data, to)
@@ -76,6 +120,18 @@ def _settles(space: Space, at: Space, address: str, least: float, most: float, w
     while not least <= (found := rate(space, at, address)) <= most:
         late = time.monotonic() > deadline
         assert not late, f"{space} -> {address}: {found:.0f} kbit/s, not {least:.0f} to {most:.0f}"
+
+
+def must_be_paced(space: Space, at: Space, address: str, packets: int, within: float = 12.0) -> None:
+    """So many packets a second come through, within a tenth, soon.
+
+    Raises:
+        AssertionError: says how many do.
+    """
+    deadline = time.monotonic() + within
+    while not packets * 0.9 <= (found := pace(space, at, address)) <= packets * 1.1:
+        late = time.monotonic() > deadline
+        assert not late, f"{space} -> {address}: {found:.0f} packets/s, not about {packets}"
 
 
 class Marked:

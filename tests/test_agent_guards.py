@@ -5,6 +5,7 @@ Behind the guard stands a bridge that passes everything: what arrives, the guard
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 
@@ -21,8 +22,8 @@ from frames import (
     udp,
 )
 
-from trunkline.agent.guards import GuardedPort, flows, link_local
-from trunkline.compiler.slices import Guard
+from trunkline.agent.guards import GuardedPort, GuardedTag, flows, link_local
+from trunkline.compiler.slices import Guard, PacketLimit
 
 SENDER, RECEIVER = port(1, attach="namespace"), port(2, attach="namespace")
 MAC, OTHER = SENDER.mac, "02:00:00:00:00:99"
@@ -108,6 +109,12 @@ class Wire:
     def pass_everything(self) -> None:
         management = f"unix:{self.lab.run}/br-int.mgmt"
         subprocess.run(["ovs-ofctl", "--timeout=5", "add-flow", management, "actions=NORMAL"], check=True)
+
+    def ofctl(self, command: str, *more: str) -> str:
+        """Asks the guard bridge, or tampers with it."""
+        management = f"unix:{self.lab.run}/br-g.mgmt"
+        line = ["ovs-ofctl", "--timeout=5", "-OOpenFlow14", command, management, *more]
+        return subprocess.run(line, check=True, capture_output=True, text=True).stdout
 
     def arrives(self, frame: bytes) -> bool:
         """Whether a frame gets through. One that does is sent behind it, so no time is waited in vain."""
@@ -232,6 +239,46 @@ def test_with_the_switch_restarted_the_guard_is_back_before_anything_passes(wire
     wait(lambda: wire.arrives(PASSED["echo"]), 10)
     wire.receiver.socket.settimeout(5)
     assert not wire.arrives(DROPPED["router advertisement"])
+
+
+@pytest.mark.machine
+def test_limits_of_packets_are_put_back_when_somebody_takes_or_changes_them(wire: Wire) -> None:
+    def put(ingress: int) -> set[str]:
+        limits = [("egress", 5000), ("ingress", ingress)]
+        both = tuple(PacketLimit(direction=d, rate=rate, burst=10) for d, rate in limits)
+        wire.lab.put(ports=(changed(wire.guarded, packet_limits=both), RECEIVER))
+        wire.lab.applied()
+        return {f"rate={rate} burst_size=10" for _, rate in limits}
+
+    def meters() -> set[str]:
+        return set(re.findall(r"rate=.*", wire.ofctl("dump-meters")))
+
+    try:
+        assert put(7000) == meters()
+        # The flows that use it go with it.
+        wire.ofctl("del-meter", "meter=1")
+        wire.ofctl("mod-meter", "meter=2,pktps,burst,band=type=drop,rate=1,burst_size=1")
+        wire.ofctl("add-meter", "meter=9,kbps,band=type=drop,rate=1")
+        assert put(8000) == meters()
+        assert wire.ofctl("dump-flows").count("meter:") == 2
+        wait(lambda: wire.arrives(PASSED["echo"]))
+    finally:
+        wire.lab.put(ports=(wire.guarded, RECEIVER))
+        wire.lab.applied()
+    assert meters() == set()
+    wait(lambda: wire.arrives(PASSED["echo"]))
+
+
+def test_sub_ports_have_meters_of_their_own() -> None:
+    tags = (GuardedTag(30, None, sends=3, gets=4), GuardedTag(31, None))
+    found = flows([GuardedPort(1, 2, None, tags=tags, sends=5, gets=6)])
+    first = {line.partition(",actions=")[0]: line.partition(",actions=")[2] for line in found}
+    assert first["table=0,priority=100,in_port=1"].startswith("meter:5,")
+    assert first["table=0,priority=100,in_port=2"].startswith("meter:6,")
+    assert first["table=0,priority=110,in_port=1,dl_vlan=30"].startswith("meter:3,")
+    assert first["table=0,priority=110,in_port=2,dl_vlan=30"] == "meter:4,output:1"
+    assert first["table=0,priority=110,in_port=2,dl_vlan=31"] == "output:1"
+    assert "meter" not in first["table=0,priority=110,in_port=1,dl_vlan=31"]
 
 
 def test_the_flows_of_a_port_grow_with_its_addresses_and_not_with_their_product() -> None:

@@ -34,6 +34,7 @@ from trunkline.resources.network import (
     FloatingIP,
     QosBandwidthLimitRule,
     QosDscpMarkingRule,
+    QosPacketRateLimitRule,
     QosPolicy,
     SecurityGroupRule,
 )
@@ -74,6 +75,10 @@ FORMS: tuple[tuple[Resource, ...], ...] = (
         QosBandwidthLimitRule(id="ql", qos_policy_id="q", max_kbps=2000, direction="ingress"),
     ),
     (QosDscpMarkingRule(id="qm", qos_policy_id="q", dscp_mark=46),),
+    (
+        QosPacketRateLimitRule(id="qp", qos_policy_id="q", max_kpps=1),
+        QosPacketRateLimitRule(id="qp", qos_policy_id="q", max_kpps=2, max_burst_kpps=1),
+    ),
     (SecurityGroupRule(id="rule", security_group_id="g", direction="egress", ethertype="IPv4"),),
     tuple(
         FloatingIP(

@@ -168,6 +168,7 @@ OTHER_FORM = {
     "/v2.0/qos/policies/{policy}/dscp_marking_rules": "test_network_qos",
     "/v2.0/qos/policies/{policy}/minimum_bandwidth_rules": "test_network_promises",
     "/v2.0/qos/policies/{policy}/minimum_packet_rate_rules": "test_network_promises",
+    "/v2.0/qos/policies/{policy}/packet_rate_limit_rules": "test_network_qos",
 }
 
 

@@ -91,6 +91,10 @@ def test_a_policy_has_one_rule_of_a_kind_and_direction(cloud: Cloud) -> None:
         ("bandwidth_limit", {"max_kbps": 1, "qos_policy_id": "x"}, "qos_policy_id"),
         ("dscp_marking", {"dscp_mark": 47}, "dscp_mark"),
         ("dscp_marking", {"dscp_mark": 64}, "dscp_mark"),
+        ("packet_rate_limit", {}, "max_kpps"),
+        ("packet_rate_limit", {"max_kpps": 0}, "max_kpps"),
+        ("packet_rate_limit", {"max_kpps": 1, "direction": "any"}, "direction"),
+        ("packet_rate_limit", {"max_kpps": 1, "max_burst_kpps": 2**31}, "max_burst_kpps"),
     ],
 )
 def test_a_rule_that_means_nothing_is_refused(
@@ -100,6 +104,31 @@ def test_a_rule_that_means_nothing_is_refused(
     reply = cloud.ask("POST", where, {f"{kind}_rule": fields}, by=ROOT)
     assert reply.status_code == 400
     assert named in reply.json()["NeutronError"]["message"]
+
+
+def test_limits_of_packets_are_for_ports_alone(cloud: Cloud) -> None:
+    cloud.hosts("h1")
+    made, bare, (public, _) = policy(cloud, shared=True), policy(cloud, shared=True), cloud.public()
+    rule(cloud, made, "packet_rate_limit", max_kpps=5)
+    refused, fields = (409, "QosRuleNotSupported"), {"floating_network_id": public["id"]}
+    assert cloud.refuses("floatingip", **fields, qos_policy_id=made["id"]) == refused
+    cloud.make("floatingip", **fields, qos_policy_id=bare["id"])
+    where, body = (
+        f"{POLICIES}/{bare['id']}/packet_rate_limit_rules",
+        {"packet_rate_limit_rule": {"max_kpps": 5}},
+    )
+    assert cloud.refused("POST", where, body, by=ROOT) == refused
+
+
+def test_a_policy_lets_no_fewer_packets_pass_than_it_promises(cloud: Cloud) -> None:
+    made, wrong = policy(cloud), (409, "QoSRuleParameterConflict")
+    limit = rule(cloud, made, "packet_rate_limit", max_kpps=5)
+    where = f"{POLICIES}/{made['id']}"
+    least = {"minimum_packet_rate_rule": {"min_kpps": 6, "direction": "egress"}}
+    assert cloud.refused("POST", f"{where}/minimum_packet_rate_rules", least, by=ROOT) == wrong
+    rule(cloud, made, "minimum_packet_rate", min_kpps=5, direction="egress")
+    body = {"packet_rate_limit_rule": {"max_kpps": 4}}
+    assert cloud.refused("PUT", f"{where}/packet_rate_limit_rules/{limit['id']}", body, by=ROOT) == wrong
 
 
 def test_policies_are_the_operators(cloud: Cloud) -> None:

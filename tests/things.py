@@ -165,6 +165,8 @@ class Things:
         self.bandwidth_rule = operator(f"{below}/minimum_bandwidth_rules", minimum_bandwidth_rule=least)
         packets = {"min_kpps": 8, "direction": "egress"}
         self.packets_rule = operator(f"{below}/minimum_packet_rate_rules", minimum_packet_rate_rule=packets)
+        pace = {"max_kpps": 80, "max_burst_kpps": 8}
+        self.pace_rule = operator(f"{below}/packet_rate_limit_rules", packet_rate_limit_rule=pace)
         self.dscp_rule = operator(f"{below}/dscp_marking_rules", dscp_marking_rule={"dscp_mark": 46})
 
         identity = self._maker("/identity/v3", "admin")

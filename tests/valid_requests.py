@@ -424,6 +424,7 @@ def _qos(t: Things) -> Iterator[Valid]:
         ("dscp_marking_rule", t.dscp_rule, {"dscp_mark": 26}),
         ("minimum_bandwidth_rule", t.bandwidth_rule, {"min_kbps": 900, "direction": "ingress"}),
         ("minimum_packet_rate_rule", t.packets_rule, {"min_kpps": 9, "direction": "ingress"}),
+        ("packet_rate_limit_rule", t.pace_rule, {"max_kpps": 90, "direction": "ingress"}),
     ):
         below, path = f"{base}/{{policy}}/{kind}s", f"{one}/{kind}s"
         yield Valid(f"POST {below}", path, {kind: values}, "admin")

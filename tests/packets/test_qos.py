@@ -5,6 +5,8 @@
 | a port sends, and gets, as much as its policy lets it | changed: as much as then; taken away: all |
 | ... in each direction by itself, on one host and across hosts | the other direction is free |
 | a port without a policy obeys that of its network | its own goes before it |
+| a port sends, and gets, as many packets as its policy, or its network's, lets it | taken away: all |
+| ... and as many at once as its burst | |
 | what a port sends is marked, in IPv4 and IPv6 | rule deleted: not marked |
 | a floating IP has limits of its own, both ways | taken away: those of the gateway |
 | a gateway has limits, both ways | taken away: none |
@@ -17,8 +19,8 @@ from typing import Any
 
 import pytest
 from flows import must_pass
-from probes import Space
-from rates import Marked, must_be_free, must_be_limited
+from probes import Space, wait_for
+from rates import PACKETS, Marked, at_once, must_be_free, must_be_limited, must_be_paced
 from tenants import Tenant
 
 pytestmark = pytest.mark.machine
@@ -88,6 +90,25 @@ def test_a_port_gets_as_much_as_its_networks_policy_or_its_own_lets_it(scene: Sc
     scene.tenant.change(b, qos_policy_id=scene.policy(ingress=6000).id)
     must_be_limited(a, b, b.v4, 6000)
     must_be_limited(b, a, a.v4, 3000)
+
+
+def test_a_port_sends_and_gets_as_many_packets_as_its_policy_lets_it(scene: Scene) -> None:
+    a, b, admin = scene.a, scene.b, scene.tenant.admin
+    policy = scene.policy()
+    limit = admin.create_qos_packet_rate_limit_rule(policy, max_kpps=1)
+    scene.tenant.change(a, qos_policy_id=policy.id)
+    must_be_paced(a, b, b.v4, 1000)
+    must_be_paced(b, a, a.v6, PACKETS)
+    # The rate alone would let through a third.
+    full = int(0.3 * PACKETS * 0.8)
+    wait_for(lambda: at_once(a, b, b.v4, 0.3) >= full or None, 12, f"{full} packets come at once")
+    admin.update_qos_packet_rate_limit_rule(limit, policy, max_kpps=2, direction="ingress")
+    must_be_paced(b, a, a.v4, 2000)
+    scene.tenant.change(a, qos_policy_id=None)
+    scene.tenant.api.update_network(scene.net.id, qos_policy_id=policy.id)
+    must_be_paced(a, b, b.v6, 2000)
+    scene.tenant.api.update_network(scene.net.id, qos_policy_id=None)
+    must_be_paced(a, b, b.v4, PACKETS)
 
 
 def test_what_a_port_sends_is_marked(scene: Scene) -> None:

@@ -7,7 +7,8 @@ source pass port security, and its own flows cannot be told otherwise (ND and RA
 So each workload passes here first. Both bridges are in one datapath: the patch costs nothing a packet.
 
     table 0  PORTS          from P: to T. From T: to LINK; the tag of a sub-port is taken off and noted, and
-                            from there on the frame is the sub-port's, not the parent's
+                            from there on the frame is the sub-port's, not the parent's. Where packets are
+                            limited, they pass a meter first
     table 1  LINK           no tag of 802.1Q (or the network lets them through, unlooked at);
                             with a guard, the source MAC is the port's own, else drop
     table 2  KIND           RA, redirect, anything to a DHCP client: drop; NS -> 3, NA -> 5; others -> 9
@@ -51,6 +52,9 @@ class GuardedTag:
     guard: Guard | None
     #: Whether tags inside that tag pass.
     transparent: bool = False
+    #: The meters of what it sends and gets, 0 for none.
+    sends: int = 0
+    gets: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,9 @@ class GuardedPort:
     tags: tuple[GuardedTag, ...] = ()
     #: Addresses that lead to other ports of this host.
     local: tuple[LocalAddress, ...] = ()
+    #: The meters of what it sends and gets without its sub-ports, 0 for none.
+    sends: int = 0
+    gets: int = 0
 
 
 #: What is the same for every port.
@@ -102,13 +109,15 @@ def link_local(mac: str) -> str:
 
 def _port(port: GuardedPort) -> Iterator[str]:
     t, p = port.workload, port.patch
-    yield f"table=0,priority=100,in_port={p},actions=output:{t}"
-    yield f"table=0,priority=100,in_port={t},actions=resubmit(,1)"
+    gets = _metered(port.gets)
+    yield f"table=0,priority=100,in_port={p},actions={gets}output:{t}"
+    yield f"table=0,priority=100,in_port={t},actions={_metered(port.sends)}resubmit(,1)"
     yield from _workload(port.guard, port.transparent, f"in_port={t},reg0=0", f"output:{p}")
     yield from _local(port)
     for tag in port.tags:
         arriving = f"in_port={t},dl_vlan={tag.vlan}"
-        yield f"table=0,priority=110,{arriving},actions={_TAKE_OFF},resubmit(,1)"
+        yield f"table=0,priority=110,{arriving},actions={_metered(tag.sends)}{_TAKE_OFF},resubmit(,1)"
+        yield f"table=0,priority=110,in_port={p},dl_vlan={tag.vlan},actions={_metered(tag.gets)}output:{t}"
         if not tag.transparent:
             # Where Open vSwitch looks at one tag alone (vlan-limit), the second is a type of frame to it.
             yield from (f"table=0,priority=120,{arriving},dl_type={kind},actions=drop" for kind in _TAGS)
@@ -116,19 +125,24 @@ def _port(port: GuardedPort) -> Iterator[str]:
         yield from _workload(tag.guard, tag.transparent, noted, f"{_PUT_ON},output:{p}")
 
 
+def _metered(meter: int) -> str:
+    """The start of actions that packets come to by a meter."""
+    return f"meter:{meter}," if meter else ""
+
+
 def _local(port: GuardedPort) -> Iterator[str]:
     """Where packets to local addresses go. Connections are known by zones of conntrack, one a workload.
 
     ovn-controller numbers its own zones from 1; these are from the upper half.
     """
-    t, p = port.workload, port.patch
+    t, p, gets = port.workload, port.patch, _metered(port.gets)
     zone = 0x8000 | t & 0x7FFF
     if port.local:
         yield f"table=11,priority=100,in_port={p},actions=output:{t}"
     if any(":" in each.address for each in port.local):
         # Conntrack takes no neighbour discovery.
         for message in (135, 136):
-            yield f"table=0,priority=160,in_port={p},icmp6,icmp_type={message},actions=output:{t}"
+            yield f"table=0,priority=160,in_port={p},icmp6,icmp_type={message},actions={gets}output:{t}"
             found = f"in_port={t},reg0=0,vlan_tci=0,icmp6,icmp_type={message}"
             yield f"table=9,priority=210,{found},actions=output:{p}"
     for each in port.local:
@@ -144,7 +158,7 @@ def _local(port: GuardedPort) -> Iterator[str]:
         yield f"{translated},actions=mod_dl_dst:{each.mac},output:{p}"
         yield (
             f"table=0,priority=150,in_port={p},vlan_tci=0,{kind},{source}={each.translated},"
-            f"actions=ct(zone={zone},nat,table=11)"
+            f"actions={gets}ct(zone={zone},nat,table=11)"
         )
 
 

@@ -20,15 +20,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from trunkline.agent import guards
 from trunkline.agent.config import AgentConfig
 from trunkline.agent.own import OwnNamespaces
-from trunkline.compiler.slices import HostSlice, PortSlice
+from trunkline.agent.packet_limits import Key, PacketLimits
+from trunkline.compiler.slices import HostSlice, PacketLimit, PortSlice
 from trunkline.devices import links, namespace, openvswitch
+from trunkline.devices.meters import Meter
 from trunkline.devices.openvswitch import OpenFlowProbe, WantedPort
 from trunkline.devices.ovsdb import Database
+from trunkline.devices.tools import ToolFailed
 from trunkline.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -63,7 +66,9 @@ class Ports:
         self._wanted: dict[str, PortSlice] = {}
         #: By the port that is plugged in for them.
         self._sub_ports: dict[str, list[PortSlice]] = {}
-        self._flows: tuple[int, list[str]] | None = None
+        self._management = config.ovs_run_folder / f"{config.guard_bridge}.mgmt"
+        self._limits = PacketLimits(self._management)
+        self._flows: tuple[int, list[str], dict[int, Meter]] | None = None
         self._asserted = 0.0
         self._sweeper: asyncio.Task[None] | None = None
         #: Held while devices are made or removed.
@@ -166,29 +171,49 @@ class Ports:
             pass
 
     async def _assert_guards(self) -> None:
-        numbers = {row["name"]: row["ofport"] or 0 for row in self._db.tables["Interface"].values()}
-        guarded: dict[str, guards.GuardedPort] = {}
-        for port in self._wanted.values():
-            workload = numbers.get(device(port), 0)
-            patch = numbers.get(_GUARD_END + port.id[:11], 0)
-            if workload > 0 and patch > 0:
-                tags = tuple(
-                    guards.GuardedTag(sub.vlan, sub.guard, sub.vlan_transparent)
-                    for sub in self._sub_ports.get(port.id, ())
-                )
-                guarded[port.id] = guards.GuardedPort(
-                    workload, patch, port.guard, port.vlan_transparent, tags, port.local_addresses
-                )
+        meters = self._limits.want(self._packet_limits())
+        guarded = self._guarded(meters)
         there = frozenset(guarded).union(sub.id for id in guarded for sub in self._sub_ports.get(id, ()))
-        flows = (self._probe.generation, guards.flows(list(guarded.values())))
+        flows = (self._probe.generation, guards.flows(list(guarded.values())), self._limits.wanted)
         now = time.monotonic()
         if flows != self._flows or now > self._asserted + _REASSERT_SECONDS:
             self._flows = None
             self.plugged &= there
-            bridge = f"{self._config.guard_bridge}.mgmt"
-            await openvswitch.replace_flows(self._config.ovs_run_folder / bridge, flows[1])
+            try:
+                await self._limits.put()
+            except ToolFailed as error:
+                # What nobody may claim to be counts for more than how much they send.
+                await openvswitch.replace_flows(self._management, guards.flows([*self._guarded({}).values()]))
+                self.plugged = there
+                raise Unavailable(f"packets are not limited: {error}") from None
+            await openvswitch.replace_flows(self._management, flows[1])
+            await self._limits.clear()
             self._flows, self._asserted = flows, now
         self.plugged = there
+
+    def _guarded(self, meters: Mapping[Key, int]) -> dict[str, guards.GuardedPort]:
+        """The ports that have their numbers, by id; a port that is not among `meters` has no limit."""
+        numbers = {row["name"]: row["ofport"] or 0 for row in self._db.tables["Interface"].values()}
+        found = {}
+        for port in self._wanted.values():
+            workload = numbers.get(device(port), 0)
+            patch = numbers.get(_GUARD_END + port.id[:11], 0)
+            if workload > 0 and patch > 0:
+                found[port.id] = guards.GuardedPort(
+                    workload,
+                    patch,
+                    port.guard,
+                    port.vlan_transparent,
+                    tuple(_tag(sub, meters) for sub in self._sub_ports.get(port.id, ())),
+                    port.local_addresses,
+                    sends=meters.get(Key(port.id, "egress"), 0),
+                    gets=meters.get(Key(port.id, "ingress"), 0),
+                )
+        return found
+
+    def _packet_limits(self) -> dict[Key, PacketLimit]:
+        own = (*self._wanted.values(), *(sub for subs in self._sub_ports.values() for sub in subs))
+        return {Key(port.id, each.direction): each for port in own for each in port.packet_limits}
 
     async def _sweep(self) -> None:
         """Removes devices that are not wanted, beside the loop: the kernel takes 30 ms for each."""
@@ -211,3 +236,13 @@ class Ports:
         for name in spaces[:_SWEPT_AT_ONCE]:
             self._namespaces.remove(name)
         return max(len(unwanted), len(spaces)) > _SWEPT_AT_ONCE
+
+
+def _tag(sub: PortSlice, meters: Mapping[Key, int]) -> guards.GuardedTag:
+    return guards.GuardedTag(
+        sub.vlan,
+        sub.guard,
+        sub.vlan_transparent,
+        sends=meters.get(Key(sub.id, "egress"), 0),
+        gets=meters.get(Key(sub.id, "ingress"), 0),
+    )

@@ -23,6 +23,7 @@ from trunkline.compiler.derive import Derivations, Node, View
 from trunkline.compiler.metadata import meta_data, network_data, vendor_data
 from trunkline.compiler.names import zone
 from trunkline.compiler.network import sources
+from trunkline.compiler.qos import packet_limits, policy_of
 from trunkline.compiler.settings import REGION, Settings
 from trunkline.compiler.slices import (
     Arrival,
@@ -247,6 +248,7 @@ def port_slice(view: View, key: str) -> PortSlice:
     network = view.need(Network, port.network_id)
     plugged = view.need(Port, port.parent_id) if port.parent_id else port
     probe = plugged.device_owner == PROBE
+    policy = policy_of(view, port)
     return PortSlice(
         id=port.id,
         network=port.network_id,
@@ -261,6 +263,7 @@ def port_slice(view: View, key: str) -> PortSlice:
         vlan_transparent=transparent(network),
         mirrors=tuple(each for mirror in view.where(TapMirror, "port_id", key) for each in _mirrors(mirror)),
         local_addresses=() if port.parent_id else tuple(_local_addresses(view, port)),
+        packet_limits=view.ask(packet_limits, policy) if policy else (),
     )
 
 

@@ -1,6 +1,7 @@
 """QoS policies to limits and marks, at each place that obeys one.
 
 Port ── its own policy, or its network's ──────────────▶ Shaping, by direction
+                                                         PacketLimit, by direction, at its host
 FloatingIP ── its own, or its external network's ──────▶ ... of its address, at the gateway
 Router ── its gateway's, or the external network's ────▶ ... of all else, at the gateway
 """
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from trunkline.compiler.derive import View
 from trunkline.compiler.logical import Direction, Shaping
 from trunkline.compiler.routing import way_out
+from trunkline.compiler.slices import PacketLimit
 from trunkline.resources.network import (
     INTERNAL_OWNERS,
     FloatingIP,
@@ -20,6 +22,7 @@ from trunkline.resources.network import (
     Port,
     QosBandwidthLimitRule,
     QosDscpMarkingRule,
+    QosPacketRateLimitRule,
     Router,
 )
 
@@ -54,6 +57,29 @@ def treatments(view: View, policy: str) -> tuple[Treatment, ...]:
     return tuple(found)
 
 
+def packet_limits(view: View, policy: str) -> tuple[PacketLimit, ...]:
+    """The limits of packets in a policy, by direction."""
+    rules = view.where(QosPacketRateLimitRule, "qos_policy_id", policy)
+    return tuple(
+        PacketLimit(
+            direction=rule.direction,
+            rate=rule.max_kpps * 1000,
+            burst=rule.max_burst_kpps * 1000 or int(rule.max_kpps * 1000 * _BURST),
+        )
+        for rule in sorted(rules, key=lambda rule: rule.direction)
+    )
+
+
+def policy_of(view: View, port: Port) -> str | None:
+    """The policy that a port with a workload obeys: its own, or its network's."""
+    return port.qos_policy_id or (view.ask(of_network, port.network_id)[0] if inherits(port) else None)
+
+
+def inherits(port: Port) -> bool:
+    """Whether a port obeys the policy of its network: those of the network's services do not."""
+    return not port.device_owner.startswith("network:")
+
+
 def of_network(view: View, network: str) -> tuple[str | None, int]:
     """The policy that a network gives its ports, and how many kilobits its largest frame has."""
     found = view.get(Network, network)
@@ -66,8 +92,8 @@ def port_shapings(view: View, key: str) -> Iterator[Shaping]:
     """Of a port that a workload is plugged into: the services of networks obey no policy."""
     port = view.need(Port, key)
     if port.device_owner not in INTERNAL_OWNERS:
-        inherits = not port.device_owner.startswith("network:")
-        yield from _at(view, key, port.qos_policy_id, port.network_id, key, inherits=inherits)
+        own, network = port.qos_policy_id, port.network_id
+        yield from _at(view, key, own, network, key, default=inherits(port))
 
 
 def floating_shapings(view: View, key: str) -> Iterator[Shaping]:
@@ -96,11 +122,11 @@ def _at(
     place: str,
     address: str | None = None,
     *,
-    inherits: bool = True,
+    default: bool = True,
 ) -> Iterator[Shaping]:
     """The records by which one place obeys its own policy or that of its network."""
-    default, frame = view.ask(of_network, network)
-    policy = own or (default if inherits else None)
+    shared, frame = view.ask(of_network, network)
+    policy = own or (shared if default else None)
     for each in view.ask(treatments, policy) if policy else ():
         yield Shaping(
             key=f"{key}/{each.direction}",

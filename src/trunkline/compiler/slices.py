@@ -43,6 +43,16 @@ class MirrorSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     number: int
 
 
+class PacketLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How many packets pass in one direction; what is more is dropped."""
+
+    #: As the port sees it: ingress is what comes to it.
+    direction: Literal["ingress", "egress"]
+    #: Packets a second, and how many may come at once.
+    rate: int
+    burst: int
+
+
 class LocalAddress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An address that leads to another port of the same host, for whoever asks for it at a port."""
 
@@ -77,6 +87,8 @@ class PortSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     mirrors: tuple[MirrorSlice, ...] = ()
     #: Those that the port's workload finds on its host. Not of sub-ports.
     local_addresses: tuple[LocalAddress, ...] = ()
+    #: One a direction.
+    packet_limits: tuple[PacketLimit, ...] = ()
 
 
 class ImageSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -116,6 +116,7 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "qos-fip-network-policy": ("QoS floating IP network policy ID", "... by their network", "2021-11-15"),
     "qos-gateway-ip": ("Router gateway IP QoS", "Policies of routers' gateways", "2018-02-24"),
     "qos-port-network-policy": ("QoS port network policy ID", "Policies of ports' networks", "2019-11-01"),
+    "qos-pps": ("QoS packet rate limit rule", "Limits of packets", "2021-04-01"),
     "qos-pps-minimum": ("QoS minimum packet rate rule", "Least rates of packets", "2021-07-14"),
     "qos-pps-minimum-rule-alias": (
         "QoS minimum packet rate rule alias",

@@ -26,7 +26,9 @@ from trunkline.resources.network import (
     QosLeastRule,
     QosMinimumBandwidthRule,
     QosMinimumPacketRateRule,
+    QosPacketRateLimitRule,
     QosPolicy,
+    QosPortRule,
     QosRule,
     Router,
 )
@@ -108,9 +110,10 @@ def create_rule(call: Call, rule: QosRule, given: frozenset[str]) -> QosRule:
     """Of a policy that the caller sees."""
     call.save(call.get(QosPolicy, rule.qos_policy_id))
     _check_beside(call, rule)
-    if isinstance(rule, QosLeastRule):
+    if isinstance(rule, QosPortRule):
         for user in _users(call.tx, rule.qos_policy_id):
-            _refuse_least(call.tx.get(FloatingIP, user) or call.tx.get(Router, user), rule)
+            _refuse_at(call.tx.get(FloatingIP, user) or call.tx.get(Router, user), rule)
+    if isinstance(rule, QosLeastRule):
         _grant(call, rule, None, rule)
     return rule
 
@@ -151,7 +154,12 @@ def _check_beside(call: Call, rule: QosRule) -> None:
                 type="QoSRuleParameterConflict",
                 field="min_kbps" if least is rule else "max_kbps",
             )
+    elif isinstance(rule, QosPacketRateLimitRule):
+        for other in call.tx.find(QosMinimumPacketRateRule, qos_policy_id=rule.qos_policy_id):
+            _check_packets(other, rule, "max_kpps")
     elif isinstance(rule, QosMinimumPacketRateRule):
+        for limit in call.tx.find(QosPacketRateLimitRule, qos_policy_id=rule.qos_policy_id):
+            _check_packets(rule, limit, "min_kpps")
         others = call.tx.find(QosMinimumPacketRateRule, qos_policy_id=rule.qos_policy_id)
         there = sorted(other.direction for other in others if other.id != rule.id)
         if there and "any" in (rule.direction, *there):
@@ -163,6 +171,17 @@ def _check_beside(call: Call, rule: QosRule) -> None:
             )
 
 
+def _check_packets(least: QosMinimumPacketRateRule, most: QosPacketRateLimitRule, field: str) -> None:
+    """That a policy does not promise more packets in a direction than it lets pass."""
+    if least.direction == most.direction and least.min_kpps > most.max_kpps:
+        raise Conflict(
+            f"Policy {most.qos_policy_id} would promise {least.min_kpps} kpackets/s of {most.direction} "
+            f"and let {most.max_kpps} pass. Promise no more than its limit.",
+            type="QoSRuleParameterConflict",
+            field=field,
+        )
+
+
 def _grant(call: Call, rule: QosLeastRule, old: QosRule | None, new: QosLeastRule) -> None:
     """That the hosts of the policy's ports can keep it with a rule that is new or another."""
     before = promises.rules_of(call.tx, rule.qos_policy_id)
@@ -170,12 +189,13 @@ def _grant(call: Call, rule: QosLeastRule, old: QosRule | None, new: QosLeastRul
     promises.grant_rules(call, rule.qos_policy_id, before, after)
 
 
-def _refuse_least(user: User | None, rule: QosLeastRule) -> None:
-    """A floating IP or a router has no host that could keep a promise to it."""
+def _refuse_at(user: User | None, rule: QosRule) -> None:
+    """A floating IP or a router has no device of its own on a host, and none that keeps a promise to it."""
     if isinstance(user, FloatingIP | Router):
         what = "floating IP" if isinstance(user, FloatingIP) else "router"
         raise Conflict(
-            f"Least rates are not supported by {what} {user.id}: only ports have a host that keeps them. "
+            f"Least rates and limits of packets are not supported by {what} {user.id}: only ports have a "
+            "host that keeps them. "
             f"Give it a policy without rule {rule.id}.",
             type="QosRuleNotSupported",
             field="qos_policy_id",
@@ -222,8 +242,9 @@ def hold(call: Call, user: User, old: str | None, new: str | None) -> None:
             ) from None
         call.tx.release(user.id, users_scope(old))
     if new is not None:
-        for rule in promises.rules_of(call.tx, new):
-            _refuse_least(user, rule)
+        of_ports = (cls for cls in QOS_RULES.values() if issubclass(cls, QosPortRule))
+        for rule in (rule for cls in of_ports for rule in call.tx.find(cls, qos_policy_id=new)):
+            _refuse_at(user, rule)
         call.tx.claim(users_scope(new), user.id, user.id)
 
 

@@ -45,6 +45,7 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     ],
     "minimum_bandwidth": [_range("min_kbps", 1), _DIRECTIONS],
     "minimum_packet_rate": [_range("min_kpps", 1), _ANY_DIRECTION],
+    "packet_rate_limit": [_range("max_kpps", 1), _range("max_burst_kpps", 0), _DIRECTIONS],
 }
 
 

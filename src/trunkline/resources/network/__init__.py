@@ -40,7 +40,9 @@ from trunkline.resources.network.qos import (
     QosLeastRule,
     QosMinimumBandwidthRule,
     QosMinimumPacketRateRule,
+    QosPacketRateLimitRule,
     QosPolicy,
+    QosPortRule,
     QosRule,
 )
 from trunkline.resources.network.quota import NetworkQuota
@@ -94,7 +96,9 @@ __all__ = [
     "QosLeastRule",
     "QosMinimumBandwidthRule",
     "QosMinimumPacketRateRule",
+    "QosPacketRateLimitRule",
     "QosPolicy",
+    "QosPortRule",
     "QosRule",
     "RbacPolicy",
     "Router",

@@ -76,7 +76,28 @@ class QosDscpMarkingRule(QosRule, kw_only=True):
     dscp_mark: Annotated[Annotated[int, Meta(ge=0, le=63), Check(_mark)], settable(required=True)] = 0
 
 
-class QosLeastRule(QosRule, kw_only=True):
+class QosPortRule(QosRule, kw_only=True):
+    """Base of the rules that a port's host keeps to, at the port's own device: nothing else can have them."""
+
+
+@resource(
+    kind="qos_packet_rate_limit_rule",
+    plural="packet_rate_limit_rules",
+    service="network",
+    unique=(("qos_policy_id", "direction"),),
+)
+class QosPacketRateLimitRule(QosPortRule, kw_only=True):
+    """How many packets may be sent, or come, in a second. What is more is dropped."""
+
+    #: The limit, thousands of packets a second.
+    max_kpps: Annotated[_Kpps, settable(required=True)] = 1
+    #: How many may come at once, thousands. 0: what the limit lets pass in 0.8 s.
+    max_burst_kpps: Annotated[_Burst, settable()] = 0
+    #: As the port sees it: egress is what it sends.
+    direction: Annotated[_Direction, settable()] = "egress"
+
+
+class QosLeastRule(QosPortRule, kw_only=True):
     """Base of the promises: the host of a port that has one must be able to keep it."""
 
 
@@ -116,4 +137,5 @@ QOS_RULES: Mapping[str, type[QosRule]] = {
     "dscp_marking": QosDscpMarkingRule,
     "minimum_bandwidth": QosMinimumBandwidthRule,
     "minimum_packet_rate": QosMinimumPacketRateRule,
+    "packet_rate_limit": QosPacketRateLimitRule,
 }
