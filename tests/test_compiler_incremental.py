@@ -34,6 +34,7 @@ from trunkline.resources.network import (
     FloatingIP,
     QosBandwidthLimitRule,
     QosDscpMarkingRule,
+    QosMinimumBandwidthRule,
     QosPacketRateLimitRule,
     QosPolicy,
     SecurityGroupRule,
@@ -79,6 +80,11 @@ FORMS: tuple[tuple[Resource, ...], ...] = (
         QosPacketRateLimitRule(id="qp", qos_policy_id="q", max_kpps=1),
         QosPacketRateLimitRule(id="qp", qos_policy_id="q", max_kpps=2, max_burst_kpps=1),
     ),
+    (
+        QosMinimumBandwidthRule(id="qb", qos_policy_id="q", min_kbps=1),
+        QosMinimumBandwidthRule(id="qb", qos_policy_id="q", min_kbps=2, direction="ingress"),
+    ),
+    (replace(INNER, network_type="flat", physical_network="physnet1", qos_policy_id="q"), INNER),
     (SecurityGroupRule(id="rule", security_group_id="g", direction="egress", ethertype="IPv4"),),
     tuple(
         FloatingIP(

@@ -2,9 +2,10 @@
 
     slice of the control plane --.                    HostNetwork   bridges, tunnel end, ovn-controller
     slice of the last run -------+--> want() -------> Ports         taps, veths, guards
-    database of Open vSwitch ----+--> apply(), -----> Metadata      namespaces, sockets
-    ovs-vswitchd restarted ------+    in this order   Images        the cache
-    every two seconds -----------'                    Servers       QEMU
+    database of Open vSwitch ----+--> apply(), -----> LinkShares    disciplines of interfaces
+    ovs-vswitchd restarted ------+    in this order   Metadata      namespaces, sockets
+    every two seconds -----------'                    Images        the cache
+                                                      Servers       QEMU
 
     slice, and BFD on the tunnels --> Announcer       whose gateways are here now
                                                          |
@@ -35,6 +36,7 @@ from trunkline.agent.host_network import HostNetwork
 from trunkline.agent.hosting import Host
 from trunkline.agent.images import Images
 from trunkline.agent.kept import Kept
+from trunkline.agent.link_shares import LinkShares
 from trunkline.agent.megaflows import Megaflows
 from trunkline.agent.metadata import Metadata
 from trunkline.agent.migration import Underlay
@@ -97,6 +99,7 @@ class Agent:
         self._ports = Ports(config, self._db, self._probe)
         self._megaflows = Megaflows(config)
         self._mirrors = Mirrors(config, self._db, self._megaflows.doubt)
+        self._link_shares = LinkShares(config, self._db)
         self._metadata = Metadata(config, self._db)
         self._announcer = Announcer(config, self._db)
         self._images = Images(config.folder / "i", self._channel)
@@ -218,6 +221,7 @@ class Agent:
             self._network,
             self._ports,
             self._mirrors,
+            self._link_shares,
             self._metadata,
             self._images,
             self._servers,
@@ -257,6 +261,7 @@ class Agent:
             for name, apply in (
                 ("ports", self._ports.apply),
                 ("mirrors", self._mirrors.apply),
+                ("shares of links", self._link_shares.apply),
                 ("metadata", self._metadata.apply),
                 ("images", self._images.apply),
                 ("disks set aside", self._kept.apply),
@@ -378,6 +383,8 @@ class Agent:
 
 _REMEDIES = {
     "network": "Is Open vSwitch running? It is tried again every two seconds.",
+    "shares of links": "Leave the interface without a discipline of your own, or keep the promises by it: "
+    "placement keeps to them in any case. It is looked at again every two seconds.",
     "control": "The host goes on with what it knows, and tries again.",
 }
 

@@ -13,14 +13,14 @@ from trunkline.resources.reports import HostLink
 def speeds(config: AgentConfig, db: Database) -> tuple[HostLink, ...]:
     """How much each link carries either way, where its interfaces say so; several add up."""
     found = []
-    for name, interfaces in _interfaces(config, db):
+    for name, interfaces in leading(config, db):
         kbps = sum(1000 * (links.speed(each) or 0) for each in interfaces)
         if kbps:
             found.append(HostLink(physical_network=name, egress_kbps=kbps, ingress_kbps=kbps))
     return tuple(found)
 
 
-def _interfaces(config: AgentConfig, db: Database) -> Iterator[tuple[str, list[str]]]:
+def leading(config: AgentConfig, db: Database) -> Iterator[tuple[str, list[str]]]:
     """Physical networks ("": the tunnels) with the names of the interfaces that lead there."""
     underlay = config.underlay
     if underlay.bridge is not None:

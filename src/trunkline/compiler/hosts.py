@@ -23,7 +23,7 @@ from trunkline.compiler.derive import Derivations, Node, View
 from trunkline.compiler.metadata import meta_data, network_data, vendor_data
 from trunkline.compiler.names import zone
 from trunkline.compiler.network import sources
-from trunkline.compiler.qos import packet_limits, policy_of
+from trunkline.compiler.qos import link_share, packet_limits, policy_of
 from trunkline.compiler.settings import REGION, Settings
 from trunkline.compiler.slices import (
     Arrival,
@@ -122,6 +122,11 @@ def host_slice(view: View, host: str) -> Iterator[HostSlice]:
         gateways=tuple(gateway for each in gateways for gateway in each),
         kept=tuple(_kept(view, server) for server in view.where(Server, kept_on, host)),
         backend_remotes=view.need(Settings, REGION).backend_remotes,
+        promised={
+            link.physical_network: link.egress_kbps
+            for link in view.need(Host, host).promised_links
+            if link.physical_network
+        },
     )
 
 
@@ -264,6 +269,7 @@ def port_slice(view: View, key: str) -> PortSlice:
         mirrors=tuple(each for mirror in view.where(TapMirror, "port_id", key) for each in _mirrors(mirror)),
         local_addresses=() if port.parent_id else tuple(_local_addresses(view, port)),
         packet_limits=view.ask(packet_limits, policy) if policy else (),
+        share=link_share(view, port),
     )
 
 

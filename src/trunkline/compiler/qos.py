@@ -2,6 +2,7 @@
 
 Port ── its own policy, or its network's ──────────────▶ Shaping, by direction
                                                          PacketLimit, by direction, at its host
+                                                         LinkShare, of what its host sends
 FloatingIP ── its own, or its external network's ──────▶ ... of its address, at the gateway
 Router ── its gateway's, or the external network's ────▶ ... of all else, at the gateway
 """
@@ -14,7 +15,8 @@ from typing import NamedTuple
 from trunkline.compiler.derive import View
 from trunkline.compiler.logical import Direction, Shaping
 from trunkline.compiler.routing import way_out
-from trunkline.compiler.slices import PacketLimit
+from trunkline.compiler.slices import LinkShare, PacketLimit
+from trunkline.compiler.switching import uplink
 from trunkline.resources.network import (
     INTERNAL_OWNERS,
     FloatingIP,
@@ -22,6 +24,7 @@ from trunkline.resources.network import (
     Port,
     QosBandwidthLimitRule,
     QosDscpMarkingRule,
+    QosMinimumBandwidthRule,
     QosPacketRateLimitRule,
     Router,
 )
@@ -68,6 +71,20 @@ def packet_limits(view: View, policy: str) -> tuple[PacketLimit, ...]:
         )
         for rule in sorted(rules, key=lambda rule: rule.direction)
     )
+
+
+def link_share(view: View, port: Port) -> LinkShare | None:
+    """What a port is promised of what its host sends to the physical network that the port is on."""
+    network, policy = view.need(Network, port.network_id), policy_of(view, port)
+    wire = uplink(network)
+    kbps = view.ask(least_egress, policy) if policy and wire is not None else 0
+    return LinkShare(physical_network=wire.physical_network, kbps=kbps) if kbps and wire is not None else None
+
+
+def least_egress(view: View, policy: str) -> int:
+    """What a policy promises of what is sent, kilobits a second; 0 for nothing."""
+    rules = view.where(QosMinimumBandwidthRule, "qos_policy_id", policy)
+    return next((rule.min_kbps for rule in rules if rule.direction == "egress"), 0)
 
 
 def policy_of(view: View, port: Port) -> str | None:

@@ -53,6 +53,14 @@ class PacketLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     burst: int
 
 
+class LinkShare(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """So much of what is sent by a link is a port's, whatever others send there."""
+
+    physical_network: str
+    #: Kilobits a second.
+    kbps: int
+
+
 class LocalAddress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An address that leads to another port of the same host, for whoever asks for it at a port."""
 
@@ -89,6 +97,8 @@ class PortSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     local_addresses: tuple[LocalAddress, ...] = ()
     #: One a direction.
     packet_limits: tuple[PacketLimit, ...] = ()
+    #: Of the link to its own network, where that is a physical one.
+    share: LinkShare | None = None
 
 
 class ImageSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -271,6 +281,9 @@ class HostSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Where the host's end of the backend finds its database, every member of it, as "ssl:10.99.0.10:6642";
     #: none where the agent's configuration is to be believed.
     backend_remotes: tuple[str, ...] = ()
+    #: What the operator says that links to physical networks carry of what is sent, kilobits a second; of
+    #: others, it is the speed of their interfaces.
+    promised: dict[str, int] = {}
 
 
 def changed_names(new: HostSlice, known: HostSlice) -> HostSlice:
