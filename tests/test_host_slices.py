@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from trunkline.compiler.hosts import host_slices
 from trunkline.compiler.settings import Settings
-from trunkline.compiler.slices import GatewaySlice, HostSlice, KeptSlice, Origin
+from trunkline.compiler.slices import GatewaySlice, HostSlice, KeptSlice, LinkShare, Origin, PacketLimit
 from trunkline.compiler.snapshot import Snapshot
 from trunkline.resources.compute import FlavorFacts, ImageFacts, Server
 from trunkline.resources.network import (
@@ -23,12 +23,15 @@ from trunkline.resources.network import (
     HostRoute,
     Network,
     Port,
+    PortBinding,
+    QosMinimumBandwidthRule,
+    QosPacketRateLimitRule,
     Router,
     Subnet,
     SubPort,
     Trunk,
 )
-from trunkline.resources.region import Host
+from trunkline.resources.region import Host, HostLink
 from trunkline.resources.schema import Resource
 
 NET = Network(id="n1", mtu=1442)
@@ -146,6 +149,29 @@ def test_what_a_port_may_send_from_guards_it() -> None:
     assert guarded.guard.prefixes == ("10.0.0.11", "10.9.0.0/16")
     (free,) = compiled(server(), port("p1", port_security_enabled=False))["h1"].ports
     assert free.guard is None
+
+
+def test_limits_of_packets_and_shares_of_links_go_where_the_port_is_and_where_it_goes() -> None:
+    limits = [
+        QosPacketRateLimitRule(id="r1", qos_policy_id="q", max_kpps=2),
+        QosPacketRateLimitRule(id="r2", qos_policy_id="q", max_kpps=5, max_burst_kpps=1, direction="ingress"),
+    ]
+    least = QosMinimumBandwidthRule(id="r3", qos_policy_id="q", min_kbps=700)
+    flat = replace(NET, network_type="flat", physical_network="physnet1", qos_policy_id="q")
+    link = HostLink(physical_network="physnet1", egress_kbps=900, ingress_kbps=9)
+    promising = Host(id="h1", promised_links=[HostLink(egress_kbps=8, ingress_kbps=8), link])
+    own = port("p1", bindings=[PortBinding(host="h2")])
+    slices = compiled(promising, flat, own, server(), *limits, least)
+    for host in ("h1", "h2"):
+        (told,) = slices[host].ports
+        assert told.packet_limits == (
+            PacketLimit(direction="egress", rate=2000, burst=1600),
+            PacketLimit(direction="ingress", rate=5000, burst=1000),
+        )
+        assert told.share == LinkShare(physical_network="physnet1", kbps=700)
+    assert [slices[host].promised for host in ("h1", "h2")] == [{"physnet1": 900}, {}]
+    (overlay,) = compiled(promising, replace(NET, qos_policy_id="q"), own, server(), least)["h1"].ports
+    assert overlay.share is None
 
 
 def test_serials_and_what_is_wanted_reach_the_host() -> None:
