@@ -17,13 +17,13 @@ from trunkline.resources.network import (
     METADATA,
     ROUTER_GATEWAY,
     AddressPair,
+    Binding,
     FixedIp,
     FloatingIP,
     Gateway,
     HostRoute,
     Network,
     Port,
-    PortBinding,
     QosMinimumBandwidthRule,
     QosPacketRateLimitRule,
     Router,
@@ -160,7 +160,7 @@ def test_limits_of_packets_and_shares_of_links_go_where_the_port_is_and_where_it
     flat = replace(NET, network_type="flat", physical_network="physnet1", qos_policy_id="q")
     link = HostLink(physical_network="physnet1", egress_kbps=900, ingress_kbps=9)
     promising = Host(id="h1", promised_links=[HostLink(egress_kbps=8, ingress_kbps=8), link])
-    own = port("p1", bindings=[PortBinding(host="h2")])
+    own = port("p1", bindings=[Binding(host="h2")])
     slices = compiled(promising, flat, own, server(), *limits, least)
     for host in ("h1", "h2"):
         (told,) = slices[host].ports
