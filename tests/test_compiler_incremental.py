@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from test_compiler import (
@@ -119,6 +119,7 @@ def ground() -> Objects:
 CHANGE = st.sampled_from(FORMS).flatmap(lambda forms: st.tuples(st.sampled_from(forms), st.booleans()))
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(CHANGE, min_size=1, max_size=3), max_size=8))
 def test_whatever_came_before_the_result_is_that_of_compiling_everything(walk: list[Any]) -> None:
     compiler, objects = Compiler(SETTINGS), ground()
