@@ -39,8 +39,6 @@ class LinkShares:
         self._promised: dict[str, int] = {}
         self._wanted: dict[str, Shares] | None = None
         self._looked = 0.0
-        #: What was put on an interface, and how tc shows it.
-        self._put: dict[str, tuple[Shares, str]] = {}
         #: Whether there may be any.
         self._used = True
         self._complaints: list[str] = []
@@ -78,7 +76,6 @@ class LinkShares:
         for name, found in there.items():
             if found.ours and name not in wanted:
                 await htb.remove(name)
-                self._put.pop(name, None)
         for name, shares in wanted.items():
             now = there.get(name)
             if now is None:
@@ -88,9 +85,8 @@ class LinkShares:
                     f"{name} has a queueing discipline of somebody else's, {now.kind} {now.handle}"
                     f" (`tc qdisc del dev {name} root` removes it)."
                 )
-            elif not now.ours or self._put.get(name) != (shares, await htb.shown(name)):
+            elif not (now.ours and await htb.is_right(name, shares)):
                 await htb.put(name, shares, instead=now.ours)
-                self._put[name] = shares, await htb.shown(name)
         self._used = bool(wanted)
         return complaints
 

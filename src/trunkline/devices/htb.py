@@ -6,8 +6,7 @@
     746c:10..  the shares; each may have what others leave
 
 Frames are told by their source MAC address, by classic BPF (tc-bpf(8)): the byte code needs no compiler,
-and the address is at one place whatever tags follow. `tc` is not asked to show rates, which it rounds: who
-put a hierarchy in place compares what `shown` says then and later.
+and the address is at one place whatever tags follow.
 """
 
 from __future__ import annotations
@@ -32,6 +31,11 @@ _IN_A_FILTER = 800
 _BURST_BYTES, _BURST_SECONDS = 16_000, 0.001
 #: What a class sends in its turn where several borrow, bytes: ten frames.
 _QUANTUM = 15_140
+#: A class as tc shows it, and how exactly: at least four digits of a rate.
+_CLASS = re.compile(
+    rf"^class htb {_ROOT}([0-9a-f]+) .*\brate (\d+)([KMGT]?)bit ceil (\d+)([KMGT]?)bit", re.MULTILINE
+)
+_ROUNDED = 0.001
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,28 @@ async def disciplines() -> dict[str, Discipline]:
     return {one["dev"]: Discipline(one["kind"], one["handle"]) for one in said if one.get("root")}
 
 
-async def shown(interface: str) -> str:
-    """The hierarchy of an interface as tc shows it, without its counters. Raises as `disciplines`."""
-    parts = []
-    for what in (["qdisc"], ["class"], ["filter", "parent", _ROOT]):
-        said = await run(["tc", what[0], "show", "dev", interface, *what[1:]])
-        parts.append(re.sub(r"direct_packets_stat \d+|refcnt \d+", "", said.decode()))
-    return "\n".join(parts)
+async def is_right(interface: str, wanted: Shares) -> bool:
+    """Whether the hierarchy of an interface is this one. Raises as `disciplines`."""
+    said = [
+        (await run(["tc", what, "show", "dev", interface, *more])).decode()
+        for what, *more in (["class"], ["qdisc"], ["filter", "parent", _ROOT])
+    ]
+    there = {
+        int(number, 16): (_bits(rate, unit), _bits(most, of_most))
+        for number, rate, unit, most, of_most in _CLASS.findall(said[0])
+    }
+    classes = _classes(wanted)
+    limits = re.findall(r"^qdisc pfifo \S+ .*limit (\d+)p", said[1], re.MULTILINE)
+    return (
+        there.keys() == classes.keys()
+        and all(
+            abs(now - 1000 * kbps) <= _ROUNDED * 1000 * kbps
+            for number, pair in classes.items()
+            for now, kbps in zip(there[number], pair, strict=True)
+        )
+        and limits == [str(_limit(wanted))] * (len(classes) - 1)
+        and re.findall(r"bytecode '(.*)'", said[2]) == _programs(wanted)
+    )
 
 
 async def put(interface: str, wanted: Shares, *, instead: bool) -> None:
@@ -104,27 +123,46 @@ async def _batch(lines: Sequence[str]) -> None:
 
 
 def _lines(interface: str, wanted: Shares) -> Iterator[str]:
-    total = wanted.total_kbps
     yield f"qdisc add dev {interface} root handle {_ROOT} htb default {_REST:x}"
-    yield _class(interface, _ROOT, _TOTAL, total, total)
-    # Without anything at all for the rest, nobody finds a neighbour's address.
-    rest = max(total - sum(kbps for _, kbps in wanted.shares), total // 100, 8)
-    limit = max(4, wanted.queue // (len(wanted.shares) + 1))
-    for number, kbps in ((_REST, rest), *enumerate((kbps for _, kbps in wanted.shares), _FIRST)):
-        yield _class(interface, f"{_ROOT}{_TOTAL:x}", number, min(kbps, total), total)
-        yield f"qdisc add dev {interface} parent {_ROOT}{number:x} handle {number:x}: pfifo limit {limit}"
-    for at in range(0, len(wanted.shares), _IN_A_FILTER):
-        macs = [mac for mac, _ in wanted.shares[at : at + _IN_A_FILTER]]
-        code = list(_program(macs, _HANDLE << 16 | _FIRST + at))
-        words = ",".join([str(len(code)), *(" ".join(map(str, step)) for step in code)])
-        place = f"parent {_ROOT} protocol all prio {1 + at // _IN_A_FILTER} handle 1"
+    for number, (kbps, most) in _classes(wanted).items():
+        parent = _ROOT if number == _TOTAL else f"{_ROOT}{_TOTAL:x}"
+        burst = max(_BURST_BYTES, int(most * 1000 / 8 * _BURST_SECONDS))
+        rates = f"rate {kbps}kbit ceil {most}kbit burst {burst} cburst {burst} quantum {_QUANTUM}"
+        yield f"class add dev {interface} parent {parent} classid {_ROOT}{number:x} htb {rates}"
+        if number != _TOTAL:
+            leaf = f"parent {_ROOT}{number:x} handle {number:x}:"
+            yield f"qdisc add dev {interface} {leaf} pfifo limit {_limit(wanted)}"
+    for number, words in enumerate(_programs(wanted), 1):
+        place = f"parent {_ROOT} protocol all prio {number} handle 1"
         yield f'filter add dev {interface} {place} bpf bytecode "{words}" flowid {_ROOT}{_REST:x}'
 
 
-def _class(interface: str, parent: str, number: int, kbps: int, most: int) -> str:
-    burst = max(_BURST_BYTES, int(most * 1000 / 8 * _BURST_SECONDS))
-    rates = f"rate {kbps}kbit ceil {most}kbit burst {burst} cburst {burst} quantum {_QUANTUM}"
-    return f"class add dev {interface} parent {parent} classid {_ROOT}{number:x} htb {rates}"
+def _classes(wanted: Shares) -> dict[int, tuple[int, int]]:
+    """By number, what a class is given and what it may have, kilobits a second."""
+    total = wanted.total_kbps
+    # Without anything at all for the rest, nobody finds a neighbour's address.
+    rest = max(total - sum(kbps for _, kbps in wanted.shares), total // 100, 8)
+    given = {_TOTAL: total, _REST: rest, **dict(enumerate((kbps for _, kbps in wanted.shares), _FIRST))}
+    return {number: (min(kbps, total), total) for number, kbps in given.items()}
+
+
+def _limit(wanted: Shares) -> int:
+    """How many packets wait at most in a class."""
+    return max(4, wanted.queue // (len(wanted.shares) + 1))
+
+
+def _programs(wanted: Shares) -> list[str]:
+    """The filters, each as tc reads and shows it."""
+    found = []
+    for at in range(0, len(wanted.shares), _IN_A_FILTER):
+        macs = [mac for mac, _ in wanted.shares[at : at + _IN_A_FILTER]]
+        code = list(_program(macs, _HANDLE << 16 | _FIRST + at))
+        found.append(",".join([str(len(code)), *(" ".join(map(str, step)) for step in code)]))
+    return found
+
+
+def _bits(number: str, unit: str) -> int:
+    return int(number) * 1000 ** " KMGT".index(unit or " ")
 
 
 def _program(macs: Sequence[str], first: int) -> Iterator[tuple[int, int, int, int]]:
