@@ -16,7 +16,7 @@ from trunkline.compiler.derive import View
 from trunkline.compiler.logical import Direction, Shaping
 from trunkline.compiler.routing import way_out
 from trunkline.compiler.slices import LinkShare, PacketLimit
-from trunkline.compiler.switching import uplink
+from trunkline.compiler.switching import uplinks
 from trunkline.resources.network import (
     INTERNAL_OWNERS,
     FloatingIP,
@@ -75,10 +75,10 @@ def packet_limits(view: View, policy: str) -> tuple[PacketLimit, ...]:
 
 def link_share(view: View, port: Port) -> LinkShare | None:
     """What a port is promised of what its host sends to the physical network that the port is on."""
-    network, policy = view.need(Network, port.network_id), policy_of(view, port)
-    wire = uplink(network)
-    kbps = view.ask(least_egress, policy) if policy and wire is not None else 0
-    return LinkShare(physical_network=wire.physical_network, kbps=kbps) if kbps and wire is not None else None
+    wires, policy = uplinks(view.need(Network, port.network_id)), policy_of(view, port)
+    # Nothing is promised on a network of several segments.
+    kbps = view.ask(least_egress, policy) if policy and len(wires) == 1 else 0
+    return LinkShare(physical_network=wires[0].physical_network, kbps=kbps) if kbps else None
 
 
 def least_egress(view: View, policy: str) -> int:

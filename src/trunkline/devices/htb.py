@@ -162,7 +162,7 @@ def _programs(wanted: Shares) -> list[str]:
 
 
 def _bits(number: str, unit: str) -> int:
-    return int(number) * 1000 ** " KMGT".index(unit or " ")
+    return int(number) * int(1000 ** " KMGT".index(unit or " "))
 
 
 def _program(macs: Sequence[str], first: int) -> Iterator[tuple[int, int, int, int]]:
