@@ -110,7 +110,7 @@ class Conntrack:
         return [entry for entry in found if wanted(entry.mark)]
 
     def put(self, entries: Iterable[Entry]) -> list[tuple[Entry, int]]:
-        """Makes the kernel have these, as told where it has them already. Returns what it refused, and why (errno)."""
+        """Makes the kernel have these, as told where it has them already; returns what it refused, and errnos."""
         refused = []
         waiting = list(entries)
         for start in range(0, len(waiting), _BATCH):
