@@ -110,14 +110,19 @@ class Conntrack:
         return [entry for entry in found if wanted(entry.mark)]
 
     def put(self, entries: Iterable[Entry]) -> list[tuple[Entry, int]]:
-        """Makes the kernel have these, as told where it has them already; returns what it refused, and errnos."""
+        """Makes the kernel have these, as told where it has them; returns what it refused, and errnos."""
+        refused = self._put([(entry, entry.told) for entry in entries])
+        # The translation of one that is there stays as it is; the kernel wants nothing said about it.
+        there = [(entry, _untranslated(entry.told)) for entry, error in refused if error == errno.EOPNOTSUPP]
+        return [pair for pair in refused if pair[1] != errno.EOPNOTSUPP] + self._put(there)
+
+    def _put(self, told: list[tuple[Entry, bytes]]) -> list[tuple[Entry, int]]:
         refused = []
-        waiting = list(entries)
-        for start in range(0, len(waiting), _BATCH):
-            batch = waiting[start : start + _BATCH]
-            flags = _REQUEST | _ACK | _CREATE | _REPLACE
-            self._socket.send(b"".join(_message(_NEW, flags, n, e.told) for n, e in enumerate(batch)))
-            refused += [(batch[n], error) for n, error in self._acknowledged(len(batch)) if error]
+        flags = _REQUEST | _ACK | _CREATE | _REPLACE
+        for start in range(0, len(told), _BATCH):
+            batch = told[start : start + _BATCH]
+            self._socket.send(b"".join(_message(_NEW, flags, n, body) for n, (_, body) in enumerate(batch)))
+            refused += [(batch[n][0], error) for n, error in self._acknowledged(len(batch)) if error]
         return refused
 
     def drop(self, entries: Iterable[Entry]) -> None:
@@ -276,3 +281,11 @@ def _translation(kind: int, address: bytes, port: bytes | None) -> bytes:
 def _named(told: bytes) -> bytes:
     """What names a connection: its family and the direction that it began in."""
     return told[:4] + _attribute(_Cta.ORIGINAL | _NESTED, _parts(told[4:])[_Cta.ORIGINAL])
+
+
+def _untranslated(told: bytes) -> bytes:
+    """An entry without its translations."""
+    parts = _parts(told[4:])
+    nested = (_Cta.ORIGINAL, _Cta.REPLY, _Cta.PROTOCOL)
+    kept = [(kind, body) for kind, body in parts.items() if kind not in (_Cta.NAT_SOURCE, _Cta.NAT_TARGET)]
+    return told[:4] + b"".join(_attribute(kind | _NESTED * (kind in nested), body) for kind, body in kept)

@@ -1,0 +1,143 @@
+"""BPF programs: loaded by libbpf from objects that lie beside their sources, and put on interfaces.
+
+An object's programs and maps are there for as long as the process holds them or an interface has them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+from enum import IntEnum
+from pathlib import Path
+
+from trunkline.devices import namespace
+from trunkline.errors import Unavailable
+
+_PRESENT = -errno.EEXIST
+
+
+class Side(IntEnum):
+    """Which packets of an interface a program sees (enum bpf_tc_attach_point)."""
+
+    ARRIVING = 1
+    LEAVING = 2
+
+
+class _Hook(ctypes.Structure):
+    """struct bpf_tc_hook."""
+
+    _fields_ = (
+        ("size", ctypes.c_size_t),
+        ("ifindex", ctypes.c_int),
+        ("side", ctypes.c_int),
+        ("parent", ctypes.c_uint32),
+    )
+
+
+class _Options(ctypes.Structure):
+    """struct bpf_tc_opts."""
+
+    _fields_ = (
+        ("size", ctypes.c_size_t),
+        ("program", ctypes.c_int),
+        ("flags", ctypes.c_uint32),
+        ("id", ctypes.c_uint32),
+        ("handle", ctypes.c_uint32),
+        ("priority", ctypes.c_uint32),
+    )
+
+
+def _library() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    except OSError:
+        raise Unavailable("libbpf is missing: install the package libbpf1.") from None
+    for name in ("open_file", "find_program_by_name", "find_map_by_name"):
+        getattr(library, f"bpf_object__{name}").restype = ctypes.c_void_p
+    return library
+
+
+class Object:
+    """The programs and maps of one object file, in the kernel."""
+
+    def __init__(self, file: Path) -> None:
+        """Raises Unavailable: no libbpf, no right, or a kernel that refuses the programs."""
+        self._library = _library()
+        opened = self._library.bpf_object__open_file(os.fsencode(file), None)
+        if not opened:
+            raise Unavailable(f"{file} is no BPF object.")
+        self._object = ctypes.c_void_p(opened)
+        self._maps: dict[str, int] = {}
+        if error := self._library.bpf_object__load(self._object):
+            self.close()
+            raise Unavailable(f"The kernel does not take {file.name}: {os.strerror(-error)}.")
+
+    def close(self) -> None:
+        """Lets go of it; what interfaces have of it stays there."""
+        self._library.bpf_object__close(self._object)
+
+    def put(self, name: str, key: bytes, value: bytes) -> None:
+        """Writes an entry of a map; key and value as the program has them in memory."""
+        self._checked(
+            name, self._library.bpf_map_update_elem(self._map(name), key, value, ctypes.c_uint64(0))
+        )
+
+    def drop(self, name: str, key: bytes) -> None:
+        """Removes an entry of a map; one that is not there is no error."""
+        error = self._library.bpf_map_delete_elem(self._map(name), key)
+        self._checked(name, 0 if error == -errno.ENOENT else error)
+
+    def get(self, name: str, key: bytes, size: int) -> bytes | None:
+        """An entry of a map, `size` bytes; None where there is none."""
+        value = ctypes.create_string_buffer(size)
+        error = self._library.bpf_map_lookup_elem(self._map(name), key, value)
+        if error == -errno.ENOENT:
+            return None
+        self._checked(name, error)
+        return value.raw
+
+    def total(self, name: str, key: bytes) -> int:
+        """An entry of a map that has a 64-bit number for each CPU: the sum of them."""
+        count = self._library.libbpf_num_possible_cpus()
+        return sum(struct.unpack(f"={count}Q", self.get(name, key, 8 * count) or bytes(8 * count)))
+
+    def attach(self, netns: str | None, device: str, program: str, side: Side) -> None:
+        """Puts a program on an interface, where clsact has no other of this kind.
+
+        Raises:
+            Unavailable: there is no such interface, or something else stands there.
+        """
+        found = self._library.bpf_object__find_program_by_name(self._object, program.encode())
+        if not found:
+            raise LookupError(program)
+        descriptor = self._library.bpf_program__fd(ctypes.c_void_p(found))
+
+        def attach() -> int:
+            hook = _Hook(ctypes.sizeof(_Hook), socket.if_nametoindex(device), Side.ARRIVING | Side.LEAVING, 0)
+            error = int(self._library.bpf_tc_hook_create(ctypes.byref(hook)))
+            if error not in (0, _PRESENT):
+                return error
+            hook.side = side
+            options = _Options(size=ctypes.sizeof(_Options), program=descriptor, handle=1, priority=1)
+            return int(self._library.bpf_tc_attach(ctypes.byref(hook), ctypes.byref(options)))
+
+        try:
+            self._checked(f"{program} on {device}", namespace.inside(netns, attach))
+        except OSError:
+            raise Unavailable(f"There is no interface {device}.") from None
+
+    def _map(self, name: str) -> int:
+        if name not in self._maps:
+            found = self._library.bpf_object__find_map_by_name(self._object, name.encode())
+            if not found:
+                raise LookupError(name)
+            self._maps[name] = self._library.bpf_map__fd(ctypes.c_void_p(found))
+        return self._maps[name]
+
+    @staticmethod
+    def _checked(what: str, error: int) -> None:
+        if error:
+            raise Unavailable(f"BPF, {what}: {os.strerror(-error)}.")

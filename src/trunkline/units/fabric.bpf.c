@@ -1,0 +1,625 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+/*
+ * The fabric of an appliance: flows are spread over data planes, at layer 2.
+ *
+ *     leg ──spread────▶ bus ──dataplane──▶ leg, with a mark      a packet comes in
+ *     leg ◀─dispatcher── bus ◀──leave──── leg                    a packet goes out
+ *
+ * spread and dispatcher run in dispatchers, on what arrives by their legs and by the bus; dataplane and leave in
+ * data planes, on what arrives by the bus and leaves by the legs. All are for the hook of tc(8), clsact. The
+ * layouts of the maps are those of fabric.py.
+ * docs/designs/0003-appliances.md tells why it is so.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define AF_INET 2
+#define AF_INET6 10
+#define ICMP_UNREACHABLE 3
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETER 12
+
+#define SHARDS 256
+#define UNITS 256
+#define LEGS 8
+#define NOBODY 0xffff
+
+/* What a frame on the bus is. */
+enum kind {
+	DATA = 1, /* from a dispatcher, to a shard's owner */
+	HANDED = 2, /* from a shard's owner to its former one: perhaps yours? */
+	RETURNED = 3, /* ... and back: unknown here too */
+	OUT = 4, /* from a data plane, to a dispatcher, to be sent */
+	PROBE = 5, /* are you there? The payload begins with the address to answer */
+	ECHO = 6, /* the answer */
+};
+
+/* What is counted; fabric.py has the same names. */
+enum counted {
+	RECEIVED,
+	SENT,
+	HANDED_OVER,
+	HANDED_BACK,
+	DROPPED_MALFORMED,
+	DROPPED_LATE_FRAGMENT,
+	DROPPED_NO_OWNER,
+	DROPPED_NO_UNIT,
+	DROPPED_NO_ROUTE,
+	COUNTED,
+};
+
+/* A frame's source address on the bus; its destination address is the unit's. */
+struct label {
+	__u8 local; /* 02: of nobody else's making */
+	__u8 kind;
+	__u8 leg;
+	__u8 from; /* which unit */
+	__be16 shard;
+} __attribute__((packed));
+
+struct frame {
+	__u8 to[6];
+	struct label from;
+} __attribute__((packed));
+
+struct self {
+	__u32 bus; /* the device's number */
+	__u32 unit;
+};
+
+struct unit {
+	__u8 mac[6];
+	__u8 present;
+	__u8 unused;
+};
+
+struct shard {
+	__u16 owner;
+	__u16 former; /* who has flows of it still that the owner does not know; NOBODY */
+};
+
+struct leg {
+	__u32 device;
+	__u8 dispatcher[6]; /* in a data plane: where to send what leaves */
+	__u8 outside;
+	__u8 unused;
+};
+
+struct endpoint {
+	__u8 address[16]; /* IPv4 addresses as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2) */
+	__be16 port;
+	__u8 protocol;
+	__u8 unused;
+};
+
+/* The ports of an address that sources are translated to: shard n has `size` from first + n * size on. */
+struct blocks {
+	__u16 first;
+	__u16 size;
+};
+
+struct fragment {
+	__u8 source[16];
+	__u8 target[16];
+	__be32 id;
+	__u32 protocol;
+};
+
+struct flow {
+	__u8 source[16];
+	__u8 target[16];
+	__be16 sport;
+	__be16 dport;
+	__be32 id;
+	__u8 protocol;
+	__u8 begins; /* a TCP connection */
+	__u8 first; /* of several fragments */
+	__u8 late; /* a fragment after the first: the ports are not known */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct self);
+} here SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, UNITS);
+	__type(key, __u32);
+	__type(value, struct unit);
+} units SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SHARDS);
+	__type(key, __u32);
+	__type(value, struct shard);
+} shards SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LEGS);
+	__type(key, __u32);
+	__type(value, struct leg);
+} legs SEC(".maps");
+
+/* Which leg a device is. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LEGS);
+	__type(key, __u32);
+	__type(value, __u32);
+} devices SEC(".maps");
+
+/* Ends of flows that are translated by the policy: published addresses, and those who answer behind them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct endpoint);
+	__type(value, __u32);
+} published SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct endpoint);
+	__type(value, struct blocks);
+} translated SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct fragment);
+	__type(value, __u32);
+} fragments SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTED);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+static __always_inline void count(__u32 what)
+{
+	__u64 *n = bpf_map_lookup_elem(&counters, &what);
+
+	if (n)
+		*n += 1;
+}
+
+static __always_inline int drop(__u32 why)
+{
+	count(why);
+	return TC_ACT_SHOT;
+}
+
+/* ---- Which flow a packet belongs to, and which shard the flow ---- */
+
+/* MurmurHash3's finalizer, after each word. */
+static __always_inline __u32 mix(__u32 hash, __u32 word)
+{
+	hash ^= word;
+	hash *= 0x85ebca6b;
+	hash ^= hash >> 13;
+	hash *= 0xc2b2ae35;
+	return hash ^ hash >> 16;
+}
+
+static __always_inline __u32 mixed(const __u8 *address, __be16 port)
+{
+	const __u32 *words = (const __u32 *)address;
+
+	return mix(mix(mix(mix(mix(0x9747b28c, words[0]), words[1]), words[2]), words[3]), port);
+}
+
+static __always_inline void mapped(__u8 *to, __be32 address)
+{
+	__u32 *words = (__u32 *)to;
+
+	words[0] = words[1] = 0;
+	words[2] = bpf_htonl(0xffff);
+	words[3] = address;
+}
+
+/* The ports of the header at `at`, or what serves as ports; of a quoted header no more is there for sure. */
+static __always_inline int ports(struct __sk_buff *skb, __u32 at, struct flow *flow, int quoted)
+{
+	__be16 two[2];
+	__u8 flags;
+
+	if (flow->protocol == IPPROTO_TCP || flow->protocol == IPPROTO_UDP) {
+		if (bpf_skb_load_bytes(skb, at, two, sizeof(two)))
+			return -1;
+		flow->sport = two[0];
+		flow->dport = two[1];
+		if (flow->protocol == IPPROTO_UDP || quoted)
+			return 0;
+		if (bpf_skb_load_bytes(skb, at + 13, &flags, 1))
+			return -1;
+		flow->begins = (flags & 0x12) == 0x02; /* SYN, no ACK */
+	} else if (flow->protocol == IPPROTO_ICMP || flow->protocol == IPPROTO_ICMPV6) {
+		if (bpf_skb_load_bytes(skb, at + 4, two, sizeof(two)))
+			return -1;
+		flow->sport = flow->dport = two[0]; /* an echo's identifier */
+	}
+	return 0;
+}
+
+static __always_inline void turn(struct flow *flow)
+{
+	__be16 port = flow->sport;
+	__u8 address[16];
+
+	__builtin_memcpy(address, flow->source, 16);
+	__builtin_memcpy(flow->source, flow->target, 16);
+	__builtin_memcpy(flow->target, address, 16);
+	flow->sport = flow->dport;
+	flow->dport = port;
+}
+
+static __always_inline int parse_v4(struct __sk_buff *skb, __u32 at, struct flow *flow)
+{
+	struct iphdr ip;
+	__u8 type;
+
+	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)))
+		return -1;
+	mapped(flow->source, ip.saddr);
+	mapped(flow->target, ip.daddr);
+	flow->protocol = ip.protocol;
+	flow->id = ip.id;
+	flow->late = (ip.frag_off & bpf_htons(0x1fff)) != 0;
+	flow->first = !flow->late && (ip.frag_off & bpf_htons(0x2000));
+	at += ip.ihl * 4;
+	if (flow->late)
+		return 0;
+	if (ip.protocol != IPPROTO_ICMP)
+		return ports(skb, at, flow, 0);
+	if (bpf_skb_load_bytes(skb, at, &type, 1))
+		return -1;
+	if (type != ICMP_UNREACHABLE && type != ICMP_TIME_EXCEEDED && type != ICMP_PARAMETER)
+		return ports(skb, at, flow, 0);
+	/* An error goes the other way than what it quotes (RFC 792). */
+	at += 8;
+	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)))
+		return -1;
+	mapped(flow->source, ip.saddr);
+	mapped(flow->target, ip.daddr);
+	flow->protocol = ip.protocol;
+	if (ports(skb, at + ip.ihl * 4, flow, 1))
+		return -1;
+	turn(flow);
+	return 0;
+}
+
+/* As parse_v4; 1 for neighbour discovery, which is the unit's own. */
+static __always_inline int parse_v6(struct __sk_buff *skb, __u32 at, struct flow *flow)
+{
+	struct {
+		__u8 next, reserved;
+		__be16 offset;
+		__be32 id;
+	} fragment;
+	struct ipv6hdr ip;
+	__u8 type;
+
+	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)))
+		return -1;
+	__builtin_memcpy(flow->source, &ip.saddr, 16);
+	__builtin_memcpy(flow->target, &ip.daddr, 16);
+	flow->protocol = ip.nexthdr;
+	at += sizeof(ip);
+	if (ip.nexthdr == IPPROTO_FRAGMENT) {
+		if (bpf_skb_load_bytes(skb, at, &fragment, sizeof(fragment)))
+			return -1;
+		at += sizeof(fragment);
+		flow->protocol = fragment.next;
+		flow->id = fragment.id;
+		flow->late = (fragment.offset & bpf_htons(0xfff8)) != 0;
+		flow->first = !flow->late;
+		if (flow->late)
+			return 0;
+	}
+	if (flow->protocol != IPPROTO_ICMPV6)
+		return ports(skb, at, flow, 0);
+	if (bpf_skb_load_bytes(skb, at, &type, 1))
+		return -1;
+	if (type >= 133 && type <= 137)
+		return 1;
+	if (type >= 128)
+		return ports(skb, at, flow, 0);
+	/* An error (RFC 4443, 2.1). */
+	at += 8;
+	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)))
+		return -1;
+	__builtin_memcpy(flow->source, &ip.saddr, 16);
+	__builtin_memcpy(flow->target, &ip.daddr, 16);
+	flow->protocol = ip.nexthdr;
+	if (ports(skb, at + sizeof(ip), flow, 1))
+		return -1;
+	turn(flow);
+	return 0;
+}
+
+/* 0: it is of this flow; 1: it is for the unit itself; -1: too short to tell. */
+static __always_inline int parse(struct __sk_buff *skb, struct flow *flow)
+{
+	__builtin_memset(flow, 0, sizeof(*flow));
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return parse_v4(skb, ETH_HLEN, flow);
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return parse_v6(skb, ETH_HLEN, flow);
+	return 1;
+}
+
+/* Both directions of a flow have the same shard, whatever is translated on the way. */
+static __always_inline __u32 shard_of(struct flow *flow, int outside)
+{
+	struct endpoint near = {};
+	struct blocks *blocks;
+
+	__builtin_memcpy(near.address, outside ? flow->target : flow->source, 16);
+	near.port = outside ? flow->dport : flow->sport;
+	near.protocol = flow->protocol;
+	if (bpf_map_lookup_elem(&published, &near)) {
+		/* This end is translated; the other one is not. */
+		if (outside)
+			return mixed(flow->source, flow->sport) % SHARDS;
+		return mixed(flow->target, flow->dport) % SHARDS;
+	}
+	if (outside) {
+		__u32 port = bpf_ntohs(flow->dport), shard;
+
+		near.port = near.protocol = 0;
+		blocks = bpf_map_lookup_elem(&translated, &near);
+		if (blocks && blocks->size && port >= blocks->first) {
+			shard = (port - blocks->first) / (__u32)blocks->size;
+			if (shard < SHARDS)
+				return shard;
+		}
+	}
+	return (mixed(flow->source, flow->sport) + mixed(flow->target, flow->dport)) % SHARDS;
+}
+
+/* ---- Frames on the bus ---- */
+
+static __always_inline int send(struct __sk_buff *skb, struct self *self, const __u8 *mac, struct label label)
+{
+	struct frame frame = { .from = label };
+
+	__builtin_memcpy(frame.to, mac, 6);
+	frame.from.local = 0x02;
+	frame.from.from = self->unit;
+	if (bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), 0))
+		return drop(DROPPED_MALFORMED);
+	return bpf_redirect(self->bus, 0);
+}
+
+static __always_inline int hand(struct __sk_buff *skb, struct self *self, __u32 to, struct label label)
+{
+	struct unit *unit = bpf_map_lookup_elem(&units, &to);
+
+	if (!unit || !unit->present)
+		return drop(DROPPED_NO_UNIT);
+	return send(skb, self, unit->mac, label);
+}
+
+/* Answers a probe from here: who gets an answer knows that this unit forwards, whatever its processes do. */
+static __always_inline int answer(struct __sk_buff *skb, struct self *self)
+{
+	__u8 prober[6];
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, prober, sizeof(prober)))
+		return drop(DROPPED_MALFORMED);
+	return send(skb, self, prober, (struct label){ .kind = ECHO });
+}
+
+/* ---- Dispatchers ---- */
+
+/* What arrives by a leg goes to the data plane that has its shard. */
+SEC("tc") int spread(struct __sk_buff *skb)
+{
+	__u32 zero = 0, device = skb->ifindex, number;
+	struct self *self = bpf_map_lookup_elem(&here, &zero);
+	__u32 *which = bpf_map_lookup_elem(&devices, &device);
+	struct fragment fragment = {};
+	struct shard *shard;
+	struct flow flow;
+	struct leg *leg;
+	int trouble;
+
+	if (!self || !which || skb->pkt_type != PACKET_HOST)
+		return TC_ACT_OK;
+	leg = bpf_map_lookup_elem(&legs, which);
+	if (!leg)
+		return TC_ACT_OK;
+	trouble = parse(skb, &flow);
+	if (trouble > 0)
+		return TC_ACT_OK;
+	if (trouble)
+		return drop(DROPPED_MALFORMED);
+	if (flow.late || flow.first) {
+		__builtin_memcpy(fragment.source, flow.source, 16);
+		__builtin_memcpy(fragment.target, flow.target, 16);
+		fragment.id = flow.id;
+		fragment.protocol = flow.protocol;
+	}
+	if (flow.late) {
+		__u32 *first = bpf_map_lookup_elem(&fragments, &fragment);
+
+		if (!first)
+			return drop(DROPPED_LATE_FRAGMENT);
+		number = *first;
+	} else {
+		number = shard_of(&flow, leg->outside);
+	}
+	if (flow.first)
+		bpf_map_update_elem(&fragments, &fragment, &number, BPF_ANY);
+	shard = bpf_map_lookup_elem(&shards, &number);
+	if (!shard || shard->owner == NOBODY)
+		return drop(DROPPED_NO_OWNER);
+	count(RECEIVED);
+	return hand(skb, self, shard->owner,
+		    (struct label){ .kind = DATA, .leg = *which, .shard = bpf_htons(number) });
+}
+
+/* What data planes send goes out by its leg, to the next hop that this unit's routes name. */
+SEC("tc") int dispatcher(struct __sk_buff *skb)
+{
+	__u32 zero = 0, which;
+	struct self *self = bpf_map_lookup_elem(&here, &zero);
+	struct bpf_fib_lookup route = {};
+	struct bpf_redir_neigh next = {};
+	struct frame frame;
+	struct ipv6hdr ip6;
+	struct iphdr ip;
+	struct leg *leg;
+
+	if (!self || bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame)))
+		return TC_ACT_OK;
+	if (frame.from.kind == PROBE)
+		return answer(skb, self);
+	if (frame.from.kind != OUT)
+		return TC_ACT_OK;
+	which = frame.from.leg;
+	leg = bpf_map_lookup_elem(&legs, &which);
+	if (!leg)
+		return drop(DROPPED_MALFORMED);
+	route.ifindex = leg->device;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
+			return drop(DROPPED_MALFORMED);
+		route.family = AF_INET;
+		route.ipv4_src = ip.saddr;
+		route.ipv4_dst = ip.daddr;
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip6, sizeof(ip6)))
+			return drop(DROPPED_MALFORMED);
+		route.family = AF_INET6;
+		__builtin_memcpy(route.ipv6_src, &ip6.saddr, 16);
+		__builtin_memcpy(route.ipv6_dst, &ip6.daddr, 16);
+	} else {
+		return drop(DROPPED_MALFORMED);
+	}
+	if (bpf_fib_lookup(skb, &route, sizeof(route), BPF_FIB_LOOKUP_OUTPUT | BPF_FIB_LOOKUP_SKIP_NEIGH))
+		return drop(DROPPED_NO_ROUTE);
+	next.nh_family = route.family;
+	if (route.family == AF_INET)
+		next.ipv4_nh = route.ipv4_dst;
+	else
+		__builtin_memcpy(next.ipv6_nh, route.ipv6_dst, 16);
+	count(SENT);
+	return bpf_redirect_neigh(leg->device, &next, sizeof(next), 0);
+}
+
+/* ---- Data planes ---- */
+
+/* The kernel's own: net/netfilter/nf_conntrack_bpf.c. TCP and UDP alone. */
+struct nf_conn {
+	unsigned long status;
+} __attribute__((preserve_access_index));
+
+struct lookup {
+	__s32 netns;
+	__s32 error;
+	__u8 protocol;
+	__u8 direction;
+	__u8 reserved[2];
+};
+
+extern struct nf_conn *bpf_skb_ct_lookup(struct __sk_buff *, struct bpf_sock_tuple *, __u32, struct lookup *,
+					 __u32) __ksym;
+extern void bpf_ct_release(struct nf_conn *) __ksym;
+
+static __always_inline int knows(struct __sk_buff *skb, struct flow *flow)
+{
+	struct lookup how = { .netns = -1, .protocol = flow->protocol };
+	struct bpf_sock_tuple tuple = {};
+	struct nf_conn *found;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		tuple.ipv4.saddr = ((__u32 *)flow->source)[3];
+		tuple.ipv4.daddr = ((__u32 *)flow->target)[3];
+		tuple.ipv4.sport = flow->sport;
+		tuple.ipv4.dport = flow->dport;
+		found = bpf_skb_ct_lookup(skb, &tuple, sizeof(tuple.ipv4), &how, sizeof(how));
+	} else {
+		__builtin_memcpy(tuple.ipv6.saddr, flow->source, 16);
+		__builtin_memcpy(tuple.ipv6.daddr, flow->target, 16);
+		tuple.ipv6.sport = flow->sport;
+		tuple.ipv6.dport = flow->dport;
+		found = bpf_skb_ct_lookup(skb, &tuple, sizeof(tuple.ipv6), &how, sizeof(how));
+	}
+	if (!found)
+		return 0;
+	bpf_ct_release(found);
+	return 1;
+}
+
+/* What comes by the bus arrives at the device of its leg, with leg and shard as its mark, if it is ours. */
+SEC("tc") int dataplane(struct __sk_buff *skb)
+{
+	__u32 zero = 0, which, number;
+	struct self *self = bpf_map_lookup_elem(&here, &zero);
+	struct shard *shard;
+	struct frame frame;
+	struct flow flow;
+	struct leg *leg;
+	__u8 kind;
+
+	if (!self || bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame)))
+		return TC_ACT_OK;
+	kind = frame.from.kind;
+	if (kind == PROBE)
+		return answer(skb, self);
+	if (kind != DATA && kind != HANDED && kind != RETURNED)
+		return TC_ACT_OK;
+	which = frame.from.leg;
+	number = bpf_ntohs(frame.from.shard);
+	leg = bpf_map_lookup_elem(&legs, &which);
+	shard = bpf_map_lookup_elem(&shards, &number);
+	if (!leg || !shard)
+		return drop(DROPPED_MALFORMED);
+	if ((kind == DATA && shard->former != NOBODY) || kind == HANDED) {
+		if (parse(skb, &flow) == 0 && !flow.begins && !knows(skb, &flow)) {
+			frame.from.kind = kind == DATA ? HANDED : RETURNED;
+			count(kind == DATA ? HANDED_OVER : HANDED_BACK);
+			return hand(skb, self, kind == DATA ? shard->former : frame.from.from, frame.from);
+		}
+	}
+	count(RECEIVED);
+	skb->mark = which << 16 | number;
+	return bpf_redirect(leg->device, BPF_F_INGRESS);
+}
+
+/* What leaves by the device of a leg goes to the dispatcher of that leg. */
+SEC("tc") int leave(struct __sk_buff *skb)
+{
+	__u32 zero = 0, device = skb->ifindex;
+	struct self *self = bpf_map_lookup_elem(&here, &zero);
+	__u32 *which = bpf_map_lookup_elem(&devices, &device);
+	struct leg *leg = which ? bpf_map_lookup_elem(&legs, which) : 0;
+
+	if (!self || !leg)
+		return TC_ACT_OK;
+	count(SENT);
+	return send(skb, self, leg->dispatcher,
+		    (struct label){ .kind = OUT, .leg = *which, .shard = bpf_htons(skb->mark & 0xffff) });
+}
+
+/* The kernel lends the functions above to programs that say this. */
+char LICENSE[] SEC("license") = "GPL";
+/* Of which source this is the object: a test compares. */
+const char compiled_from[] SEC(".rodata.source") = SOURCE;

@@ -1,0 +1,129 @@
+"""What the programs of fabric.bpf.c are told, and what they count.
+
+A unit has one `Fabric`: in a dispatcher, legs lead to the tenant's networks; in a data plane they are devices
+that neither ask for neighbours (`arp off`) nor have an address other than the bus's.
+docs/designs/0003-appliances.md has the picture.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trunkline.devices import namespace
+from trunkline.devices.bpf import Object, Side
+from trunkline.plan.shards import SHARDS
+
+OBJECT = Path(__file__).with_name("fabric.bpf.o")
+#: How many units an appliance has at the most (UNITS in the programs, as SHARDS is theirs too).
+UNITS = 256
+_NOBODY = 0xFFFF
+#: In the order of `enum counted`.
+COUNTED = (
+    "received",
+    "sent",
+    "handed_over",
+    "handed_back",
+    "dropped_malformed",
+    "dropped_late_fragment",
+    "dropped_no_owner",
+    "dropped_no_unit",
+    "dropped_no_route",
+)
+_NUMBER = struct.Struct("=I")
+
+
+@dataclass(frozen=True)
+class Leg:
+    """An interface of a unit towards one of the appliance's networks."""
+
+    device: str
+    #: Whether addresses are translated for those behind it: it is the far side.
+    outside: bool
+    #: In a data plane: the address on the bus of the dispatcher that sends what leaves here.
+    dispatcher: str = "00:00:00:00:00:00"
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The ports that sources are translated to: shard n has `size` from first + n * size on."""
+
+    first: int
+    size: int
+
+    def of(self, shard: int) -> range:
+        start = self.first + shard * self.size
+        return range(start, start + self.size)
+
+
+class Fabric:
+    """A unit's part in the fabric. Owns the programs in the kernel, as long as the unit's process."""
+
+    def __init__(self, netns: str | None, bus: str, unit: int, legs: Sequence[Leg], *, spreads: bool) -> None:
+        """Puts the programs on the interfaces; nothing passes before it is told who has the shards.
+
+        Args:
+            unit: the unit's number in the appliance, below UNITS.
+            spreads: it is a dispatcher, not a data plane.
+
+        Raises:
+            Unavailable: as `bpf.Object`.
+        """
+        self._object = Object(OBJECT)
+        numbers = {name: number for number, name in namespace.inside(netns, socket.if_nameindex)}
+        self._object.put("here", _NUMBER.pack(0), struct.pack("=II", numbers[bus], unit))
+        for shard in range(SHARDS):
+            self.tell_shard(shard, None)
+        for number, leg in enumerate(legs):
+            device = numbers[leg.device]
+            value = struct.pack("=I6sBx", device, _mac(leg.dispatcher), leg.outside)
+            self._object.put("legs", _NUMBER.pack(number), value)
+            self._object.put("devices", _NUMBER.pack(device), _NUMBER.pack(number))
+            if spreads:
+                self._object.attach(netns, leg.device, "spread", Side.ARRIVING)
+            else:
+                self._object.attach(netns, leg.device, "leave", Side.LEAVING)
+        self._object.attach(netns, bus, "dispatcher" if spreads else "dataplane", Side.ARRIVING)
+
+    def close(self) -> None:
+        self._object.close()
+
+    def tell_unit(self, unit: int, mac: str | None) -> None:
+        """Where on the bus a unit is; None: it is not there."""
+        value = struct.pack("=6sBx", _mac(mac or "00:00:00:00:00:00"), mac is not None)
+        self._object.put("units", _NUMBER.pack(unit), value)
+
+    def tell_shard(self, shard: int, owner: int | None, former: int | None = None) -> None:
+        """Which unit has a shard, and which one has flows of it that the owner may not know."""
+        value = struct.pack("=HH", *(_NOBODY if unit is None else unit for unit in (owner, former)))
+        self._object.put("shards", _NUMBER.pack(shard), value)
+
+    def tell_blocks(self, blocks: Mapping[str, Blocks]) -> None:
+        """The addresses that sources are translated to."""
+        for address, block in blocks.items():
+            self._object.put(
+                "translated", _endpoint(address, 0, 0), struct.pack("=HH", block.first, block.size)
+            )
+
+    def tell_published(self, address: str, port: int, protocol: int) -> None:
+        """A published address, or who answers behind it: flows of it are told apart by their other end."""
+        self._object.put("published", _endpoint(address, port, protocol), _NUMBER.pack(1))
+
+    def counters(self) -> dict[str, int]:
+        """Packets, since the unit began."""
+        return {name: self._object.total("counters", _NUMBER.pack(n)) for n, name in enumerate(COUNTED)}
+
+
+def _mac(address: str) -> bytes:
+    return bytes.fromhex(address.replace(":", ""))
+
+
+def _endpoint(address: str, port: int, protocol: int) -> bytes:
+    """struct endpoint; the port is in the order of the network."""
+    found = ipaddress.ip_address(address)
+    packed = found.packed if found.version == 6 else bytes(10) + b"\xff\xff" + found.packed
+    return packed + struct.pack("!HBx", port, protocol)

@@ -1,0 +1,252 @@
+"""The fabric of an appliance: a dispatcher, and data planes that are routers with nftables.
+
+| claim | and in reverse |
+| --- | --- |
+| flows reach the other side, spread over all data planes: routed IPv6, translated IPv4 | |
+| both directions meet the same data plane; so do ICMP errors and fragments | |
+| targets that are published are translated | |
+| shards that move with their state break nothing | without state, what is translated ends |
+| what the new owner does not know, the former one forwards | |
+| a probe is answered from the kernel | |
+| the object is of this source | |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+from collections.abc import Iterator
+
+import pytest
+from flows import Connection, Ping, Tcp, Udp, must_pass
+from probes import Space, wait_for
+
+from trunkline.devices import namespace
+from trunkline.devices.conntrack import Conntrack
+from trunkline.plan.shards import SHARDS
+from trunkline.units.fabric import OBJECT, Blocks, Fabric, Leg
+
+TAG = f"fb{os.getpid()}"
+DISPATCHER, PLANES = 200, (0, 1, 2)
+INSIDE, OUTSIDE = ("10.0.0.{}", "fd00:a::{}"), ("192.0.2.{}", "fd00:b::{}")
+BLOCKS = Blocks(2048, 64)
+RULES = """
+table inet t {{
+  chain marks {{ type filter hook prerouting priority -150; ct mark set meta mark and 0xffff; }}
+  chain only {{ type filter hook forward priority 0; policy drop;
+    ct state established,related accept
+    ct state invalid drop
+    iifname "in" accept
+    ct status dnat accept
+  }}
+  chain sources {{ type nat hook postrouting priority 100;
+    oifname "out" meta l4proto {{ tcp, udp }} snat ip to ct mark map {{ {blocks} }}
+  }}
+  chain targets {{ type nat hook prerouting priority -100; iifname "out" tcp dport 80 dnat ip to 10.0.0.5:8080; }}
+}}
+"""
+
+
+def bus(unit: int) -> str:
+    return f"02:0b:00:00:00:{unit:02x}"
+
+
+class Scene:
+    """A client inside, a server outside, and between them an appliance of one dispatcher and three data planes."""
+
+    def __init__(self) -> None:
+        self.client, self.server = Space(f"{TAG}-c"), Space(f"{TAG}-s")
+        self.switch, self.dispatcher = Space(f"{TAG}-b"), Space(f"{TAG}-d", "in")
+        self.planes = [Space(f"{TAG}-{n}", "in") for n in PLANES]
+        self.units = dict(zip((DISPATCHER, *PLANES), [self.dispatcher, *self.planes], strict=True))
+        for space in (self.client, self.server, self.switch, *self.units.values()):
+            namespace.create(space.netns)
+            # Or neighbours are asked for a second later.
+            namespace.sysctl(
+                space.netns, [(f"ipv6/conf/{which}/accept_dad", 0) for which in ("all", "default")]
+            )
+        self.switch.ip("link add name bus type bridge", "link set dev bus up")
+        for number, unit in self.units.items():
+            self._unit(number, unit)
+        self._side(self.client, "in", INSIDE, 5)
+        self._side(self.server, "out", OUTSIDE, 9)
+        self.fabrics = {n: self._fabric(n, unit) for n, unit in self.units.items()}
+        self.owner = [random.choice(PLANES) for _ in range(SHARDS)]
+        for shard, owner in enumerate(self.owner):
+            self.tell(shard, owner)
+
+    def _unit(self, number: int, unit: Space) -> None:
+        self.switch.ip(
+            f"link add b{number} mtu 9000 type veth peer name bus address {bus(number)} netns {unit.netns}",
+            f"link set dev b{number} master bus up",
+        )
+        unit.ip("link set dev bus mtu 9000 up")
+        given = [("ipv4/ip_forward", 1), ("ipv6/conf/all/forwarding", 1), ("ipv6/conf/bus/disable_ipv6", 1)]
+        namespace.sysctl(unit.netns, given)
+        if number == DISPATCHER:
+            return
+        for leg, addresses in (("in", INSIDE), ("out", OUTSIDE)):
+            unit.ip(
+                f"link add {leg} address {bus(number)} arp off type veth peer name {leg}-",
+                f"link set dev {leg}- up",
+                f"link set dev {leg} arp off up",
+                *_addresses(leg, addresses, 1),
+            )
+        namespace.sysctl(unit.netns, [("netfilter/nf_conntrack_tcp_be_liberal", 1)])
+        ranges = {s: f"{BLOCKS.of(s)[0]}-{BLOCKS.of(s)[-1]}" for s in range(SHARDS)}
+        blocks = ", ".join(f"{shard} : 192.0.2.1 . {ports}" for shard, ports in ranges.items())
+        done = unit.run("nft", "-f", "-", input=RULES.format(blocks=blocks))
+        assert done.returncode == 0, done.stderr[:500]
+
+    def _side(self, end: Space, leg: str, addresses: tuple[str, str], number: int) -> None:
+        end.ip(
+            f"link add eth0 type veth peer name {leg} netns {self.dispatcher.netns}", "link set dev eth0 up"
+        )
+        end.ip(*_addresses("eth0", addresses, number))
+        self.dispatcher.ip(f"link set dev {leg} up", *_addresses(leg, addresses, 1))
+        end.ip(*(f"route add default via {a.format(1)}" for a in addresses))
+
+    def _fabric(self, number: int, unit: Space) -> Fabric:
+        legs = [Leg("in", False, bus(DISPATCHER)), Leg("out", True, bus(DISPATCHER))]
+        made = Fabric(unit.netns, "bus", number, legs, spreads=number == DISPATCHER)
+        for other in self.units:
+            made.tell_unit(other, bus(other))
+        made.tell_blocks({"192.0.2.1": BLOCKS})
+        made.tell_published("192.0.2.1", 80, 6)
+        made.tell_published("10.0.0.5", 8080, 6)
+        return made
+
+    def close(self) -> None:
+        for fabric in self.fabrics.values():
+            fabric.close()
+
+    def tell(self, shard: int, owner: int, former: int | None = None) -> None:
+        """Everybody who has a shard; the owner, who had it, before dispatchers send to it."""
+        for number in (*PLANES, DISPATCHER):
+            self.fabrics[number].tell_shard(shard, owner, former if number == owner else None)
+        self.owner[shard] = owner
+
+    def move(self, shard: int, to: int) -> None:
+        """A shard with the state of its flows."""
+        before, self_ = self.owner[shard], Conntrack(self.planes[self.owner[shard]].netns)
+        after = Conntrack(self.planes[to].netns)
+        try:
+            for final in (False, True):
+                entries = self_.entries(lambda mark: mark == shard)
+                assert after.put(entries) == []
+                self.tell(shard, to, None if final else before)
+            self_.drop(entries)
+        finally:
+            self_.close()
+            after.close()
+
+    def many(self, stack: contextlib.ExitStack, count: int = 12) -> list[Connection]:
+        flows = [Tcp(self.client, self.server, a.format(9), 80) for a in OUTSIDE for _ in range(count)]
+        flows += [Tcp(self.server, self.client, "192.0.2.1", 80, listening=8080) for _ in range(count)]
+        return [stack.enter_context(flow.connected()) for flow in flows]
+
+
+def _addresses(device: str, addresses: tuple[str, str], number: int) -> list[str]:
+    v4, v6 = (address.format(number) for address in addresses)
+    return [f"address add {v4}/24 dev {device}", f"address add {v6}/64 dev {device} nodad"]
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    try:
+        with contextlib.closing(Scene()) as made:
+            yield made
+    finally:
+        namespace.delete(*namespace.names(f"{TAG}-"))
+
+
+@pytest.mark.machine
+def test_flows_are_spread_and_both_directions_meet(scene: Scene) -> None:
+    with contextlib.ExitStack() as stack:
+        connections = scene.many(stack)
+        must_pass(*connections)
+        counters = {n: scene.fabrics[n].counters() for n in PLANES}
+        assert all(found["received"] > 20 for found in counters.values())
+        assert not any(found["handed_over"] for found in counters.values())
+    inside, outside = scene.client, scene.server
+    for address, seen in zip(OUTSIDE, ("192.0.2.1", INSIDE[1].format(5)), strict=True):
+        flow = Udp(inside, outside, address.format(9), 7)
+        must_pass(flow, Ping(inside, address.format(9)))
+        assert flow.seen_from == seen
+        pinged = inside.run(
+            "ping", "-M", "dont", "-s", "3000", "-i", "0.1", "-c", "5", "-W", "2", address.format(9)
+        )
+        assert " 0% packet loss" in pinged.stdout
+
+
+@pytest.mark.machine
+def test_an_error_reaches_the_data_plane_of_its_flow(scene: Scene) -> None:
+    scene.server.ip("link set dev eth0 mtu 1300")
+    # What the server cannot take, the dispatcher's leg says: it stands for a router on the way.
+    scene.dispatcher.ip("link set dev out mtu 1300")
+    for plane in scene.planes:
+        plane.ip("link set dev out mtu 1300")
+    assert scene.client.told_mtu("192.0.2.9", size=1500) == 1300
+
+
+@pytest.mark.machine
+def test_shards_that_move_with_their_state_break_nothing(scene: Scene) -> None:
+    chance = random.Random(7)
+    with contextlib.ExitStack() as stack:
+        connections = scene.many(stack)
+        for _ in range(40):
+            shard = chance.randrange(SHARDS)
+            scene.move(shard, chance.choice([n for n in PLANES if n != scene.owner[shard]]))
+            assert all(connection.once() for connection in chance.sample(connections, 4))
+        must_pass(*connections)
+
+
+@pytest.mark.machine
+def test_what_the_owner_does_not_know_the_former_one_forwards(scene: Scene) -> None:
+    with contextlib.ExitStack() as stack:
+        connections = scene.many(stack)
+        for shard, owner in enumerate(scene.owner):
+            scene.tell(shard, (owner + 1) % len(PLANES), owner)
+        must_pass(*connections)
+        assert sum(scene.fabrics[n].counters()["handed_over"] for n in PLANES) > len(connections)
+        # What begins now is the new owner's; what nobody knows comes back to him.
+        must_pass(
+            Tcp(scene.client, scene.server, "192.0.2.9", 81), Udp(scene.client, scene.server, "192.0.2.9", 7)
+        )
+        assert sum(scene.fabrics[n].counters()["handed_back"] for n in PLANES) > 0
+
+
+@pytest.mark.machine
+def test_without_state_what_is_translated_ends(scene: Scene) -> None:
+    with contextlib.ExitStack() as stack:
+        connections = scene.many(stack, 3)
+        must_pass(*connections)
+        for shard, owner in enumerate(scene.owner):
+            scene.tell(shard, (owner + 1) % len(PLANES))
+        assert not any(connection.once() for connection in connections[:3])
+
+
+@pytest.mark.machine
+def test_a_probe_is_answered_from_the_kernel(scene: Scene) -> None:
+    with contextlib.closing(Space(scene.dispatcher.netns, "bus").frames()) as ear:
+        ear.setblocking(False)
+        me, kind = bytes.fromhex(bus(DISPATCHER).replace(":", "")), 5
+        label = bytes((2, kind, 0, DISPATCHER, 0, 0))
+        ear.send(bytes.fromhex(bus(1).replace(":", "")) + label + b"\x88\xb5" + me + bytes(40))
+
+        def heard() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    frame = ear.recv(2000)
+                    if frame[:6] == me and frame[6:10] == bytes((2, kind + 1, 0, 1)):
+                        return True
+            return False
+
+        wait_for(heard, 5, "an answer")
+
+
+def test_the_object_is_of_this_source() -> None:
+    source = OBJECT.with_suffix(".c").read_bytes()
+    assert hashlib.sha256(source).hexdigest().encode() in OBJECT.read_bytes()
