@@ -487,7 +487,8 @@ SEC("tc") int dispatcher(struct __sk_buff *skb)
 	struct iphdr ip;
 	struct leg *leg;
 
-	if (!self || bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame)))
+	/* A bus that floods brings what is for others. */
+	if (!self || skb->pkt_type != PACKET_HOST || bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame)))
 		return TC_ACT_OK;
 	if (frame.from.kind == PROBE)
 		return answer(skb, self);
@@ -579,7 +580,8 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 	struct leg *leg;
 	__u8 kind;
 
-	if (!self || bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame)))
+	/* A bus that floods brings what is for others. */
+	if (!self || skb->pkt_type != PACKET_HOST || bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame)))
 		return TC_ACT_OK;
 	kind = frame.from.kind;
 	if (kind == PROBE)
