@@ -187,6 +187,9 @@ class World:
         self.group = self._make("security_group", "security-groups", {"name": "needed"})
         (public,) = lab.ok("GET", "/network/v2.0/networks?name=public")["networks"]
         self.public: str = public["id"]
+        owner = {"project_id": lab.projects["demo"]}
+        label = lab.ok("POST", "/network/v2.0/metering/metering-labels", {"metering_label": owner})
+        self.metering: str = label["metering_label"]["id"]
         self.floatingip, self.inner = forwarder(lab)
         self.proxying, self.proxied = proxying(lab, 150)
         # Each trunk that is asked for has a port of its own.
@@ -218,6 +221,12 @@ LEAST: Mapping[str, Callable[[World, int], dict[str, Any]]] = {
     },
     "log": lambda w, n: {"resource_type": "security_group"},
     "address_scope": lambda w, n: {"ip_version": 4},
+    "metering_label": lambda w, n: {},
+    "metering_label_rule": lambda w, n: {
+        "metering_label_id": w.metering,
+        "direction": "egress",
+        "source_ip_prefix": f"10.{n // 256}.{n % 256}.0/24",
+    },
     "network": lambda w, n: {},
     "ndp_proxy": lambda w, n: {"router_id": w.proxying, "port_id": w.proxied.pop()},
     "network_segment_range": lambda w, n: {"network_type": "geneve", "minimum": n, "maximum": n},
@@ -285,7 +294,14 @@ LEAST: Mapping[str, Callable[[World, int], dict[str, Any]]] = {
 #: Kinds that users make for themselves: others are made by the administrator.
 BY_USER = {"credential", "application_credential", "trust"}
 #: Kinds of the Network API that the operator alone makes.
-BY_OPERATOR = {"default_security_group_rule", "log", "network_segment_range", "segment"}
+BY_OPERATOR = {
+    "default_security_group_rule",
+    "log",
+    "metering_label",
+    "metering_label_rule",
+    "network_segment_range",
+    "segment",
+}
 #: What everybody may look at.
 SEEN = {"region", "role", "domain", "default_security_group_rule"}
 #: What must be said before one can be deleted.

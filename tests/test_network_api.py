@@ -27,7 +27,13 @@ KINDS = [
 STANDARD = [spec.kind for spec in KINDS if issubclass(spec.cls, Standard)]
 
 #: What operators alone make.
-BY_OPERATOR = {"default_security_group_rule", "log", "network_segment_range"}
+BY_OPERATOR = {
+    "default_security_group_rule",
+    "log",
+    "metering_label",
+    "metering_label_rule",
+    "network_segment_range",
+}
 
 
 def example(cloud: Cloud, kind: str) -> dict[str, Any]:

@@ -105,6 +105,8 @@ def ids(things: Things) -> Mapping[str, str]:
         "tap_mirrors": things.mirror,
         "ndp_proxies": things.proxy,
         "local_ips": things.local_ip,
+        "metering-labels": things.metering,
+        "metering-label-rules": things.metered,
         "network_segment_ranges": things.range,
         "segments": things.segment,
         "bandwidth_limit_rules": things.limit_rule,

@@ -159,6 +159,9 @@ def _more_places(things: Things, callers: Callers) -> dict[str, str]:
         "/network/v2.0/local_ips/{id}/port_associations/{port}": (
             f"/network/v2.0/local_ips/{things.local_ip}/port_associations/{things.led_to}"
         ),
+        "/network/v2.0/metering/metering-label-rules/{id}": (
+            f"/network/v2.0/metering/metering-label-rules/{things.metered}"
+        ),
         "/network/v2.0/extensions/{alias}": "/network/v2.0/extensions/router",
         "/compute/v2.1/servers/{id}": f"/compute/v2.1/servers/{things.server}",
         "/compute/v2.1/os-server-groups/{id}": f"/compute/v2.1/os-server-groups/{things.server_group}",

@@ -107,6 +107,17 @@ class Things:
         )
         self.addresses = network("address-groups", address_group={"name": "addresses"})
         self.log = self._maker("/network/v2.0", "admin")("log/logs", log={"resource_type": "security_group"})
+        self.metering = self._maker("/network/v2.0", "admin")(
+            "metering/metering-labels", metering_label={"name": "label", "project_id": lab.projects["demo"]}
+        )
+        self.metered = self._maker("/network/v2.0", "admin")(
+            "metering/metering-label-rules",
+            metering_label_rule={
+                "metering_label_id": self.metering,
+                "direction": "egress",
+                "remote_ip_prefix": "10.0.0.0/8",
+            },
+        )
         self.template = self._maker("/network/v2.0", "admin")(
             "default-security-group-rules", default_security_group_rule={"direction": "ingress"}
         )

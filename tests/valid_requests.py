@@ -15,6 +15,7 @@ def valid_requests(t: Things) -> Iterator[Valid]:
     """One for every endpoint that takes a JSON body, or more."""
     yield from _network(t)
     yield from _qos(t)
+    yield from _metering(t)
     yield from _mirrors(t)
     yield from _ndp_proxies(t)
     yield from _local_ips(t)
@@ -379,6 +380,28 @@ def _local_ips(t: Things) -> Iterator[Valid]:
         yield Valid(f"{method} {template}/tags", f"{one}/tags", {"tags": ["one"]})
     led = {"fixed_port_id": t.sub_port, "fixed_ip": None}
     yield Valid(f"POST {template}/port_associations", f"{one}/port_associations", {"port_association": led})
+
+
+def _metering(t: Things) -> Iterator[Valid]:
+    base = "/network/v2.0/metering"
+    labels, rules = f"{base}/metering-labels", f"{base}/metering-label-rules"
+    label = {"name": "m", "description": "d", "tags": ["t"]}
+    yield Valid(f"POST {labels}", labels, {"metering_label": label}, "admin")
+    more = {"metering_labels": [{"project_id": t.project, "shared": True}]}
+    yield Valid(f"POST {labels}", labels, more, "admin")
+    words = {"metering_label": {"name": "o", "description": "e"}}
+    yield Valid(f"PUT {labels}/{{id}}", f"{labels}/{t.metering}", words, "admin")
+    for method in ("PUT", "POST"):
+        yield Valid(
+            f"{method} {labels}/{{id}}/tags", f"{labels}/{t.metering}/tags", {"tags": ["one"]}, "admin"
+        )
+    rule = {"metering_label_id": t.metering, "direction": "ingress"}
+    both = {"source_ip_prefix": "198.51.100.0/24", "destination_ip_prefix": "10.0.0.0/16", "excluded": True}
+    one = {"remote_ip_prefix": "10.0.0.0/8", "project_id": t.project}
+    for fields in (both, one):
+        yield Valid(f"POST {rules}", rules, {"metering_label_rule": {**rule, **fields}}, "admin")
+    several = {"metering_label_rules": [{**rule, "source_ip_prefix": "2001:db8::/32"}]}
+    yield Valid(f"POST {rules}", rules, several, "admin")
 
 
 def _mirrors(t: Things) -> Iterator[Valid]:

@@ -11,6 +11,7 @@
                                                          |
                                       HostReport <-------' on every change, and every two seconds
     twice a second -----------------> Megaflows     what Open vSwitch would forget
+    every three seconds ------------> Metering      what flows of routers have counted
 
 Nothing is an event: whatever woke the loop, every manager looks at what is there and puts right what is
 not. A manager that fails leaves a condition in the report, and the others go on.
@@ -39,6 +40,7 @@ from trunkline.agent.kept import Kept
 from trunkline.agent.link_shares import LinkShares
 from trunkline.agent.megaflows import Megaflows
 from trunkline.agent.metadata import Metadata
+from trunkline.agent.metering import Metering
 from trunkline.agent.migration import Underlay
 from trunkline.agent.mirrors import Mirrors
 from trunkline.agent.ports import Ports
@@ -102,6 +104,7 @@ class Agent:
         self._link_shares = LinkShares(config, self._db)
         self._metadata = Metadata(config, self._db)
         self._announcer = Announcer(config, self._db)
+        self._metering = Metering(config, self._changed)
         self._images = Images(config.folder / "i", self._channel)
         self._kept = Kept(
             config.folder / "k",
@@ -138,6 +141,7 @@ class Agent:
                 "openflow": self._probe.run,
                 "integration bridge": integration.run,
                 "megaflows": self._megaflows.run,
+                "metering": self._metering.run,
                 "announcements": self._announcer.run,
                 "reports": self._send_reports,
                 "loop": self._loop,
@@ -226,6 +230,7 @@ class Agent:
             self._images,
             self._servers,
             self._announcer,
+            self._metering,
         ):
             manager.want(slice_)
         self._wake.set()
@@ -378,6 +383,7 @@ class Agent:
             physical_networks=tuple(sorted(config.physical_networks)),
             since=self._since,
             links=uplinks.speeds(config, self._db),
+            meters=self._metering.reports,
         )
 
 

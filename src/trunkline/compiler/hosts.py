@@ -21,6 +21,7 @@ import msgspec
 from trunkline.compiler.addresses import metadata_port
 from trunkline.compiler.derive import Derivations, Node, View
 from trunkline.compiler.metadata import meta_data, network_data, vendor_data
+from trunkline.compiler.metering import counted_here
 from trunkline.compiler.names import zone
 from trunkline.compiler.network import sources
 from trunkline.compiler.qos import link_share, packet_limits, policy_of
@@ -103,7 +104,8 @@ def host_slice(view: View, host: str) -> Iterator[HostSlice]:
     own = [port for server in servers if server.host == host for port in _ports(view, server)]
     others = [*view.where(Port, probe_on, host), *view.where(Port, prepared_on, host)]
     plugged = {port.id: port for port in _by_id([*own, *others])}
-    gateways = (view.ask(gateway_slices, r.id) for r in view.where(Router, gateway_hosts, host))
+    routers = [router.id for router in view.where(Router, gateway_hosts, host)]
+    gateways = (view.ask(gateway_slices, id) for id in routers)
     inner = [sub for port in plugged.values() for sub in sub_ports(view, port)]
     there = {port.network_id for port in (*plugged.values(), *inner)}
     services = (view.ask(metadata_port, id) for id in sorted(there))
@@ -122,6 +124,7 @@ def host_slice(view: View, host: str) -> Iterator[HostSlice]:
         gateways=tuple(gateway for each in gateways for gateway in each),
         kept=tuple(_kept(view, server) for server in view.where(Server, kept_on, host)),
         backend_remotes=view.need(Settings, REGION).backend_remotes,
+        meters=counted_here(view, sorted(there), routers),
         promised={
             link.physical_network: link.egress_kbps
             for link in view.need(Host, host).promised_links

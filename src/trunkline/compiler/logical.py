@@ -184,6 +184,25 @@ class Barrier(Record, frozen=True, kw_only=True):
     except_translated: bool = False
 
 
+class Meter(Record, frozen=True, kw_only=True):
+    """Packets that a router carries between its networks and a gateway, which are counted.
+
+    A packet is counted by one of several: the one whose sides are within those of all others that it is in.
+    """
+
+    router: str
+    #: The router port.
+    gateway: str
+    #: ingress: what comes in by the gateway. egress: what leaves by it. Addresses are those inside.
+    direction: Direction
+    family: Family
+    #: Prefixes; "" for any.
+    source: str = ""
+    destination: str = ""
+    #: The inner router ports of packets that pass a barrier, which are counted before they do.
+    past_barrier: tuple[str, ...] = ()
+
+
 class Forwarding(Record, frozen=True, kw_only=True):
     """Ports of an external address of a router that lead to ports inside, for whoever asks, from
     outside or from a network of the router. Replies come from the external address."""
@@ -311,6 +330,7 @@ class LogicalNetwork:
     routes: dict[str, Route] = field(default_factory=dict)
     nats: dict[str, Nat] = field(default_factory=dict)
     barriers: dict[str, Barrier] = field(default_factory=dict)
+    meters: dict[str, Meter] = field(default_factory=dict)
     forwardings: dict[str, Forwarding] = field(default_factory=dict)
     rule_sets: dict[str, RuleSet] = field(default_factory=dict)
     address_groups: dict[str, AddressGroup] = field(default_factory=dict)

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
-from trunkline.compiler import addresses, logs, ndp_proxies, qos, routing, rules, scopes, switching
+from trunkline.compiler import addresses, logs, metering, ndp_proxies, qos, routing, rules, scopes, switching
 from trunkline.compiler.derive import Derivations, Node, Outcome, Sources
 from trunkline.compiler.logical import KINDS, LogicalNetwork, Record
 from trunkline.compiler.settings import REGION, Settings
@@ -55,6 +55,7 @@ NODES = (
     Node(FloatingIP, routing.floating_nat),
     Node(NdpProxy, ndp_proxies.answered_address),
     Node(Router, ndp_proxies.entrances),
+    Node(Router, metering.meters),
     Node(PortForwarding, routing.forwarding),
     Node(Port, qos.port_shapings),
     Node(FloatingIP, qos.floating_shapings),

@@ -267,6 +267,26 @@ class GatewaySlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     hosts: tuple[str, ...]
 
 
+class MeterRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Packets of one direction, by the prefixes that they come from and go to: both of one family."""
+
+    #: ingress: what comes in by a gateway.
+    direction: Literal["ingress", "egress"]
+    source: str
+    destination: str
+    #: They are left out, whatever other rules say.
+    excluded: bool = False
+
+
+class MeterSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A metering label: what the host counts for it."""
+
+    label: str
+    #: The MAC addresses of the gateways that it is counted at.
+    gateways: tuple[str, ...]
+    rules: tuple[MeterRule, ...]
+
+
 class HostSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything for one host, at one revision of the store."""
 
@@ -278,6 +298,7 @@ class HostSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     metadata: tuple[MetadataSlice, ...] = ()
     gateways: tuple[GatewaySlice, ...] = ()
     kept: tuple[KeptSlice, ...] = ()
+    meters: tuple[MeterSlice, ...] = ()
     #: Where the host's end of the backend finds its database, every member of it, as "ssl:10.99.0.10:6642";
     #: none where the agent's configuration is to be believed.
     backend_remotes: tuple[str, ...] = ()

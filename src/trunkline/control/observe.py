@@ -15,7 +15,7 @@ import msgspec
 from trunkline.api.compute.observation import observe
 from trunkline.api.context import CLOUD
 from trunkline.api.engine import Call, Engine
-from trunkline.api.network import reschedule, trunks
+from trunkline.api.network import metering, reschedule, trunks
 from trunkline.backends.contract import Observation
 from trunkline.compiler.routing import is_at_host
 from trunkline.compiler.snapshot import Snapshot
@@ -27,13 +27,14 @@ from trunkline.resources.network import (
     ROUTER_GATEWAY,
     ROUTER_INTERFACE,
     FloatingIP,
+    HostCount,
     Network,
     Port,
     Router,
     gateways_of,
 )
 from trunkline.resources.region import Host
-from trunkline.resources.reports import HostReport
+from trunkline.resources.reports import HostReport, MeterReport
 from trunkline.store import Remembered, Store, Tx
 
 #: How often it is looked which hosts have fallen silent, seconds.
@@ -59,6 +60,7 @@ async def host_report(engine: Engine, name: str, report: HostReport) -> None:
         "daemons": list(report.daemons),
         "problems": list(report.problems),
     }
+    counts = [(each.label, _count(name, each)) for each in report.meters]
 
     def write(call: Call) -> None:
         host = call.tx.get(Host, name)
@@ -70,8 +72,15 @@ async def host_report(engine: Engine, name: str, report: HostReport) -> None:
         if new.physical_networks != host.wired:
             reschedule(call)
         observe(call, name, report.servers)
+        metering.observe(call, counts)
 
     await engine.write(CLOUD, write)
+
+
+def _count(host: str, report: MeterReport) -> HostCount:
+    told = msgspec.structs.asdict(report)
+    del told["label"]
+    return HostCount(host=host, **told)
 
 
 async def watch_hosts(store: Store, directory: RegionDirectory) -> None:

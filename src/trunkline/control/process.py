@@ -38,7 +38,7 @@ from trunkline.backends.contract import Backend, Observation
 from trunkline.backends.ovn import OvnBackend
 from trunkline.compiler.settings import Settings
 from trunkline.compiler.snapshot import Snapshot
-from trunkline.control import agents, channel, observe, promises, seed, status
+from trunkline.control import agents, channel, meters, observe, promises, seed, status
 from trunkline.control.directory import RegionDirectory
 from trunkline.control.loop import Loop
 from trunkline.control.serving import serve
@@ -230,6 +230,12 @@ class ControlProcess:
                 return None
             return JSONResponse({"error": "X-Trunkline-Key is not the key in run/status.key."}, 403)
 
+        async def metered(request: Request) -> Response:
+            if (refused := refusal(request)) is not None:
+                return refused
+            with store.read() as reader:
+                return Response(meters.exposition(reader), media_type=CONTENT_TYPE_LATEST)
+
         async def join_token(request: Request) -> Response:
             if (refused := refusal(request)) is not None:
                 return refused
@@ -269,6 +275,7 @@ class ControlProcess:
         return [
             Route("/ready", ready),
             Route("/metrics", metrics),
+            Route("/metrics/metering", metered),
             Route("/status", show),
             Route("/join-tokens", join_token, methods=["POST"]),
             Route("/hosts/{name}/promises", promise, methods=["PUT"]),

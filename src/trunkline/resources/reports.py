@@ -107,6 +107,19 @@ class HostLink(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ingress_kbps: int
 
 
+class MeterReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the host has counted for a metering label, all in all."""
+
+    label: str
+    #: Another one where the host lost count, and began anew.
+    since: str
+    ingress_packets: int = 0
+    #: From the IP header on.
+    ingress_bytes: int = 0
+    egress_packets: int = 0
+    egress_bytes: int = 0
+
+
 class HostReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the agent sees, sent on every change and at least every two seconds."""
 
@@ -130,3 +143,4 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     since: float = 0.0
     #: Those whose speed is known.
     links: tuple[HostLink, ...] = ()
+    meters: tuple[MeterReport, ...] = ()

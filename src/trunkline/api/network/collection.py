@@ -26,11 +26,15 @@ ENVELOPES = {"qos_policy": "policy"}
 _FOLDERS = {
     "local_ip": "",
     "log": "log/",
+    "metering_label": "metering/",
+    "metering_label_rule": "metering/",
     "ndp_proxy": "",
     "network_segment_range": "",
     "qos_policy": "qos/",
     "tap_mirror": "taas/",
 }
+#: Kinds in a folder whose words are joined by hyphens all the same.
+_HYPHENS_TOO = frozenset({"metering_label", "metering_label_rule"})
 _TAGS_TOO = {"qos_policy": ("/v2.0/policies",)}
 
 Handle = Callable[[Request], Awaitable[Reply]]
@@ -39,7 +43,8 @@ Handle = Callable[[Request], Awaitable[Reply]]
 def path_of(spec: Spec) -> str:
     """Where a kind's collection is: words are joined by hyphens."""
     # The words of what came in later days are joined by underscores.
-    plural = spec.plural if spec.kind in _FOLDERS else spec.plural.replace("_", "-")
+    later = spec.kind in _FOLDERS and spec.kind not in _HYPHENS_TOO
+    plural = spec.plural if later else spec.plural.replace("_", "-")
     return f"/v2.0/{_FOLDERS.get(spec.kind, '')}{plural}"
 
 

@@ -12,6 +12,7 @@ from trunkline.api.network import sharing
 from trunkline.api.query import Filter
 from trunkline.errors import BadField
 from trunkline.resources.network import (
+    MeteringLabelRule,
     Network,
     Port,
     RbacPolicy,
@@ -38,7 +39,7 @@ def owned(obj: Standard | RbacPolicy) -> None:
 
 
 def tenants(
-    reader: Reader, context: Context, objects: Sequence[Standard | RbacPolicy]
+    reader: Reader, context: Context, objects: Sequence[Standard | RbacPolicy | MeteringLabelRule]
 ) -> list[Mapping[str, Any]]:
     """The older name of the project's id, for every object."""
     return [{"tenant_id": obj.project_id} for obj in objects]

@@ -79,6 +79,12 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "local_ip": ("Local IP", "Addresses that lead to a port on the asker's host", "2021-07-26"),
     "l2_adjacency": ("L2 Adjacency", "Networks whose ports need no router between them", "2016-04-12"),
     "logging": ("Logging API Extension", "Logs of what passes and what is dropped", "2017-01-01"),
+    "metering": ("Neutron Metering", "What passes the routers of a project, counted", "2013-06-12"),
+    "metering_source_and_destination_fields": (
+        "Neutron Metering with source and destination filtering",
+        "What is counted, by where it comes from and goes to",
+        "2020-08-21",
+    ),
     "multi-provider": ("Multi Provider Network", "Networks of several segments", "2013-06-27"),
     "net-mtu": ("Network MTU", "The largest packet of a network", "2015-03-25"),
     "net-mtu-writable": ("Network MTU (writable)", "The largest packet of a network, set", "2017-07-12"),

@@ -10,6 +10,7 @@ Segment ── physical network, VLAN ─▶ its network; hosts of ports
 RbacPolicy ─ shared, external: around the stages of whatever can be shared
 TapMirror ── numbers                   NdpProxy ─── address, scope
 LocalIP ──── address port, associations
+MeteringLabel, -Rule ─ prefixes
 QosPolicy ── users, default            QosRules ─── the policy changes with them
 Agent ──── gateways of its host
 Trunk ──── parent, sub-ports, VLANs
@@ -33,6 +34,7 @@ from trunkline.api.network import (
     forwarding,
     local_ips,
     logs,
+    metering,
     mirrors,
     multihoming,
     ndp_proxies,
@@ -58,6 +60,7 @@ from trunkline.resources.network import (
     FloatingIP,
     LocalIP,
     Log,
+    MeteringLabel,
     NdpProxy,
     Network,
     NetworkSegmentRange,
@@ -209,6 +212,14 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             filters=filters.standard(Log),
             lax=True,
         ),
+        "metering_label": Stages(
+            create=metering.create,
+            delete=metering.delete,
+            view=common.tenants,
+            filters=filters.standard(MeteringLabel),
+            lax=True,
+        ),
+        "metering_label_rule": Stages(create=metering.create_rule, view=common.tenants, lax=True),
         "default_security_group_rule": Stages(
             create=security_rules.create_template,
             visible=security_rules.template_visible,

@@ -9,6 +9,7 @@
     Shaping ──────▶ QoS, member of ▶ Logical_Switch   Barrier ────▶ Logical_Router_Policy
     communities ──▶ Port_Group, Address_Set, ACL
     TrafficLog ───▶ ACL, as part of the groups        always ─────▶ Meter
+    Meter ────────▶ Logical_Router_Policy
 
 One line a node: what it goes over, and the function of one of these (`compiler.derive`). What many
 derivations add to one row, the ports of a switch, are members that are gathered (`names.GATHERED`).
@@ -20,7 +21,17 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from trunkline.backends.ovn import balancing, communities, dhcp, filters, logging, qos, routing, switching
+from trunkline.backends.ovn import (
+    balancing,
+    communities,
+    dhcp,
+    filters,
+    logging,
+    metering,
+    qos,
+    routing,
+    switching,
+)
 from trunkline.backends.ovn.names import GATHERED, OWNED, Entry, Member, Once, Owner, Ref, Row, Tables
 from trunkline.compiler.derive import Derivations, Node, Sources
 from trunkline.compiler.logical import (
@@ -29,6 +40,7 @@ from trunkline.compiler.logical import (
     Dhcp,
     Forwarding,
     LogicalNetwork,
+    Meter,
     Nat,
     Route,
     Router,
@@ -48,6 +60,7 @@ NODES = (
     Node(Route, routing.route),
     Node(Nat, routing.nat),
     Node(Barrier, routing.barrier),
+    Node(Meter, metering.meter),
     Node(Forwarding, balancing.balancer),
     Node(Shaping, qos.shaping),
     Node(Once, filters.always),

@@ -18,6 +18,7 @@ from trunkline.resources.network.layer2 import (
 from trunkline.resources.network.layer3 import FloatingIP, Router, gateways_of
 from trunkline.resources.network.local_ips import LOCAL_IP, LocalIP
 from trunkline.resources.network.logs import Log
+from trunkline.resources.network.metering import HostCount, MeteringLabel, MeteringLabelRule
 from trunkline.resources.network.mirrors import TapMirror
 from trunkline.resources.network.ndp_proxies import NdpProxy
 from trunkline.resources.network.parts import (
@@ -81,9 +82,12 @@ __all__ = [
     "FloatingIP",
     "Gateway",
     "GatewayPort",
+    "HostCount",
     "HostRoute",
     "LocalIP",
     "Log",
+    "MeteringLabel",
+    "MeteringLabelRule",
     "NdpProxy",
     "Network",
     "NetworkQuota",
