@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import struct
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from compute_lab import IMAGE, ROOT, Lab, seen, status
+from msgspec.structs import replace
 
 from trunkline.api.compute import snapshots
 from trunkline.errors import Conflict, NotFound
 from trunkline.resources.compute import Server
+from trunkline.resources.image import Image
 from trunkline.resources.reports import SnapshotReport
+from trunkline.store import Tx
 
 #: The header of an empty qcow2 file (QEMU, docs/interop/qcow2.txt), and a cluster.
 DISK = struct.pack(">4sIQIIQ", b"QFI\xfb", 3, 0, 0, 16, 1 << 20).ljust(100, b"\x00")
@@ -107,6 +111,32 @@ def test_backups_rotate_by_type_and_spare_what_is_protected(lab: Lab) -> None:
     assert not lab.files.path(first).exists()
     back_up("d", "daily", 0)
     assert {i["name"] for i in images(lab, image_type="backup")} == {"w"}
+
+
+def test_what_others_call_its_backups_crowds_none_out(lab: Lab) -> None:
+    id = lab.booted()
+    host = lab.show(id, by=ROOT)["OS-EXT-SRV-ATTR:host"]
+
+    def back_up() -> str:
+        body = {"createBackup": {"name": "b", "backup_type": "daily", "rotation": 1}}
+        image = str(lab.act(id, body, version="2.45")["image_id"])
+        upload(lab, image, host)
+        return image
+
+    first = back_up()
+
+    def forge(tx: Tx) -> None:
+        made = tx.get(Image, first)
+        assert made is not None
+        tx.insert(replace(made, id=str(uuid.uuid4()), project_id="p2", created_at="9"))
+
+    lab.store.write_sync(forge)
+    second = back_up()
+    kept = [image["id"] for image in images(lab, image_type="backup")]
+    assert second in kept
+    assert first not in kept
+    with lab.store.read() as reader:
+        assert reader.count(Image, project_id="p2") == 1
 
 
 def test_an_image_that_the_host_cannot_make_goes_and_the_server_stays(lab: Lab) -> None:

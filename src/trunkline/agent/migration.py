@@ -206,7 +206,7 @@ async def _hand_over(monitor: Monitor) -> None:
     for name in await _mirrors(monitor):
         await monitor.execute("block-job-cancel", {"device": _JOB + name})
     while await _mirrors(monitor):
-        pass
+        await asyncio.sleep(_SOON)
     await monitor.execute("migrate-continue", {"state": "pre-switchover"})
 
 
@@ -234,7 +234,7 @@ async def stay(monitor: Monitor) -> None:
         with contextlib.suppress(CommandRefused):
             await monitor.execute("block-job-cancel", {"device": _JOB + name, "force": True})
     while await _mirrors(monitor):
-        pass
+        await asyncio.sleep(_SOON)
     nodes = await monitor.execute("query-named-block-nodes", {"flat": True})
     targets = [node["node-name"] for node in nodes if node["node-name"].startswith(_TARGET)]
     for command, arguments in (

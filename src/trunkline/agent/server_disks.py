@@ -135,7 +135,9 @@ class ServerDisks:
             return False
         file, image = got
         for name, own in self._carried.items():
-            part = own.with_suffix(f".{name}-part")
+            # What came of another move's disk is no beginning of this one.
+            part = own.with_suffix(f".{name}-{origin.kept}-part")
+            self._drop_parts(own, name, other_than=part)
             found = await self._unless_dropped(self._host.kept.fetch(server.id, origin, name, part))
             if found is None:
                 return False
@@ -167,10 +169,16 @@ class ServerDisks:
     def _drop_swap(self) -> None:
         self._files.swap.unlink(missing_ok=True)
 
+    @staticmethod
+    def _drop_parts(file: Path, name: str, other_than: Path | None = None) -> None:
+        for part in file.parent.glob(f"{file.stem}.{name}-*part"):
+            if part != other_than:
+                part.unlink(missing_ok=True)
+
     def remove(self) -> None:
         """All of them go."""
         self.drop_rescue()
         self._drop_others()
         for name, file in self._carried.items():
-            file.with_suffix(f".{name}-part").unlink(missing_ok=True)
+            self._drop_parts(file, name)
         self._files.disk.unlink(missing_ok=True)

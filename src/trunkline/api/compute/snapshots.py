@@ -138,10 +138,14 @@ def _rotate(call: Call, server: Server) -> list[str]:
     wish = server.snapshot
     if wish is None or wish.kind != "backup":
         return []
+    newest = call.tx.get(Image, wish.image_id)
+    if newest is None:
+        return []
+    # Anybody may write such properties: another project's images are none of its backups.
     own = {"image_type": "backup", "backup_type": wish.backup_type, "instance_uuid": server.id}
     made = [
         image
-        for image in call.tx.find(Image, status="active", visibility="private")
+        for image in call.tx.find(Image, status="active", visibility="private", project_id=newest.project_id)
         if own.items() <= image.properties.items() and not image.protected
     ]
     made.sort(key=lambda image: (image.created_at, image.updated_at, image.id == wish.image_id))
