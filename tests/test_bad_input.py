@@ -308,6 +308,7 @@ def test_a_wrong_value_is_refused_by_name(things: Things, requests: list[Valid])
 
 #: Objects whose names are the client's own.
 FREE = {"metadata", "options", "binding:profile", "extra_specs", "meta", "os:scheduler_hints", "system"}
+FREE |= {"profile"}  # Of a binding.
 #: Requests whose other fields are ignored, as their specification says (RFC 6902, 4; Keystone's log-in).
 IGNORING = re.compile(r"PATCH /image/|/auth/tokens$")
 

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from trunkline.api.engine import Call
-from trunkline.api.http import Endpoint, Reply, Request, Service
+from trunkline.api.http import Endpoint, Reply, Request, Service, only
 from trunkline.api.identity.application_credentials import application_credentials
 from trunkline.api.identity.assignment_list import Listing
 from trunkline.api.identity.assignments import assignments
@@ -140,6 +140,7 @@ def _region_by_id(parts: Parts) -> Callable[[Request], Awaitable[Reply]]:
         body = envelope.get("region", {}) if isinstance(envelope, dict) else None
         if not isinstance(body, dict):
             raise BadRequest("The body must be a JSON object with the key 'region', which is an object too.")
+        only(envelope, "region")
         if body.get("id", request.path["id"]) != request.path["id"]:
             raise BadField("region.id", "it must be the id in the path.")
         item = await parts.engine.create(request.context, kinds.Region, {**body, "id": request.path["id"]})
