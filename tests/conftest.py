@@ -6,6 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 from cloud import Cloud, running_cloud
+from hypothesis import HealthCheck, settings
+
+# How fast examples are made and tried is the machine's affair, and no property of what is tried.
+settings.register_profile("trunkline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("trunkline")
 
 
 def pytest_configure(config: pytest.Config) -> None:

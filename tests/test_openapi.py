@@ -159,7 +159,7 @@ def mixed(good: Any, made: dict[str, Any], draw: Any) -> Any:
     return good
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("caller", ["demo", "admin"])
 @pytest.mark.parametrize("service", SERVICES)
 def test_what_is_answered_is_what_the_document_says(things: Things, service: str, caller: str) -> None:
