@@ -150,7 +150,7 @@ async def test_a_backend_that_was_killed_finds_its_rows_again(ovn: Central) -> N
     }
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(old=small_networks(), new=small_networks())
 def test_the_way_to_a_network_makes_no_difference(
     ovn_of_the_module: Central, old: LogicalNetwork, new: LogicalNetwork

@@ -135,7 +135,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     made.close()
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(world=worlds)
 def test_tokens_lists_and_the_slow_way_agree(store: Store, world: World) -> None:
     def run(tx: Tx) -> None:
