@@ -109,7 +109,8 @@ def update(call: Call, old: Port, new: Port, given: frozenset[str]) -> Port:
         fresh = [f for f in new.fixed_ips if f not in old.fixed_ips]
         _require_addresses(call, "update", fresh, target)
         new = _with_addresses(call, network, old, new, new.fixed_ips)
-        new = replace(new, ip_allocation=reach.allocation(network, new, asked=True))
+        if new.fixed_ips != old.fixed_ips:
+            new = replace(new, ip_allocation=reach.allocation(network, new, asked=True))
     elif new.mac_address != old.mac_address:
         new = _with_addresses(call, network, old, new, _movable(call, network, old))
     if new.host_id != old.host_id:
