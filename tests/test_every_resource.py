@@ -161,6 +161,8 @@ def test_an_unknown_field_is_refused(spec: Spec, verb: str) -> None:
 #: Collections of another form, with the test that is theirs.
 OTHER_FORM = {
     "/v3/users/{user_id}/credentials/OS-EC2": "test_identity_delegation",
+    "/v2.0/flavors": "test_network_flavors",
+    "/v2.0/flavors/{id}/service_profiles": "test_network_flavors",
     "/v2.0/qos/policies": "test_network_qos",
     "/v2.0/qos/policies/{id}/tags": "test_network_api",
     "/v2.0/policies/{id}/tags": "test_network_api",
@@ -219,6 +221,7 @@ LEAST: Mapping[str, Callable[[World, int], dict[str, Any]]] = {
         "port_range_min": n,
         "port_range_max": n,
     },
+    "service_profile": lambda w, n: {"driver": "ovn"},
     "log": lambda w, n: {"resource_type": "security_group"},
     "address_scope": lambda w, n: {"ip_version": 4},
     "metering_label": lambda w, n: {},
@@ -301,6 +304,7 @@ BY_OPERATOR = {
     "metering_label_rule",
     "network_segment_range",
     "segment",
+    "service_profile",
 }
 #: What everybody may look at.
 SEEN = {"region", "role", "domain", "default_security_group_rule"}

@@ -72,6 +72,8 @@ def real(things: Things) -> Mapping[str, str]:
         "port_id": things.port,
         "port": things.port,
         "policy": things.policy,
+        "profile": things.profile,
+        "flavor_id": things.router_flavor,
         "qos_policy_id": things.policy,
         "floating_network_id": things.public,
         "security_group_id": things.group,
@@ -90,7 +92,7 @@ def real(things: Things) -> Mapping[str, str]:
 
 
 def ids(things: Things) -> Mapping[str, str]:
-    """The first part of a path that has {id} behind it -> what is really there."""
+    """What is before {id} in a path, its last part or all of it -> what is really there."""
     dummies = things.dummies
     return {
         **{f"{kind}s": id for kind, id in dummies.items()},
@@ -116,6 +118,8 @@ def ids(things: Things) -> Mapping[str, str]:
         "trunks": things.trunk,
         "servers": things.server,
         "flavors": things.flavor,
+        "/v2.0/flavors": things.router_flavor,
+        "service_profiles": things.profile,
         "os-server-groups": things.server_group,
         "os-aggregates": things.aggregate,
         "images": things.image,
@@ -126,7 +130,8 @@ def aimed(case: Case, things: Things, valid: Mapping[str, list[Any]], draw: Any)
     """The case, with some of its names, references and fields replaced by such as are good."""
     known, there = real(things), ids(things)
     path = case.operation.path
-    kind = path.split("/{id}")[0].rsplit("/", 1)[-1]
+    before = path.split("/{id}")[0]
+    kind = before if before in there else before.rsplit("/", 1)[-1]
     for name in list(case.path_parameters or {}):
         value = there.get(kind) if name == "id" else known.get(name)
         if value is not None and draw(st.integers(0, 5)):

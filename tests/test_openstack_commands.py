@@ -21,7 +21,7 @@ HERE = Path(__file__).parent / "clients"
 GROUPS = (
     r"network (create|delete|list|set|show|unset)|network (qos|rbac|trunk) .*|network subport list|"
     r"network agent (delete|list|set|show)|availability zone .*|network segment .*|network meter .*|"
-    r"local ip .*|"
+    r"network flavor .*|local ip .*|"
     r"(subnet|port|router|security group|floating ip|address group|address scope|default security) .*"
 )
 #: Commands of others' extensions among them: default statefulness.

@@ -159,6 +159,13 @@ def _more_places(things: Things, callers: Callers) -> dict[str, str]:
         "/network/v2.0/local_ips/{id}/port_associations/{port}": (
             f"/network/v2.0/local_ips/{things.local_ip}/port_associations/{things.led_to}"
         ),
+        "/network/v2.0/flavors/{id}": f"/network/v2.0/flavors/{things.router_flavor}",
+        "/network/v2.0/flavors/{id}/service_profiles": (
+            f"/network/v2.0/flavors/{things.router_flavor}/service_profiles"
+        ),
+        "/network/v2.0/flavors/{id}/service_profiles/{profile}": (
+            f"/network/v2.0/flavors/{things.router_flavor}/service_profiles/{things.profile}"
+        ),
         "/network/v2.0/metering/metering-label-rules/{id}": (
             f"/network/v2.0/metering/metering-label-rules/{things.metered}"
         ),

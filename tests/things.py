@@ -121,6 +121,15 @@ class Things:
         self.template = self._maker("/network/v2.0", "admin")(
             "default-security-group-rules", default_security_group_rule={"direction": "ingress"}
         )
+        operator = self._maker("/network/v2.0", "admin")
+        self.router_flavor = operator("flavors", flavor={"service_type": "L3_ROUTER_NAT"})
+        self.profile = operator("service_profiles", service_profile={"metainfo": '{"ha": true}'})
+        lab.ok(
+            "POST",
+            f"/network/v2.0/flavors/{self.router_flavor}/service_profiles",
+            {"service_profile": {"id": self.profile}},
+        )
+        self.spare_profile = operator("service_profiles", service_profile={"driver": "ovn"})
         self.agent = "0f4b1ad0-6cf3-4d1b-9a52-3f7a3e1c9b77"
         dead = Agent(id=self.agent, agent_type="OVN Controller Gateway agent", binary="x", host="h1")
         lab.store.write_sync(lambda tx: tx.insert(dead))

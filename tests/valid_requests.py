@@ -221,6 +221,7 @@ def _network(t: Things) -> Iterator[Valid]:
         )
     hinted = {"availability_zone_hints": ["nova"], "ha": False}
     yield Valid("POST /network/v2.0/routers", "/network/v2.0/routers", {"router": hinted}, "admin")
+    yield from _flavors(t)
     switches = {"enable_default_route_ecmp": True, "enable_default_route_bfd": False, "distributed": True}
     yield Valid(
         "PUT /network/v2.0/routers/{id}", f"/network/v2.0/routers/{t.router}", {"router": switches}, "admin"
@@ -428,6 +429,22 @@ def _ndp_proxies(t: Things) -> Iterator[Valid]:
     router = "/network/v2.0/routers"
     for on in (False, True):
         yield Valid(f"PUT {router}/{{id}}", f"{router}/{t.proxying}", {"router": {"enable_ndp_proxy": on}})
+
+
+def _flavors(t: Things) -> Iterator[Valid]:
+    path, profiles = "/network/v2.0/flavors", "/network/v2.0/service_profiles"
+    flavor = {"name": "f", "description": "d", "service_type": "L3_ROUTER_NAT", "enabled": True}
+    profile = {"description": "d", "driver": "ovn", "metainfo": "{}", "enabled": True}
+    yield Valid(f"POST {path}", path, {"flavor": flavor}, "admin")
+    yield Valid(f"PUT {path}/{{id}}", f"{path}/{t.router_flavor}", {"flavor": {"name": "g"}}, "admin")
+    yield Valid(f"POST {profiles}", profiles, {"service_profile": profile}, "admin")
+    where = f"{profiles}/{t.spare_profile}"
+    yield Valid(f"PUT {profiles}/{{id}}", where, {"service_profile": {"description": "e"}}, "admin")
+    where = f"{path}/{t.router_flavor}/service_profiles"
+    named = {"service_profile": {"id": t.spare_profile}}
+    yield Valid(f"POST {path}/{{id}}/service_profiles", where, named, "admin")
+    routers = "/network/v2.0/routers"
+    yield Valid(f"POST {routers}", routers, {"router": {"flavor_id": t.router_flavor}})
 
 
 def _qos(t: Things) -> Iterator[Valid]:

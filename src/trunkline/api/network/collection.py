@@ -21,7 +21,7 @@ from trunkline.resources.standard import Standard
 MOST_AT_ONCE = 1000
 
 #: What stands around a resource in a body, where it is not its kind.
-ENVELOPES = {"qos_policy": "policy"}
+ENVELOPES = {"network_flavor": "flavor", "qos_policy": "policy"}
 #: What is before the plural in a path, and where else tags are: Neutron has those of policies beside /qos.
 _FOLDERS = {
     "local_ip": "",
@@ -31,6 +31,7 @@ _FOLDERS = {
     "ndp_proxy": "",
     "network_segment_range": "",
     "qos_policy": "qos/",
+    "service_profile": "",
     "tap_mirror": "taas/",
 }
 #: Kinds in a folder whose words are joined by hyphens all the same.

@@ -50,6 +50,7 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     ),
     "filter-validation": ("Filter parameters validation", "Unknown filters are refused", "2018-03-21"),
     "fip-port-details": ("Floating IP Port Details", "What a floating IP stands for", "2018-04-09"),
+    "flavors": ("Neutron Service Flavors", "Choices that an operator makes once", "2015-09-17"),
     "floating-ip-port-forwarding": (
         "Floating IP Port Forwarding",
         "Single ports of a floating IP that lead to ports inside",
@@ -78,6 +79,7 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     "l3-ha": ("HA Router extension", "Gateways that move when their host dies", "2014-04-26"),
     "local_ip": ("Local IP", "Addresses that lead to a port on the asker's host", "2021-07-26"),
     "l2_adjacency": ("L2 Adjacency", "Networks whose ports need no router between them", "2016-04-12"),
+    "l3-flavors": ("Router Flavor Extension", "Routers like an operator's choice", "2016-05-17"),
     "logging": ("Logging API Extension", "Logs of what passes and what is dropped", "2017-01-01"),
     "metering": ("Neutron Metering", "What passes the routers of a project, counted", "2013-06-12"),
     "metering_source_and_destination_fields": (

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from trunkline.api.context import Context
 from trunkline.api.engine import Call
-from trunkline.api.network import addressing, common, floatingips, ndp_proxies, qos
+from trunkline.api.network import addressing, common, flavors, floatingips, ndp_proxies, qos
 from trunkline.api.zones import zones
 from trunkline.errors import BadRequest, InUse, NotFound
 from trunkline.plan import gateways, ipam
@@ -34,6 +34,7 @@ from trunkline.store import Reader
 def create(call: Call, router: Router, given: frozenset[str]) -> Router:
     """Gives the router its gateway, if it names one."""
     common.owned(router)
+    router = flavors.applied(call, router, given)
     _check_zones(call, router.availability_zone_hints)
     hold_policy(call, router, None, router.external_gateway_info)
     if router.external_gateway_info is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trunkline.api.engine import Engine
 from trunkline.api.http import Service
-from trunkline.api.network import dialect, qos_rules
+from trunkline.api.network import dialect, flavors, qos_rules
 from trunkline.api.network.collection import Collection
 from trunkline.api.network.nested import Nested
 from trunkline.api.network.verbs import KINDS, NESTED, Verbs
@@ -17,6 +17,12 @@ def service(engine: Engine) -> Service:
     return Service(
         name="network",
         prefix="/network",
-        endpoints=[*endpoints, *nested, *qos_rules.endpoints(engine), *Verbs(engine).endpoints()],
+        endpoints=[
+            *endpoints,
+            *nested,
+            *qos_rules.endpoints(engine),
+            *flavors.endpoints(engine),
+            *Verbs(engine).endpoints(),
+        ],
         error=dialect.error,
     )

@@ -12,6 +12,7 @@ TapMirror ── numbers                   NdpProxy ─── address, scope
 LocalIP ──── address port, associations
 MeteringLabel, -Rule ─ prefixes
 QosPolicy ── users, default            QosRules ─── the policy changes with them
+Flavor, ServiceProfile ─ used ones stay
 Agent ──── gateways of its host
 Trunk ──── parent, sub-ports, VLANs
 """
@@ -30,6 +31,7 @@ from trunkline.api.network import (
     common,
     dns,
     filters,
+    flavors,
     floatingips,
     forwarding,
     local_ips,
@@ -206,6 +208,18 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             lax=True,
         ),
         "segment": Stages(create=segments.create, delete=segments.delete, visible=segments.visible, lax=True),
+        "network_flavor": Stages(
+            delete=flavors.delete,
+            rules={verb: f"{verb}_flavor" for verb in _VERBS},
+            not_found="Flavor {id} could not be found.",
+            lax=True,
+        ),
+        "service_profile": Stages(
+            create=flavors.create_profile,
+            update=flavors.update_profile,
+            delete=flavors.delete_profile,
+            lax=True,
+        ),
         "log": Stages(
             create=logs.create,
             view=common.tenants,

@@ -30,6 +30,7 @@ from trunkline.resources.network import (
     AddressScope,
     Agent,
     DefaultSecurityGroupRule,
+    Flavor,
     FloatingIP,
     LocalIP,
     Log,
@@ -46,6 +47,7 @@ from trunkline.resources.network import (
     SecurityGroup,
     SecurityGroupRule,
     Segment,
+    ServiceProfile,
     Subnet,
     SubnetPool,
     TapMirror,
@@ -79,6 +81,8 @@ KINDS: tuple[type[Resource], ...] = (
     Segment,
     Trunk,
     Agent,
+    Flavor,
+    ServiceProfile,
 )
 #: Kinds whose collections are inside of another kind: (kind, parent, the field that holds the parent's id).
 NESTED: tuple[tuple[type[Resource], type[Resource], str], ...] = (

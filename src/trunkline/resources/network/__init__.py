@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trunkline.resources.network.address_groups import AddressGroup
 from trunkline.resources.network.agents import Agent
+from trunkline.resources.network.flavors import Flavor, ServiceProfile
 from trunkline.resources.network.forwarding import PortForwarding
 from trunkline.resources.network.layer2 import (
     FLOATING_IP,
@@ -79,6 +80,7 @@ __all__ = [
     "DefaultSecurityGroupRule",
     "ExtraDhcpOption",
     "FixedIp",
+    "Flavor",
     "FloatingIP",
     "Gateway",
     "GatewayPort",
@@ -109,6 +111,7 @@ __all__ = [
     "SecurityGroup",
     "SecurityGroupRule",
     "Segment",
+    "ServiceProfile",
     "SubPort",
     "Subnet",
     "SubnetPool",

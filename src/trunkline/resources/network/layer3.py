@@ -54,6 +54,8 @@ class Router(Standard, kw_only=True):
     #: Whether floating IPs leave and come at the hosts of their servers, where these are connected to the
     #: external network, and not by the gateway.
     distributed: Annotated[bool, settable(guarded_read=True, guarded_write=True, alias="dvr")] = False
+    #: The flavor that it was made like.
+    flavor_id: Annotated[Uuid | None, fixed(index=True, refers="network_flavor", alias="l3-flavors")] = None
     #: The zones that its gateways are in: of none but hosts of these. Empty for all.
     availability_zone_hints: Annotated[
         list[str], fixed(filter=False, alias="router_availability_zone"), Check(parts.zones)
