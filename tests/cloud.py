@@ -30,7 +30,7 @@ from trunkline.devices.state import StateFolder
 
 REUSE = "TRUNKLINE_TEST_STATE"
 HOSTS = 3
-#: The physical networks beside the one of all hosts.
+#: The physical networks of the session's cloud, beside the one of all hosts.
 RACKS = {"rack1": ("h1", "h3"), "rack2": ("h2",)}
 
 
@@ -71,8 +71,7 @@ class Cloud:
             AssertionError: with what the command said.
         """
         again = self.state.cloud_file.exists()
-        racks = [f"--physical-network={name}={','.join(hosts)}" for name, hosts in RACKS.items()]
-        options = () if again else ("--hosts", str(HOSTS), "--port", "0", *racks, *self._options)
+        options = () if again else ("--hosts", str(HOSTS), "--port", "0", *self._options)
         done = self.trunkline("up", *options, timeout=280.0)
         assert done.returncode == 0, f"trunkline up:\n{done.stdout}{done.stderr}\n{self.logs()}"
         facts = self.state.load()
@@ -187,10 +186,11 @@ def _processes_naming(text: str) -> list[str]:
 @contextlib.contextmanager
 def running_cloud() -> Iterator[Cloud]:
     """The cloud of a test session; see the top of this page."""
+    racks = [f"--physical-network={name}={','.join(hosts)}" for name, hosts in RACKS.items()]
     if reused := os.environ.get(REUSE):
-        yield Cloud(Path(reused))
+        yield Cloud(Path(reused), *racks)
         return
-    with own_cloud() as cloud:
+    with own_cloud(*racks) as cloud:
         yield cloud
 
 
