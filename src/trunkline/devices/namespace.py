@@ -34,7 +34,7 @@ _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 _SIOCETHTOOL = 0x8946
-_ETHTOOL_STXCSUM = 0x17
+_ETHTOOL_STXCSUM, _ETHTOOL_STSO, _ETHTOOL_SGRO = 0x17, 0x1F, 0x2C
 
 
 class CommandFailed(Unavailable):
@@ -212,14 +212,30 @@ def checksums_in_software(netns: str | None, *devices: str) -> None:
         OSError: there is no such interface.
     """
 
-    def turn_off() -> None:
+    _offload(netns, devices, _ETHTOOL_STXCSUM, 0)
+
+
+def segments_in_software(netns: str | None, *devices: str) -> None:
+    """Turns off segmentation offload alone, like `ethtool -K DEV tso off`. Raises OSError as above."""
+    _offload(netns, devices, _ETHTOOL_STSO, 0)
+
+
+def joins_segments(netns: str | None, *devices: str) -> None:
+    """Turns on that what arrives is joined to longer segments, like `ethtool -K DEV gro on`."""
+    _offload(netns, devices, _ETHTOOL_SGRO, 1)
+
+
+def _offload(netns: str | None, devices: Iterable[str], command: int, on: int) -> None:
+    """One of the commands of linux/ethtool.h that set a feature."""
+
+    def set_() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
             for device in devices:
-                value = ctypes.create_string_buffer(struct.pack("=II", _ETHTOOL_STXCSUM, 0))
+                value = ctypes.create_string_buffer(struct.pack("=II", command, on))
                 request = struct.pack("16sP16x", device.encode(), ctypes.addressof(value))
                 fcntl.ioctl(control, _SIOCETHTOOL, request)
 
-    inside(netns, turn_off)
+    inside(netns, set_)
 
 
 def sysctl(netns: str | None, settings: Iterable[tuple[str, str | int]]) -> None:
