@@ -204,7 +204,11 @@ class Probe(Space):
         """Whether the agent has made the namespace, and its eth0 is up."""
         if not namespace.exists(self.netns) or "eth0" not in namespace.interfaces(self.netns):
             return False
-        return "UP" in self.interface()["flags"]
+        try:
+            return "UP" in self.interface()["flags"]
+        except subprocess.CalledProcessError:
+            # It has just gone.
+            return False
 
     def configure(self) -> None:
         """Gives eth0 the port's addresses, and the default routes of their subnets."""

@@ -96,10 +96,21 @@ class Passed(NamedTuple):
 
     least: int
     most: int
+    #: And so many smaller ones of somebody else: routers on the way speak of their own now and then.
+    strays: int = 0
 
     def __add__(self, other: object) -> Passed:
         assert isinstance(other, Passed)
         return Passed(self.least + other.least, self.most + other.most)
+
+    def counted(self, packets: int, size: int) -> bool:
+        """Whether it is this that was counted."""
+        own, stray = divmod(size, SIZE)
+        return (
+            self.least <= own <= self.most
+            and 0 <= packets - own <= self.strays
+            and (not stray or self.strays > 0)
+        )
 
 
 NONE = Passed(0, 0)
@@ -130,7 +141,7 @@ def must_count(scene: Scene, *expected: tuple[Any, Passed, Passed]) -> None:
     def right(label: Any, *ways: Passed) -> bool:
         shown = counts(scene, label)
         pairs = zip(shown[::2], shown[1::2], ways, strict=True)
-        return all(way.least <= n <= way.most and size == n * SIZE for n, size, way in pairs)
+        return all(way.counted(n, size) for n, size, way in pairs)
 
     try:
         wait_for(lambda: all(right(*each) for each in expected), SOON, "")
@@ -180,7 +191,7 @@ def test_what_passes_the_gateway_is_counted_once(scene: Scene, stranger: Tenant)
     every = a4 + b4 + a6 + b6
     must_count(
         scene,
-        (all_, every, every),
+        (all_, every._replace(strays=3), every),
         (six, a6 + b6, NONE),
         (part, a4 + b4, a4),
         (nothing, NONE, NONE),
@@ -193,7 +204,7 @@ def test_what_passes_the_gateway_is_counted_once(scene: Scene, stranger: Tenant)
     every += more4 + more6
     must_count(
         scene,
-        (all_, every, every),
+        (all_, every._replace(strays=3), every),
         (part, a4 + b4 + more4, a4 + more4),
         (nothing, NONE, NONE),
         (others, NONE, NONE),
