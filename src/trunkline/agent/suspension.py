@@ -100,8 +100,12 @@ class Suspension:
         status = await migration.outcome(monitor)
         if status in ("setup", "active", "device", "completing", "cancelling"):
             return _LOOK
-        if (await monitor.execute("query-status"))["status"] == "postmigrate":
+        state = (await monitor.execute("query-status"))["status"]
+        if state == "postmigrate":
             return 0.0
+        if state == "finish-migrate":
+            # QEMU calls it completed a moment before it has ended.
+            return _LOOK
         if self._begun and status in ("failed", "cancelled"):
             return await self._refuse(monitor, await _why(monitor))
         free, needed = disks.free_bytes(self._files.folder), (server.memory_mib << 20) + _MARGIN
