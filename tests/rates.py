@@ -30,15 +30,9 @@ def rate(space: Space, at: Space, address: str, port: int = 5001) -> float:
     """
     with _pair(space, at, address, port) as (client, server):
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        done = threading.Event()
-        sender = threading.Thread(target=_offer, args=(client, (address, port), done))
-        sender.start()
-        try:
+        with _offering(client, (address, port)):
             _count(server, SECONDS / 3)
             return _count(server, SECONDS) * 8 / 1000 / SECONDS
-        finally:
-            done.set()
-            sender.join()
 
 
 def pace(space: Space, at: Space, address: str) -> float:
@@ -56,18 +50,8 @@ def at_once(space: Space, at: Space, address: str, seconds: float) -> int:
             return _packets_of(server, seconds)
 
 
-@contextlib.contextmanager
-def _packets(client: socket.socket, address: str) -> Iterator[None]:
-    done = threading.Event()
-    sender = threading.Thread(
-        target=_offer, args=(client, (address, 5004), done, 60, PACKETS * 60 * 8 / 1000)
-    )
-    sender.start()
-    try:
-        yield
-    finally:
-        done.set()
-        sender.join()
+def _packets(client: socket.socket, address: str) -> contextlib.AbstractContextManager[None]:
+    return _offering(client, (address, 5004), 60, PACKETS * 60 * 8 / 1000)
 
 
 def _packets_of(server: socket.socket, seconds: float) -> int:
@@ -78,24 +62,26 @@ def _packets_of(server: socket.socket, seconds: float) -> int:
 @contextlib.contextmanager
 def flooded(space: Space, at: Space, address: str) -> Iterator[None]:
     """As much as `OFFERED` is sent there in the block."""
+    with _pair(space, at, address, 5006) as (client, _), _offering(client, (address, 5006)):
+        yield
+
+
+@contextlib.contextmanager
+def _offering(
+    client: socket.socket, to: tuple[str, int], size: int = _SIZE, kbps: float = OFFERED
+) -> Iterator[None]:
+    """Datagrams are sent there in the block, at that rate."""
     done = threading.Event()
-    with _pair(space, at, address, 5006) as (client, _):
-        sender = threading.Thread(target=_offer, args=(client, (address, 5006), done))
-        sender.start()
-        try:
-            yield
-        finally:
-            done.set()
-            sender.join()
+    sender = threading.Thread(target=_offer, args=(client, to, done, size, kbps))
+    sender.start()
+    try:
+        yield
+    finally:
+        done.set()
+        sender.join()
 
 
-def _offer(
-    client: socket.socket,
-    to: tuple[str, int],
-    done: threading.Event,
-    size: int = _SIZE,
-    kbps: float = OFFERED,
-) -> None:
+def _offer(client: socket.socket, to: tuple[str, int], done: threading.Event, size: int, kbps: float) -> None:
     data, start, sent = bytes(size), time.monotonic(), 0
     while not done.is_set():
         due = (time.monotonic() - start) * kbps * 1000 / 8 / size

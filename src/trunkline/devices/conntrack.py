@@ -2,7 +2,7 @@
 
 What is read is kept as the bytes that another kernel takes. It sets a translation up only for an entry whose
 reply is told as it would be without (conntrackd calls this undoing), with the translation as an attribute of
-its own. Connections told of here count as seen in both directions.
+its own.
 
 Formats: linux/netfilter/nfnetlink_conntrack.h, linux/netfilter/nf_conntrack_common.h.
 """
@@ -20,6 +20,7 @@ from enum import IntEnum
 from trunkline.devices import namespace
 
 _NETFILTER = 12  # NETLINK_NETFILTER
+_SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1  # of netlink(7)
 _RCVBUFFORCE = 33  # SO_RCVBUFFORCE: above net.core.rmem_max, as root
 _ERROR, _DONE = 2, 3  # NLMSG_ERROR, NLMSG_DONE
 _REQUEST, _ACK, _DUMP, _CREATE, _REPLACE = 0x1, 0x4, 0x300, 0x400, 0x100
@@ -160,7 +161,7 @@ class Watch(Conntrack):
     def __init__(self, netns: str | None) -> None:
         super().__init__(netns)
         for group in _GROUPS:
-            self._socket.setsockopt(270, 1, group)  # SOL_NETLINK, NETLINK_ADD_MEMBERSHIP
+            self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
         self._socket.setblocking(False)
 
     def fileno(self) -> int:
