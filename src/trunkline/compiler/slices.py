@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from trunkline.compiler.unit_slices import BusSlice, UnitSlice
+
 #: Header of the answer to a report: which run of the control plane gave it. What is kept in its memory
 #: alone, as the consoles are, another run has to be told anew.
 RUN_HEADER = "X-Trunkline-Run"
@@ -85,8 +87,9 @@ class PortSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: None without port security.
     guard: Guard | None = None
     #: "tap": a server's interface. "namespace": a network namespace of its own, with this port
-    #: as eth0 (probes of the lab, and namespace workloads).
-    attach: Literal["tap", "namespace"] = "tap"
+    #: as eth0 (probes of the lab, and namespace workloads). "unit": the inner end is the unit's whose id is
+    #: `server`.
+    attach: Literal["tap", "namespace", "unit"] = "tap"
     #: Of a sub-port of a trunk: the port that is plugged in for it, and the VLAN that it has there.
     parent: str = ""
     vlan: int = 0
@@ -299,6 +302,8 @@ class HostSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     gateways: tuple[GatewaySlice, ...] = ()
     kept: tuple[KeptSlice, ...] = ()
     meters: tuple[MeterSlice, ...] = ()
+    units: tuple[UnitSlice, ...] = ()
+    buses: tuple[BusSlice, ...] = ()
     #: Where the host's end of the backend finds its database, every member of it, as "ssl:10.99.0.10:6642";
     #: none where the agent's configuration is to be believed.
     backend_remotes: tuple[str, ...] = ()

@@ -120,6 +120,66 @@ class MeterReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     egress_bytes: int = 0
 
 
+class UnitEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something that happened in an appliance, as one of its units tells it."""
+
+    #: Tells it apart from all others of its unit, and grows.
+    serial: int
+    #: Seconds since the epoch.
+    at: float
+    what: str
+    cause: str = ""
+
+
+class UnitStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a compute unit says of itself, once a second and when it changes."""
+
+    #: Another one each time that its program starts.
+    incarnation: str
+    #: Of the manager that it follows, 0 where it never had one.
+    epoch: int = 0
+    #: Of the policy that it applies.
+    policy_revision: int = 0
+    #: How much of its processors it uses, 0 to 1.
+    load: float = 0.0
+    packets: int = 0
+    bytes: int = 0
+    #: Packets that it dropped, by reason.
+    drops: dict[str, int] = {}
+    #: Of a data plane: how many shards it owns, of how many it has a copy, and the flows that it knows of
+    #: both.
+    shards: int = 0
+    copies: int = 0
+    flows: int = 0
+    #: Of a dispatcher: zones whose addresses it has; units that do not answer it.
+    serves: tuple[str, ...] = ()
+    silent: tuple[int, ...] = ()
+    #: Of a manager: whether it leads, and then what it sees: members that nothing depends on any more, and
+    #: why the newest policy is refused.
+    leads: bool = False
+    empty: tuple[int, ...] = ()
+    refused: str = ""
+    #: The last few.
+    events: tuple[UnitEvent, ...] = ()
+    problems: tuple[Condition, ...] = ()
+
+
+class UnitReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the agent sees of a compute unit."""
+
+    id: str
+    #: The serial that it was started with.
+    serial: int = 0
+    #: "running": its program answers.
+    state: Literal["starting", "running", "failed"]
+    #: When it was started, seconds since the epoch, and how often it was started again.
+    since: float = 0.0
+    restarts: int = 0
+    #: Why it failed, or ended the last time.
+    problem: Condition | None = None
+    status: UnitStatus | None = None
+
+
 class HostReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the agent sees, sent on every change and at least every two seconds."""
 
@@ -144,3 +204,4 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Those whose speed is known.
     links: tuple[HostLink, ...] = ()
     meters: tuple[MeterReport, ...] = ()
+    units: tuple[UnitReport, ...] = ()

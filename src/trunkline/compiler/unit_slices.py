@@ -1,0 +1,83 @@
+"""What a host is told of the compute units of appliances that it runs, and what the units are told.
+
+docs/designs/0003-appliances.md has the picture.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class BusMember(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A unit of an appliance on its two buses."""
+
+    #: Of the unit in its appliance, below 256: two units that are there at once have different ones.
+    number: int
+    kind: Literal["data-plane", "dispatcher", "manager"]
+    #: Where it is: the name of the host, and its address on the underlay; "" where that is not known yet.
+    host: str
+    underlay: str = ""
+    #: Addresses of its interfaces on the in-band bus and the out-of-band one; there, it has an IPv6 address
+    #: too, without prefix length (64 bits of it are the bus's).
+    bus_mac: str
+    control_mac: str
+    control_address: str
+    #: It is to go, once nothing is its own any more.
+    leaves: bool = False
+
+
+class BusSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The two buses of an appliance that has a unit on the host: networks that nobody else is on."""
+
+    appliance: str
+    #: VXLAN network identifiers (RFC 7348).
+    bus_vni: int
+    control_vni: int
+    mtu: int
+    #: Everybody, wherever they are.
+    members: tuple[BusMember, ...]
+
+
+class LegSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A network that an appliance forwards from and to. Its number is its place in the slice."""
+
+    #: As policies name it.
+    zone: str
+    #: Addresses are translated for those behind it: it is the far side.
+    outside: bool = False
+    #: The appliance's own, with prefix length: whichever dispatcher serves the leg has them.
+    addresses: tuple[str, ...]
+    #: Prefixes and next hops.
+    routes: tuple[tuple[str, str], ...] = ()
+    mtu: int
+
+
+class PolicySlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an appliance does: one document, as `units.policy` takes it."""
+
+    revision: int
+    document: dict[str, Any]
+
+
+class UnitSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A compute unit that the host runs. The agent tells the unit all of this, as it is."""
+
+    id: str
+    appliance: str
+    number: int
+    kind: Literal["data-plane", "dispatcher", "manager"]
+    runtime: Literal["namespace", "server"] = "namespace"
+    #: Processors that it has, and no more.
+    cores: float
+    memory_mib: int
+    #: Counts its replacements: a new number means a fresh start.
+    serial: int = 0
+    legs: tuple[LegSlice, ...]
+    #: Of a dispatcher: the port by which it is on each leg's network.
+    ports: tuple[str, ...] = ()
+    #: Everybody; those besides managers learn from these what changes.
+    members: tuple[BusMember, ...]
+    #: Told to managers alone, which bring it to all.
+    policy: PolicySlice | None = None

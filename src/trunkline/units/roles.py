@@ -1,0 +1,10 @@
+"""What a unit may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from trunkline.units.unit import Place, Role
+
+#: By kind: data-plane, dispatcher, manager.
+ROLES: dict[str, Callable[[Place, Callable[[], None]], Role]] = {}

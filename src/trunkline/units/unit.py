@@ -1,0 +1,169 @@
+"""What every unit has: its place on the buses, its agent, its managers. What it does is its role's.
+
+    agent ── UnitSlice ──▶ ┌──────┐ ◀── words ── managers
+          ◀── UnitStatus ─ │ unit │ ── Said ──▶
+                           └──────┘
+                             role: data plane, dispatcher, manager
+
+The agent speaks JSON, a line each way, on a unix socket that the unit listens at. One that comes back says it
+all again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from trunkline.compiler.unit_slices import UnitSlice
+from trunkline.devices import namespace
+from trunkline.errors import Refusal, Unavailable
+from trunkline.resources.reports import UnitStatus
+from trunkline.units.wire import Wire
+from trunkline.units.words import PORT, Done, Lead, Said, Word
+
+log = logging.getLogger(__name__)
+#: How often a unit says how it is, seconds, besides when that changes; and how often that may be.
+_SAY_SECONDS, _PAUSE = 1.0, 0.02
+
+
+@dataclass(frozen=True)
+class Place:
+    """The interfaces that the runtime made for the unit: up, with the MAC addresses of its slice."""
+
+    bus: str
+    control: str
+    #: Of a dispatcher: the inner ends of its ports, in the order of the legs.
+    legs: tuple[str, ...] = ()
+
+
+class Role(Protocol):
+    """What a unit does. All is called from one event loop."""
+
+    async def want(self, slice_: UnitSlice) -> None:
+        """What the agent says, first and whenever it is another."""
+
+    async def told(self, word: Word) -> None:
+        """A manager that the unit follows, or another unit, says something; answers are the caller's to give.
+
+        Raises:
+            Refusal: it is not done; the message says why.
+        """
+
+    def status(self) -> UnitStatus:
+        """How it is now; `incarnation` and `epoch` are filled in by the caller."""
+
+    async def run(self) -> None:
+        """What goes on all the time; ends when it is cancelled."""
+
+
+class Unit:
+    """A unit's process. `run` ends when it is cancelled."""
+
+    def __init__(
+        self, socket: Path, place: Place, roles: dict[str, Callable[[Place, Callable[[], None]], Role]]
+    ) -> None:
+        """`roles`, by kind: how to make one, of the place and of what it calls when its status changes."""
+        self._socket = socket
+        self._place = place
+        self._roles = roles
+        self._role: Role | None = None
+        self._incarnation = secrets.token_hex(8)
+        #: The epoch and the number of the manager that it follows.
+        self._follows = (0, 0)
+        self._changed = asyncio.Event()
+        self._slices: asyncio.Queue[UnitSlice] = asyncio.Queue()
+        self._managers: set[Wire] = set()
+        self._agents: set[asyncio.StreamWriter] = set()
+
+    async def run(self) -> None:
+        """Serves its agent, then its managers too."""
+        self._socket.unlink(missing_ok=True)
+        agent = await asyncio.start_unix_server(self._agent, str(self._socket), limit=64 << 20)
+        async with agent, asyncio.TaskGroup() as tasks:
+            slice_ = await self._slices.get()
+            role = self._role = self._roles[slice_.kind](self._place, self._changed.set)
+            own = next(member for member in slice_.members if member.number == slice_.number)
+            namespace.ip(None, f"address replace {own.control_address}/64 dev {self._place.control} nodad")
+            await role.want(slice_)
+            tasks.create_task(role.run(), name="role")
+            tasks.create_task(self._say(role), name="status")
+            tasks.create_task(self._wants(role), name="slices")
+            server = await asyncio.start_server(self._peer, own.control_address, PORT)
+            async with server:
+                await server.serve_forever()
+
+    async def _wants(self, role: Role) -> None:
+        while True:
+            slice_ = await self._slices.get()
+            try:
+                await role.want(slice_)
+            except (Refusal, OSError):
+                log.exception("what the agent wants cannot be had")
+            self._changed.set()
+
+    # The agent.
+
+    async def _agent(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._agents.add(writer)
+        self._changed.set()
+        try:
+            while line := await reader.readline():
+                self._slices.put_nowait(msgspec.json.decode(line, type=UnitSlice))
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            log.warning("the agent is not understood: %s", error)
+        finally:
+            self._agents.discard(writer)
+            writer.close()
+
+    # Managers, and other units.
+
+    async def _peer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        role, wire = self._role, Wire(reader, writer)
+        assert role is not None
+        lead: tuple[int, int] | None = None
+        try:
+            async for word in wire.heard():
+                if isinstance(word, Lead):
+                    lead = (word.epoch, word.manager)
+                    if lead >= self._follows:
+                        self._follows = lead
+                        self._managers.add(wire)
+                        self._changed.set()
+                stale = lead is not None and lead < self._follows
+                if stale and not isinstance(word, Said):
+                    epoch, manager = self._follows
+                    await wire.say(Done(word.n, f"Manager {manager} leads, in epoch {epoch}."))
+                elif isinstance(word, Lead):
+                    await wire.say(Done(word.n))
+                elif not isinstance(word, Said):
+                    await wire.answer(word.n, role.told(word))
+        except Unavailable:
+            pass
+        finally:
+            self._managers.discard(wire)
+
+    async def _say(self, role: Role) -> None:
+        while True:
+            self._changed.clear()
+            status = msgspec.structs.replace(
+                role.status(), incarnation=self._incarnation, epoch=self._follows[0]
+            )
+            line = msgspec.json.encode(status) + b"\n"
+            for writer in list(self._agents):
+                with contextlib.suppress(OSError):
+                    writer.write(line)
+            for wire in list(self._managers):
+                with contextlib.suppress(Unavailable):
+                    await wire.say(Said(status))
+            await asyncio.sleep(_PAUSE)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SAY_SECONDS):
+                    await self._changed.wait()

@@ -1,0 +1,111 @@
+"""What the units of an appliance say to each other on the out-of-band bus.
+
+    manager ── Members, Shards, Prepare, Commit, Hand, Forget ──▶ data plane, dispatcher
+            ◀─────────────────── Done, Said ─────────────────────
+    data plane ── Entries ──▶ data plane
+
+A manager connects to every unit and to the other manager, and begins with `Lead`: who has followed one with a
+higher epoch refuses. Whatever a manager says is done in its order, and answered by one `Done` with the same number.
+A unit says by itself how it is (`Said`), once a second and when that changes. `wire.Wire` carries them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from trunkline.compiler.unit_slices import BusMember
+from trunkline.resources.reports import UnitStatus
+
+#: TCP, on the out-of-band address of every unit.
+PORT = 7000
+NOBODY = -1
+
+
+class Lead(msgspec.Struct, frozen=True, tag=True):
+    """From now on a unit follows this manager. Answered by `Done`, whose problem says who leads instead."""
+
+    n: int
+    epoch: int
+    #: The manager's number; of two with one epoch, the higher leads.
+    manager: int
+
+
+class Members(msgspec.Struct, frozen=True, tag=True):
+    """Who there is."""
+
+    n: int
+    members: tuple[BusMember, ...]
+
+
+class ShardWord(msgspec.Struct, frozen=True, array_like=True):
+    """A shard by its number, and the units that have it, by theirs; `NOBODY` where there is none."""
+
+    shard: int
+    owner: int
+    #: Who has a copy, and takes over when the owner does not answer: a dispatcher does so by itself.
+    second: int = NOBODY
+    #: Who has flows of it still that the owner may not know.
+    former: int = NOBODY
+
+
+class Shards(msgspec.Struct, frozen=True, tag=True):
+    """Who has these shards; others stay as they are. A data plane that owns one keeps its second informed."""
+
+    n: int
+    shards: tuple[ShardWord, ...]
+
+
+class Prepare(msgspec.Struct, frozen=True, tag=True):
+    """A unit is to make ready what it would do by this policy, and change nothing yet."""
+
+    n: int
+    revision: int
+    document: dict[str, Any]
+
+
+class Commit(msgspec.Struct, frozen=True, tag=True):
+    """What was prepared last is in force, between one packet and the next."""
+
+    n: int
+    revision: int
+
+
+class Hand(msgspec.Struct, frozen=True, tag=True):
+    """A data plane is to give all flows of these shards to another one; done when that one has them."""
+
+    n: int
+    shards: tuple[int, ...]
+    to: int
+
+
+class Forget(msgspec.Struct, frozen=True, tag=True):
+    """A data plane has no flows of these shards any more, nor copies."""
+
+    n: int
+    shards: tuple[int, ...]
+
+
+class Entries(msgspec.Struct, frozen=True, tag=True):
+    """Connections of shards that the receiver has, or may get to have: (mark, as `conntrack.Entry.told`)."""
+
+    n: int
+    there: tuple[tuple[int, bytes], ...] = ()
+    gone: tuple[tuple[int, bytes], ...] = ()
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """The answer to what had this number; `problem` says why it was not done, "" where it was."""
+
+    n: int
+    problem: str = ""
+
+
+class Said(msgspec.Struct, frozen=True, tag=True):
+    """How a unit is."""
+
+    status: UnitStatus
+
+
+Word = Lead | Members | Shards | Prepare | Commit | Hand | Forget | Entries | Done | Said
