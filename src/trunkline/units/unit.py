@@ -27,7 +27,7 @@ from trunkline.devices import namespace
 from trunkline.errors import Refusal, Unavailable
 from trunkline.resources.reports import UnitStatus
 from trunkline.units.wire import Wire
-from trunkline.units.words import PORT, Done, Lead, Said, Word
+from trunkline.units.words import PORT, Done, Has, Lead, Said, Shards, ShardWord, Word
 
 log = logging.getLogger(__name__)
 #: How often a unit says how it is, seconds, besides when that changes; and how often that may be.
@@ -58,7 +58,10 @@ class Role(Protocol):
         """
 
     def status(self) -> UnitStatus:
-        """How it is now; `incarnation` and `epoch` are filled in by the caller."""
+        """How it is now; `incarnation` is filled in by the caller, and `epoch` where it follows a manager."""
+
+    def table(self) -> tuple[ShardWord, ...]:
+        """The shards as it has them now, those that it knows: a manager that is new learns them from here."""
 
     async def run(self) -> None:
         """What goes on all the time; ends when it is cancelled."""
@@ -81,6 +84,8 @@ class Unit:
         self._changed = asyncio.Event()
         self._slices: asyncio.Queue[UnitSlice] = asyncio.Queue()
         self._managers: set[Wire] = set()
+        #: What managers know to be its table.
+        self._table: tuple[ShardWord, ...] = ()
         self._agents: set[asyncio.StreamWriter] = set()
 
     async def run(self) -> None:
@@ -137,32 +142,44 @@ class Unit:
                         self._follows = lead
                         self._managers.add(wire)
                         self._changed.set()
-                stale = lead is not None and lead < self._follows
-                if stale and not isinstance(word, Said):
+                    await wire.say(self._has(role))
+                if isinstance(word, Said | Has | Done):
+                    continue
+                if lead is not None and lead < self._follows:
                     epoch, manager = self._follows
                     await wire.say(Done(word.n, f"Manager {manager} leads, in epoch {epoch}."))
                 elif isinstance(word, Lead):
                     await wire.say(Done(word.n))
-                elif not isinstance(word, Said):
+                else:
                     await wire.answer(word.n, role.told(word))
+                    if isinstance(word, Shards):
+                        self._table = role.table()
         except Unavailable:
             pass
         finally:
             self._managers.discard(wire)
 
+    def _has(self, role: Role) -> Has:
+        self._table = role.table()
+        return Has(self._incarnation, *self._follows, self._table)
+
     async def _say(self, role: Role) -> None:
         while True:
             self._changed.clear()
+            status = role.status()
             status = msgspec.structs.replace(
-                role.status(), incarnation=self._incarnation, epoch=self._follows[0]
+                status, incarnation=self._incarnation, epoch=max(status.epoch, self._follows[0])
             )
+            words: list[Word] = [self._has(role)] if role.table() != self._table else []
+            words.append(Said(status))
             line = msgspec.json.encode(status) + b"\n"
             for writer in list(self._agents):
                 with contextlib.suppress(OSError):
                     writer.write(line)
             for wire in list(self._managers):
                 with contextlib.suppress(Unavailable):
-                    await wire.say(Said(status))
+                    for word in words:
+                        await wire.say(word)
             await asyncio.sleep(_PAUSE)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SAY_SECONDS):

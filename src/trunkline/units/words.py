@@ -1,12 +1,14 @@
 """What the units of an appliance say to each other on the out-of-band bus.
 
     manager ── Members, Shards, Prepare, Commit, Hand, Forget ──▶ data plane, dispatcher
-            ◀─────────────────── Done, Said ─────────────────────
+            ◀───────────────── Done, Said, Has ──────────────────
     data plane ── Entries ──▶ data plane
+    manager ── Beat ──▶ manager
 
 A manager connects to every unit and to the other manager, and begins with `Lead`: who has followed one with a
-higher epoch refuses. Whatever a manager says is done in its order, and answered by one `Done` with the same number.
-A unit says by itself how it is (`Said`), once a second and when that changes. `wire.Wire` carries them.
+higher epoch refuses. Whatever a manager says is done in its order, and answered by one `Done` with the same
+number. A unit says by itself how it is (`Said`), once a second and when that changes, and which shards are whose
+(`Has`) when somebody wants to lead it, and when it changed that by itself. `wire.Wire` carries them.
 """
 
 from __future__ import annotations
@@ -108,4 +110,28 @@ class Said(msgspec.Struct, frozen=True, tag=True):
     status: UnitStatus
 
 
-Word = Lead | Members | Shards | Prepare | Commit | Hand | Forget | Entries | Done | Said
+class Has(msgspec.Struct, frozen=True, tag=True):
+    """Whom a unit follows, and the shards as it has them: those that it was told, or took, since it began.
+
+    Said when somebody wants to lead it, before the answer, and when a dispatcher has switched by itself.
+    """
+
+    incarnation: str
+    epoch: int
+    manager: int
+    shards: tuple[ShardWord, ...] = ()
+
+
+class Beat(msgspec.Struct, frozen=True, tag=True):
+    """A manager is there."""
+
+    n: int
+    manager: int
+    #: The highest that it knows of; its own, where it leads.
+    epoch: int
+    leads: bool
+    #: It would lead, if nobody else did.
+    willing: bool = True
+
+
+Word = Lead | Members | Shards | Prepare | Commit | Hand | Forget | Entries | Done | Said | Has | Beat
