@@ -5,10 +5,10 @@
     data plane ── Entries ──▶ data plane
     manager ── Beat ──▶ manager
 
-A manager connects to every unit and to the other manager, and begins with `Lead`: who has followed one with a
-higher epoch refuses. Whatever a manager says is done in its order, and answered by one `Done` with the same
-number. A unit says by itself how it is (`Said`), once a second and when that changes, and which shards are whose
-(`Has`) when somebody wants to lead it, and when it changed that by itself. `wire.Wire` carries them.
+A manager connects to every unit and to the other manager, and begins with `Lead`: who has followed one with
+a higher epoch refuses. Whatever a manager says is done in its order, and answered by one `Done` with the same
+number. A unit says by itself how it is (`Said`), once a second and when that changes, and which shards are
+whose (`Has`) when somebody wants to lead it, and when it changed that by itself. `wire.Wire` carries them.
 """
 
 from __future__ import annotations
