@@ -6,6 +6,8 @@
 | ... with sources or targets translated, both families | |
 | only those with a wanted mark are given | |
 | what comes, changes and goes is told | |
+| an entry is kept for as long as is said, and again as long as is usual | |
+| what has a mark is given, and dropped, by the kernel's own search | |
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from flows import Connection, Tcp, must_pass
 from probes import Space, wait_for
 
 from trunkline.devices import namespace
-from trunkline.devices.conntrack import Conntrack, Event, Watch
+from trunkline.devices.conntrack import Conntrack, Event, Watch, timeouts
 
 pytestmark = pytest.mark.machine
 TAG = f"ct{os.getpid()}"
@@ -168,3 +170,37 @@ def test_what_becomes_of_connections_is_told(scene: Scene) -> None:
             wait_for(lambda: told(gone=True), 5, "that it went")
     finally:
         watch.close()
+
+
+def test_an_entry_is_kept_as_long_as_is_said(scene: Scene) -> None:
+    days = 10 * 24 * 3600
+    with contextlib.ExitStack() as stack:
+        before, after = stack.enter_context(scene.table(1)), stack.enter_context(scene.table(2))
+        must_pass(*opened(scene, stack))
+        entries = before.entries()
+        for _ in ("new", "there already"):
+            assert after.put(entry.lasting(days) for entry in entries) == []
+            assert {entry.timeout for entry in after.entries()} <= {days, days - 1}
+        usual = namespace.inside(scene.routers[1].netns, timeouts)
+        after.change(entry.timeout_alone(usual(entry)) for entry in after.entries())
+        assert {entry.timeout for entry in after.entries()} <= {432_000, 432_000 - 1}
+        assert {entry.name for entry in after.entries()} == {entry.name for entry in entries}
+        assert all(entry.tcp_state == 3 for entry in after.entries())
+
+
+def test_the_kernel_finds_what_has_a_mark(scene: Scene) -> None:
+    with contextlib.ExitStack() as stack:
+        table = stack.enter_context(scene.table(1))
+        must_pass(*opened(scene, stack))
+        entries = table.entries()
+        named = {entry.name for entry in entries}
+        assert {entry.name for entry in table.marked(7, 0xFFFF)} == named
+        assert table.marked(8, 0xFFFF) == []
+        found = table.get(entries[0].name)
+        assert found is not None
+        assert found.mark == 7
+        table.drop_marked(8, 0xFFFF)
+        assert {entry.name for entry in table.entries()} == named
+        table.drop_marked(7, 0xFFFF)
+        assert table.entries() == []
+        assert table.get(entries[0].name) is None

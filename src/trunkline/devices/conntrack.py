@@ -1,10 +1,6 @@
 """Connections as the kernel tracks them, read in one network namespace and put into another (ctnetlink).
 
-What is read is kept as the bytes that another kernel takes. It sets a translation up only for an entry whose
-reply is told as it would be without (conntrackd calls this undoing), with the translation as an attribute of
-its own.
-
-Formats: linux/netfilter/nfnetlink_conntrack.h, linux/netfilter/nf_conntrack_common.h.
+What is read is kept as the bytes that another kernel takes; `ctnetlink` codes it.
 """
 
 from __future__ import annotations
@@ -14,73 +10,71 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from enum import IntEnum
+from pathlib import Path
 
 from trunkline.devices import namespace
+from trunkline.devices.ctnetlink import (
+    DELETE,
+    GET,
+    NEW,
+    Entry,
+    entry_of,
+    family,
+    mark_of,
+    marked,
+    message,
+    messages,
+    name_of,
+    whole,
+)
+
+__all__ = ["Conntrack", "Entry", "Event", "Lost", "Watch", "timeouts"]
 
 _NETFILTER = 12  # NETLINK_NETFILTER
-_SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1  # of netlink(7)
+_SOL_NETLINK, _ADD_MEMBERSHIP, _CAP_ACK = 270, 1, 10  # of netlink(7)
 _RCVBUFFORCE = 33  # SO_RCVBUFFORCE: above net.core.rmem_max, as root
 _ERROR, _DONE = 2, 3  # NLMSG_ERROR, NLMSG_DONE
 _REQUEST, _ACK, _DUMP, _CREATE, _REPLACE = 0x1, 0x4, 0x300, 0x400, 0x100
-_NEW, _GET, _DELETE = 0x100, 0x101, 0x102  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_*
 _GROUPS = (1, 2, 3)  # NFNLGRP_CONNTRACK_NEW, _UPDATE, _DESTROY
-_NESTED = 0x8000
-#: Bits of a connection's status that are its own to tell (IPS_SEEN_REPLY, IPS_ASSURED, IPS_CONFIRMED).
-_TOLD, _CONFIRMED = 0x2 | 0x4 | 0x8, 0x8
-_SOURCE_TRANSLATED, _TARGET_TRANSLATED = 0x10, 0x20
-#: Entries put in one message; as many answers are waited for.
-_BATCH = 64
-_MESSAGE = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
-_PORTS_FROM, _PORTS_TO = 1, 2  # CTA_PROTONAT_PORT_MIN, CTA_PROTONAT_PORT_MAX
-
-_Parts = dict[int, bytes]
-
-
-class _Cta(IntEnum):
-    """Attributes of a connection."""
-
-    ORIGINAL = 1
-    REPLY = 2
-    STATUS = 3
-    PROTOCOL = 4
-    NAT_SOURCE = 6
-    TIMEOUT = 7
-    MARK = 8
-    NAT_TARGET = 13
+#: Messages that are sent at once; the last one is answered, and those that are refused.
+_BATCH = 128
+#: The longest that the kernel sends at once, bytes.
+_LONGEST = 1 << 16
+#: Events that are read at once.
+_EVENTS = 4096
+#: enum tcp_conntrack, from 1 on, as /proc/sys/net/netfilter names their timeouts.
+_TCP_STATES = (
+    "syn_sent", "syn_recv", "established", "fin_wait", "close_wait", "last_ack", "time_wait", "close",
+    "syn_sent",
+)  # fmt: skip
+_TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
 
 
-class _Tuple(IntEnum):
-    """Attributes of one direction, and of its two parts."""
-
-    ADDRESSES = 1
-    PROTOCOL = 2
-    V4_SOURCE = 1
-    V4_TARGET = 2
-    V6_SOURCE = 3
-    V6_TARGET = 4
-    PORT_SOURCE = 2
-    PORT_TARGET = 3
-    ICMP_ID = 4
-    ICMP6_ID = 7
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One connection: its mark, and what a kernel is told to have it."""
-
-    mark: int
-    told: bytes
-
-
-@dataclass(frozen=True)
 class Event:
     """A connection that came or changed, or, where it is `gone`, went."""
 
-    entry: Entry
-    gone: bool
+    __slots__ = ("_heard", "gone")
+
+    def __init__(self, heard: bytes, *, gone: bool) -> None:
+        self._heard, self.gone = heard, gone
+
+    @property
+    def name(self) -> bytes:
+        """As `Entry.name`."""
+        return name_of(self._heard)
+
+    @property
+    def mark(self) -> int:
+        return mark_of(self._heard)
+
+    @property
+    def entry(self) -> Entry:
+        return entry_of(self._heard)
+
+    @property
+    def whole(self) -> bool:
+        """Whether another kernel that does not have it could be told by this alone; else it is to be read."""
+        return whole(self._heard)
 
 
 class Lost(Exception):
@@ -90,69 +84,105 @@ class Lost(Exception):
 class Conntrack:
     """The connections of one network namespace. Owns a socket; for one thread."""
 
+    #: How much the kernel may have to tell before it is read, bytes.
+    room = 8 << 20
+
     def __init__(self, netns: str | None) -> None:
         """Raises PermissionError without the right to administer that namespace."""
 
         def connect() -> socket.socket:
             made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETFILTER)
-            made.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, 8 << 20)
+            made.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, self.room)
+            made.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
             made.bind((0, 0))
             return made
 
         self._socket = namespace.inside(netns, connect)
+        self._buffer = memoryview(bytearray(_LONGEST))
 
     def close(self) -> None:
         self._socket.close()
 
     def entries(self, wanted: Callable[[int], bool] = lambda mark: True) -> list[Entry]:
         """The connections whose mark is wanted."""
-        self._socket.send(_message(_GET, _REQUEST | _DUMP, 0, _family(0)))
-        found = (_entry(body) for body in self._answers(_DONE))
-        return [entry for entry in found if wanted(entry.mark)]
+        return [entry for some in self.dump(wanted) for entry in some]
+
+    def marked(self, mark: int, mask: int) -> list[Entry]:
+        """The connections whose mark is this one, in the bits of the mask: the kernel looks."""
+        return [entry for some in self._dump(marked(mark, mask), lambda mark: True) for entry in some]
+
+    def dump(self, wanted: Callable[[int], bool]) -> Iterator[list[Entry]]:
+        """As `entries`, some at a time: between them there is time for other things, but not for this."""
+        return self._dump(b"", wanted)
+
+    def _dump(self, which: bytes, wanted: Callable[[int], bool]) -> Iterator[list[Entry]]:
+        self._socket.send(message(GET, _REQUEST | _DUMP, 0, family(0) + which))
+        done = False
+        while not done:
+            found = []
+            for kind, _, body in messages(self._heard()):
+                if kind == _ERROR:
+                    raise _error(body)
+                done = done or kind == _DONE
+                if kind != _DONE and wanted(mark_of(body)):
+                    found.append(entry_of(body))
+            yield found
+
+    def get(self, name: bytes) -> Entry | None:
+        """The connection of that name, where there is one."""
+        self._socket.send(message(GET, _REQUEST, 0, name))
+        ((kind, _, body),) = messages(self._heard())
+        if kind != _ERROR:
+            return entry_of(body)
+        if (error := _error(body)).errno == errno.ENOENT:
+            return None
+        raise error
 
     def put(self, entries: Iterable[Entry]) -> list[tuple[Entry, int]]:
         """Makes the kernel have these, as told where it has them; returns what it refused, and errnos."""
-        refused = self._put([(entry, entry.told) for entry in entries])
+        flags = _CREATE | _REPLACE
+        refused = self._tell(NEW, flags, [(entry, entry.told) for entry in entries])
         # The translation of one that is there stays as it is; the kernel wants nothing said about it.
-        there = [(entry, _untranslated(entry.told)) for entry, error in refused if error == errno.EOPNOTSUPP]
-        return [pair for pair in refused if pair[1] != errno.EOPNOTSUPP] + self._put(there)
+        there = [(entry, entry.untranslated) for entry, error in refused if error == errno.EOPNOTSUPP]
+        others = [pair for pair in refused if pair[1] != errno.EOPNOTSUPP]
+        return others + self._tell(NEW, flags, there) if there else others
 
-    def _put(self, told: list[tuple[Entry, bytes]]) -> list[tuple[Entry, int]]:
-        refused = []
-        flags = _REQUEST | _ACK | _CREATE | _REPLACE
-        for start in range(0, len(told), _BATCH):
-            batch = told[start : start + _BATCH]
-            self._socket.send(b"".join(_message(_NEW, flags, n, body) for n, (_, body) in enumerate(batch)))
-            refused += [(batch[n][0], error) for n, error in self._acknowledged(len(batch)) if error]
-        return refused
+    def change(self, entries: Iterable[Entry]) -> None:
+        """What is told of these is so from now on; those it has not are no error."""
+        self._tell(NEW, 0, [(entry, entry.told) for entry in entries])
 
     def drop(self, entries: Iterable[Entry]) -> None:
         """Makes the kernel have these no longer; those it has not are no error."""
-        waiting = list(entries)
-        for start in range(0, len(waiting), _BATCH):
-            batch = waiting[start : start + _BATCH]
-            messages = (
-                _message(_DELETE, _REQUEST | _ACK, n, _named(entry.told)) for n, entry in enumerate(batch)
+        self._tell(DELETE, 0, [(entry, entry.name) for entry in entries])
+
+    def drop_marked(self, mark: int, mask: int) -> None:
+        """Makes the kernel have none whose mark is this one, in the bits of the mask."""
+        self._socket.send(message(DELETE, _REQUEST | _ACK, 0, family(0) + marked(mark, mask)))
+        for _, _, body in messages(self._heard()):
+            if (error := _error(body)).errno:
+                raise error
+
+    def _tell(self, kind: int, flags: int, told: list[tuple[Entry, bytes]]) -> list[tuple[Entry, int]]:
+        """Returns what was refused, and why. Only refusals are answered, and the last."""
+        refused: list[tuple[Entry, int]] = []
+        for start in range(0, len(told), _BATCH):
+            batch = told[start : start + _BATCH]
+            last = len(batch) - 1
+            self._socket.send(
+                b"".join(
+                    message(kind, flags | _REQUEST | _ACK * (n == last), n, body)
+                    for n, (_, body) in enumerate(batch)
+                )
             )
-            self._socket.send(b"".join(messages))
-            for _ in self._acknowledged(len(batch)):
-                pass
+            answered = -1
+            while answered != last:
+                for _, answered, body in messages(self._heard()):
+                    if number := _error(body).errno:
+                        refused.append((batch[answered][0], number))
+        return refused
 
-    def _acknowledged(self, count: int) -> Iterator[tuple[int, int]]:
-        while count:
-            for _, sequence, body in _messages(self._socket.recv(1 << 20)):
-                count -= 1
-                yield sequence, -int(struct.unpack_from("=i", body)[0])
-
-    def _answers(self, until: int) -> Iterator[bytes]:
-        while True:
-            for kind, _, body in _messages(self._socket.recv(1 << 20)):
-                if kind == until:
-                    return
-                if kind == _ERROR:
-                    error = -struct.unpack_from("=i", body)[0]
-                    raise OSError(error, os.strerror(error))
-                yield body
+    def _heard(self) -> bytes:
+        return bytes(self._buffer[: self._socket.recv_into(self._buffer)])
 
 
 class Watch(Conntrack):
@@ -169,124 +199,43 @@ class Watch(Conntrack):
         return self._socket.fileno()
 
     def events(self) -> list[Event]:
-        """What happened since; raises Lost where that is not known."""
+        """What happened since, some thousands at the most; raises Lost where that is not known."""
         found: list[Event] = []
-        while True:
+        while len(found) < _EVENTS:
             try:
-                heard = self._socket.recv(1 << 20)
+                heard = self._heard()
             except BlockingIOError:
-                return found
+                break
             except OSError as error:
                 if error.errno == errno.ENOBUFS:
                     raise Lost from error
                 raise
-            for kind, _, body in _messages(heard):
-                found.append(Event(_entry(body), gone=kind == _DELETE))
+            found += [Event(body, gone=kind == DELETE) for kind, _, body in messages(heard)]
+        return found
 
 
-def _family(number: int) -> bytes:
-    """struct nfgenmsg."""
-    return struct.pack("=BBH", number, 0, 0)
+def timeouts(folder: Path = Path("/proc/sys/net/netfilter")) -> Callable[[Entry], int]:
+    """For how long this process's kernel keeps a connection of which no further packet comes, seconds."""
+
+    def of(name: str) -> int:
+        return int((folder / f"nf_conntrack_{name}").read_text())
+
+    tcp = {state: of(f"tcp_timeout_{name}") for state, name in enumerate(_TCP_STATES, 1)}
+    udp, stream = of("udp_timeout"), of("udp_timeout_stream")
+    others = {_ICMP: of("icmp_timeout"), _ICMPV6: of("icmpv6_timeout")}
+    generic = of("generic_timeout")
+
+    def usual(entry: Entry) -> int:
+        protocol = entry.protocol
+        if protocol == _TCP:
+            return tcp.get(entry.tcp_state, generic)
+        if protocol == _UDP:
+            return stream if entry.assured else udp
+        return others.get(protocol, generic)
+
+    return usual
 
 
-def _message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
-    return _MESSAGE.pack(_MESSAGE.size + len(body), kind, flags, sequence, 0) + body
-
-
-def _messages(heard: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Kind, sequence number and body of each."""
-    at = 0
-    while at < len(heard):
-        length, kind, _, sequence, _ = _MESSAGE.unpack_from(heard, at)
-        yield kind, sequence, heard[at + _MESSAGE.size : at + length]
-        at += (length + 3) & ~3
-
-
-def _parts(body: bytes) -> _Parts:
-    """Attributes by type, without the bits that say how they are coded."""
-    found = {}
-    at = 0
-    while at + 4 <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, at)
-        found[kind & 0x3FFF] = body[at + 4 : at + length]
-        at += (length + 3) & ~3
-    return found
-
-
-def _attribute(kind: int, body: bytes) -> bytes:
-    return _ATTRIBUTE.pack(4 + len(body), kind) + body + bytes(-len(body) & 3)
-
-
-def _nested(kind: int, parts: _Parts) -> bytes:
-    return _attribute(kind | _NESTED, b"".join(_attribute(k, v) for k, v in parts.items()))
-
-
-def _entry(heard: bytes) -> Entry:
-    """What a kernel told, as another one is to be told it."""
-    told = _parts(heard[4:])
-    status = int.from_bytes(told.get(_Cta.STATUS, bytes(4)), "big")
-    body = [heard[:1] + bytes(3), _attribute(_Cta.ORIGINAL | _NESTED, told[_Cta.ORIGINAL])]
-    if status & (_SOURCE_TRANSLATED | _TARGET_TRANSLATED):
-        body += _translated(told[_Cta.ORIGINAL], told[_Cta.REPLY], status)
-    else:
-        body.append(_attribute(_Cta.REPLY | _NESTED, told[_Cta.REPLY]))
-    if _Cta.PROTOCOL in told:
-        body.append(_attribute(_Cta.PROTOCOL | _NESTED, told[_Cta.PROTOCOL]))
-    body += [_attribute(kind, told[kind]) for kind in (_Cta.TIMEOUT, _Cta.MARK) if kind in told]
-    body.append(_attribute(_Cta.STATUS, (status & _TOLD | _CONFIRMED).to_bytes(4, "big")))
-    return Entry(int.from_bytes(told.get(_Cta.MARK, b""), "big"), b"".join(body))
-
-
-def _translated(original: bytes, reply: bytes, status: int) -> Iterator[bytes]:
-    """The reply as it would be without translation, then the translations."""
-    there, back = _parts(original), _parts(reply)
-    addresses, protocol = _parts(there[_Tuple.ADDRESSES]), _parts(there[_Tuple.PROTOCOL])
-    told, told_protocol = _parts(back[_Tuple.ADDRESSES]), _parts(back[_Tuple.PROTOCOL])
-    six = _Tuple.V6_SOURCE in addresses
-    source, target = (_Tuple.V6_SOURCE, _Tuple.V6_TARGET) if six else (_Tuple.V4_SOURCE, _Tuple.V4_TARGET)
-    plain, plain_protocol = dict(told), dict(told_protocol)
-    if status & _SOURCE_TRANSLATED:
-        plain[target] = addresses[source]
-        for mine, theirs in (
-            (_Tuple.PORT_TARGET, _Tuple.PORT_SOURCE),
-            (_Tuple.ICMP_ID, _Tuple.ICMP_ID),
-            (_Tuple.ICMP6_ID, _Tuple.ICMP6_ID),
-        ):
-            if mine in plain_protocol:
-                plain_protocol[mine] = protocol[theirs]
-    if status & _TARGET_TRANSLATED:
-        plain[source] = addresses[target]
-        if _Tuple.PORT_SOURCE in plain_protocol:
-            plain_protocol[_Tuple.PORT_SOURCE] = protocol[_Tuple.PORT_TARGET]
-    yield _attribute(
-        _Cta.REPLY | _NESTED,
-        _nested(_Tuple.ADDRESSES, plain) + _nested(_Tuple.PROTOCOL, plain_protocol),
-    )
-    identifier = told_protocol.get(_Tuple.ICMP_ID, told_protocol.get(_Tuple.ICMP6_ID))
-    if status & _SOURCE_TRANSLATED:
-        port = told_protocol.get(_Tuple.PORT_TARGET, identifier)
-        yield _translation(_Cta.NAT_SOURCE, told[target], port)
-    if status & _TARGET_TRANSLATED:
-        yield _translation(_Cta.NAT_TARGET, told[source], told_protocol.get(_Tuple.PORT_SOURCE))
-
-
-def _translation(kind: int, address: bytes, port: bytes | None) -> bytes:
-    """To this one address, and this one port where there is one (CTA_NAT_V4_MINIP and what follows it)."""
-    first, last = (1, 2) if len(address) == 4 else (4, 5)
-    body = _attribute(first, address) + _attribute(last, address)
-    if port is not None:
-        body += _nested(3, {_PORTS_FROM: port, _PORTS_TO: port})
-    return _attribute(kind | _NESTED, body)
-
-
-def _named(told: bytes) -> bytes:
-    """What names a connection: its family and the direction that it began in."""
-    return told[:4] + _attribute(_Cta.ORIGINAL | _NESTED, _parts(told[4:])[_Cta.ORIGINAL])
-
-
-def _untranslated(told: bytes) -> bytes:
-    """An entry without its translations."""
-    parts = _parts(told[4:])
-    nested = (_Cta.ORIGINAL, _Cta.REPLY, _Cta.PROTOCOL)
-    kept = [(kind, body) for kind, body in parts.items() if kind not in (_Cta.NAT_SOURCE, _Cta.NAT_TARGET)]
-    return told[:4] + b"".join(_attribute(kind | _NESTED * (kind in nested), body) for kind, body in kept)
+def _error(body: bytes) -> OSError:
+    number = -int(struct.unpack_from("=i", body)[0])
+    return OSError(number, os.strerror(number))
