@@ -30,6 +30,7 @@ import msgspec
 
 from trunkline.agent import join, uplinks
 from trunkline.agent.announcer import Announcer
+from trunkline.agent.buses import Buses
 from trunkline.agent.channel import Channel, Refused
 from trunkline.agent.config import AgentConfig, save
 from trunkline.agent.daemons import Daemons
@@ -102,6 +103,7 @@ class Agent:
         self._megaflows = Megaflows(config)
         self._mirrors = Mirrors(config, self._db, self._megaflows.doubt)
         self._link_shares = LinkShares(config, self._db)
+        self._buses = Buses(config)
         self._metadata = Metadata(config, self._db)
         self._announcer = Announcer(config, self._db)
         self._metering = Metering(config, self._changed)
@@ -226,6 +228,7 @@ class Agent:
             self._ports,
             self._mirrors,
             self._link_shares,
+            self._buses,
             self._metadata,
             self._images,
             self._servers,
@@ -267,6 +270,7 @@ class Agent:
                 ("ports", self._ports.apply),
                 ("mirrors", self._mirrors.apply),
                 ("shares of links", self._link_shares.apply),
+                ("buses", self._buses.apply),
                 ("metadata", self._metadata.apply),
                 ("images", self._images.apply),
                 ("disks set aside", self._kept.apply),

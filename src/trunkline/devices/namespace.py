@@ -74,6 +74,12 @@ def delete(*unwanted: str) -> None:
     ip(None, *(f"netns delete {name}" for name in unwanted if path(name).exists()))
 
 
+def of_process(pid: int) -> str:
+    """The namespace of a process, which may have no name: taken for a name by all functions here but `create`
+    and `delete`."""
+    return f"/proc/{pid}/ns/net"
+
+
 def ip(netns: str | None, *lines: str) -> None:
     """Runs lines of iproute2 ("link add ...", "address replace ...") as one batch inside `netns`.
 
@@ -81,25 +87,41 @@ def ip(netns: str | None, *lines: str) -> None:
 
     Raises:
         CommandFailed: with the line and the words of iproute2.
+        Unavailable: see `inside`.
     """
+    _batch("ip", netns, lines)
+
+
+def bridge(netns: str | None, *lines: str) -> None:
+    """As `ip`, for lines of bridge(8): "fdb replace ..."."""
+    _batch("bridge", netns, lines)
+
+
+def _batch(program: str, netns: str | None, lines: Sequence[str]) -> None:
     if not lines:
         return
-    command = ["ip", *(("-n", netns) if netns else ()), "-batch", "-"]
-    done = subprocess.run(
-        command, input="\n".join(lines) + "\n", text=True, capture_output=True, timeout=30, check=False
-    )
+    # What has no name is entered here: the program takes names alone.
+    named = netns if netns and "/" not in netns else None
+    command = [program, *(("-n", named) if named else ()), "-batch", "-"]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, input="\n".join(lines) + "\n", text=True, capture_output=True, timeout=30, check=False
+        )
+
+    done = inside(None if named else netns, run)
     if done.returncode:
-        raise CommandFailed(_explain(netns, lines, done.stderr))
+        raise CommandFailed(_explain(program, netns, lines, done.stderr))
 
 
-def _explain(netns: str | None, lines: Sequence[str], stderr: str) -> str:
+def _explain(program: str, netns: str | None, lines: Sequence[str], stderr: str) -> str:
     words = " ".join(stderr.split())
     line = ""
     _, mark, number = stderr.rpartition("Command failed -:")
     digits = number.strip()
     if mark and digits.isdigit() and 0 < int(digits) <= len(lines):
         line = lines[int(digits) - 1]
-    return f"ip {f'-n {netns} ' if netns else ''}{line}: {words or 'failed without a word'}"
+    return f"{program} {f'-n {netns} ' if netns else ''}{line}: {words or 'failed without a word'}"
 
 
 def inside(netns: str | None, function: Callable[[], T]) -> T:
