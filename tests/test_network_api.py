@@ -8,8 +8,8 @@ import pytest
 from network_lab import BOB, ROOT, Cloud, cloud, path
 
 from trunkline.api.network import Settings
+from trunkline.api.network.kinds import NESTED
 from trunkline.api.network.stages import stages
-from trunkline.api.network.verbs import NESTED
 from trunkline.api.policy import Rules
 from trunkline.resources.schema import specs
 from trunkline.resources.standard import Standard

@@ -6,8 +6,11 @@ from trunkline.api.engine import Engine
 from trunkline.api.http import Service
 from trunkline.api.network import dialect, flavors, qos_rules
 from trunkline.api.network.collection import Collection
+from trunkline.api.network.discovery import Discovery
+from trunkline.api.network.kinds import KINDS, NESTED
 from trunkline.api.network.nested import Nested
-from trunkline.api.network.verbs import KINDS, NESTED, Verbs
+from trunkline.api.network.quota_api import Quotas
+from trunkline.api.network.verbs import Verbs
 
 
 def service(engine: Engine) -> Service:
@@ -23,6 +26,8 @@ def service(engine: Engine) -> Service:
             *qos_rules.endpoints(engine),
             *flavors.endpoints(engine),
             *Verbs(engine).endpoints(),
+            *Discovery(engine).endpoints(),
+            *Quotas(engine).endpoints(),
         ],
         error=dialect.error,
     )
