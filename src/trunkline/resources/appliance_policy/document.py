@@ -1,0 +1,145 @@
+"""The types of the document. What they hold is text as people write it; `words` reads that."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+#: Of rules, listeners and groups; it is shown in logs and counters.
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._ -]{0,62}[A-Za-z0-9])?$", max_length=64)]
+#: One, or several.
+Words = str | tuple[str, ...]
+PortNumber = Annotated[int, Meta(ge=1, le=65535)]
+Action = Literal["accept", "drop", "reject"]
+
+#: Instead of a zone, an address or a service: all of them.
+ANY = "any"
+
+
+class _Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A part of the document: what it has no field for is refused."""
+
+
+class Groups(_Part, frozen=True, kw_only=True):
+    """Names for several addresses, or several services, to be used in rules."""
+
+    #: Addresses and prefixes, by group.
+    addresses: dict[Name, tuple[str, ...]] = {}
+    #: Services, by group.
+    services: dict[Name, tuple[str, ...]] = {}
+
+
+class SynProtection(_Part, frozen=True, kw_only=True):
+    """Limits to the TCP connections that begin from a zone. What is above is dropped."""
+
+    #: The zone that they come from.
+    zone: str
+    #: How many may begin from one address, as "50/second".
+    per_source: str = ""
+    #: How many may begin from all together.
+    total: str = ""
+    #: How many one address may have at a time.
+    connections: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+
+
+class Rule(_Part, frozen=True, kw_only=True):
+    """What becomes of connections that begin so. The first rule that fits decides."""
+
+    name: Name
+    #: Zones.
+    from_: str = field(name="from", default=ANY)
+    to: str = ANY
+    #: Addresses, prefixes, groups: as the packet brings them, before translation.
+    source: Words = ANY
+    destination: Words = ANY
+    #: Services and groups: "tcp/80", "udp/5000-5999", "tcp", "icmp", "ip/47".
+    service: Words = ANY
+    action: Action
+    #: Whether the first packet of each connection is told.
+    log: bool = False
+    #: Of a rule that accepts: how many connections may begin; the others are dropped.
+    rate: str = ""
+
+
+class Firewall(_Part, frozen=True, kw_only=True):
+    """Connections that may begin. What belongs to a connection that has begun passes."""
+
+    groups: Groups = Groups()
+    #: What becomes of connections that no rule fits.
+    default: Action = "drop"
+    syn_protection: tuple[SynProtection, ...] = ()
+    rules: tuple[Rule, ...] = ()
+
+
+class NatSource(_Part, frozen=True, kw_only=True):
+    """Many are seen as a few addresses: TCP, UDP and echoes from one zone to another; nothing else passes.
+
+    Families of which there is no address here are left as they are.
+    """
+
+    from_: str = field(name="from")
+    to: str
+    #: Addresses of the appliance.
+    addresses: tuple[str, ...]
+    #: The ports that are used; each shard of the flows has a 256th of them.
+    ports: str = "1024-65535"
+
+
+class NatDestination(_Part, frozen=True, kw_only=True):
+    """A service is reached by an address of the appliance."""
+
+    #: Where those are who reach it.
+    zone: str
+    address: str
+    #: One port of TCP or UDP, as "tcp/80".
+    service: str
+    to: str
+    #: By default it stays.
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+
+
+class NatStatic(_Part, frozen=True, kw_only=True):
+    """An address is seen as another one, both ways, whatever the protocol."""
+
+    inside: str
+    outside: str
+
+
+class Nat(_Part, frozen=True, kw_only=True):
+    source: tuple[NatSource, ...] = ()
+    destination: tuple[NatDestination, ...] = ()
+    static: tuple[NatStatic, ...] = ()
+
+
+class Member(_Part, frozen=True, kw_only=True):
+    """Who answers."""
+
+    address: str
+    port: PortNumber
+    #: Its share, against those of the others; 0: no new connections.
+    weight: Annotated[int, Meta(ge=0, le=256)] = 1
+
+
+class Listener(_Part, frozen=True, kw_only=True):
+    """A service that several answer. A connection stays with whom it began with."""
+
+    name: Name
+    address: str
+    protocol: Literal["tcp", "udp"] = "tcp"
+    port: PortNumber
+    #: Whom new connections go to: "source": always the same for one address, while the members are the same.
+    algorithm: Literal["round_robin", "random", "source", "source_port"] = "round_robin"
+    members: tuple[Member, ...] = ()
+
+
+class Balancer(_Part, frozen=True, kw_only=True):
+    listeners: tuple[Listener, ...] = ()
+
+
+class Policy(_Part, frozen=True, kw_only=True):
+    """All that an appliance does. What is left out does nothing: without a firewall, all may begin."""
+
+    firewall: Firewall | None = None
+    nat: Nat | None = None
+    balancer: Balancer | None = None

@@ -1,0 +1,131 @@
+"""The addresses and ports of an appliance that the policy gives a meaning: each of them one alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from trunkline.errors import BadField
+from trunkline.resources.appliance_policy import words
+from trunkline.resources.appliance_policy.document import Policy
+from trunkline.resources.appliance_policy.words import TCP, UDP, Address, Ports
+
+#: How many ends of flows the dispatchers can tell apart (`published` of fabric.bpf.c).
+MOST_PUBLISHED = 4096
+
+
+def check_endpoints(policy: Policy) -> None:
+    """Raises BadField: one thing has two meanings."""
+    names: dict[str, str] = {}
+    for number, listener in enumerate(policy.balancer.listeners if policy.balancer else ()):
+        path = f"balancer.listeners[{number}]"
+        address = _address(f"{path}.address", listener.address)
+        if listener.name in names:
+            raise BadField(
+                f"{path}.name", f"'{listener.name}' is {names[listener.name]} too. Give another one."
+            )
+        names[listener.name] = path
+        seen: dict[tuple[str, int], int] = {}
+        for place, member in enumerate(listener.members):
+            where = f"{path}.members[{place}]"
+            found = _address(f"{where}.address", member.address)
+            if found.version != address.version:
+                raise BadField(
+                    f"{where}.address",
+                    f"{found} is not of the family of {address}. Give one of IPv{address.version}.",
+                )
+            end = (str(found), member.port)
+            if end in seen:
+                raise BadField(
+                    where, f"it is the same as members[{seen[end]}]. Leave one out; a weight says more."
+                )
+            seen[end] = place
+    _once(policy)
+    _apart(policy)
+
+
+def _address(path: str, text: str) -> Address:
+    try:
+        return words.address(text)
+    except ValueError as error:
+        raise BadField(path, str(error)) from None
+
+
+def published_here(policy: Policy) -> Iterator[tuple[str, Address, int, int]]:
+    """Path, address, protocol and port of each end that is published; 0 where it is all of them."""
+    if policy.nat is not None:
+        for number, target in enumerate(policy.nat.destination):
+            (service,) = words.services(target.service)
+            address = words.address(target.address)
+            yield f"nat.destination[{number}]", address, service.first, service.ports.first
+        for number, pair in enumerate(policy.nat.static):
+            yield f"nat.static[{number}].outside", words.address(pair.outside), 0, 0
+    if policy.balancer is not None:
+        for number, listener in enumerate(policy.balancer.listeners):
+            protocol = TCP if listener.protocol == "tcp" else UDP
+            yield f"balancer.listeners[{number}]", words.address(listener.address), protocol, listener.port
+
+
+def _once(policy: Policy) -> None:
+    """What is published is published once."""
+    seen: dict[tuple[Address, int, int], str] = {}
+    whole: dict[Address, str] = {}
+    for path, address, protocol, port in published_here(policy):
+        if (address, protocol, port) in seen:
+            other = seen[address, protocol, port]
+            raise BadField(
+                path, f"{address} has the same in {other}. Leave one of them out, or use another port."
+            )
+        seen[address, protocol, port] = path
+        if not protocol:
+            whole[address] = path
+    for (address, protocol, _), path in seen.items():
+        if protocol and address in whole:
+            raise BadField(path, f"{whole[address]} gives all of {address} away. Use another address.")
+    inside: dict[Address, int] = {}
+    for number, pair in enumerate(policy.nat.static if policy.nat else ()):
+        address = words.address(pair.inside)
+        if address in inside:
+            other = f"nat.static[{inside[address]}]"
+            raise BadField(
+                f"nat.static[{number}].inside", f"{address} is in {other} too. Leave one of them out."
+            )
+        inside[address] = number
+
+
+def _apart(policy: Policy) -> None:
+    """What sources are translated to is nobody else's."""
+    given: dict[Address, tuple[str, Ports]] = {}
+    for number, source in enumerate(policy.nat.source if policy.nat else ()):
+        span = words.ports(source.ports)
+        twice = [a for a, count in Counter(map(words.address, source.addresses)).items() if count > 1]
+        if twice:
+            raise BadField(f"nat.source[{number}].addresses", f"{twice[0]} is there twice. Leave one out.")
+        for place, text in enumerate(source.addresses):
+            address = words.address(text)
+            path, other = given.setdefault(address, (f"nat.source[{number}]", span))
+            if other != span:
+                where = f"nat.source[{number}].addresses[{place}]"
+                raise BadField(
+                    where, f"{address} has the ports {other} in {path}. Give the same, or another address."
+                )
+    ends = 0
+    for path, address, protocol, port in published_here(policy):
+        ends += 2
+        if address not in given:
+            continue
+        where, span = given[address]
+        if not protocol:
+            raise BadField(path, f"sources are translated to {address} by {where}. Use another address.")
+        if span.first <= port <= span.last:
+            raise BadField(
+                path,
+                f"port {port} of {address} is one of the ports {span} that {where} gives to sources. "
+                "Use another port, or narrow those.",
+            )
+    if policy.balancer is not None:
+        ends += sum(len(listener.members) - 1 for listener in policy.balancer.listeners)
+    if ends > MOST_PUBLISHED:
+        raise BadField(
+            "balancer.listeners", f"with all members there are {ends} ends; {MOST_PUBLISHED} are the most."
+        )

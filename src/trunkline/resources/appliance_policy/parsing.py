@@ -1,0 +1,273 @@
+"""From the document to the policy: shapes first, then what the words say, then what contradicts what.
+
+What is refused here can be told without knowing the appliance; `zones.check` has the rest.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from trunkline.errors import BadField
+from trunkline.resources.appliance_policy import words
+from trunkline.resources.appliance_policy.document import (
+    ANY,
+    Firewall,
+    Groups,
+    Nat,
+    Policy,
+    Rule,
+    SynProtection,
+    Words,
+)
+from trunkline.resources.appliance_policy.endpoints import check_endpoints
+from trunkline.resources.appliance_policy.groups import listed, prefixes, services_of
+
+T = TypeVar("T")
+_ZONE = re.compile(r"[a-z][a-z0-9_-]{0,14}")
+_AT = re.compile(r"^(.*) - at `(key in )?\$(.*)`$", re.DOTALL)
+_MOST_RULES = 20_000
+
+
+def parse(document: dict[str, Any]) -> Policy:
+    """The policy that a document says.
+
+    Raises:
+        BadField: it cannot be done; the field is the path of what is wrong, as ``firewall.rules[3].action``,
+            and the message says the remedy.
+    """
+    try:
+        policy = msgspec.convert(document, Policy)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error)) from None
+    if policy.firewall is not None:
+        _check_firewall(policy.firewall)
+    if policy.nat is not None:
+        _check_translation(policy.nat)
+    check_endpoints(policy)
+    return policy
+
+
+def _explained(said: str) -> BadField:
+    """What msgspec says, with the path that it says it of, and what would be right there."""
+    found = _AT.match(said)
+    problem, key, path = (found[1], found[2], found[3].removeprefix(".")) if found else (said, None, "")
+    path = path.replace("[...]", "")
+    missing = re.fullmatch(r"Object missing required field `(.+)`", problem)
+    unknown = re.fullmatch(r"Object contains unknown field `(.+)`", problem)
+    if missing:
+        return BadField(_joined(path, missing[1]), "it is missing. Give it.")
+    if unknown:
+        there = ", ".join(_fields(path))
+        return BadField(_joined(path, unknown[1]), f"there is no such field. Fields here are: {there}.")
+    if problem.startswith("Invalid enum value"):
+        *parent, name = path.split(".")
+        choices = ", ".join(map(str, _choices(".".join(parent), name)))
+        return BadField(path, f"{problem.removeprefix('Invalid enum value ')} is none of: {choices}.")
+    if "regex" in problem:
+        problem = (
+            "a name has letters, digits, spaces, '.', '_' and '-', 64 at the most, no space at its ends."
+        )
+    elif not problem.endswith("."):
+        problem += "."
+    return BadField(path or "policy", f"the name of a group: {problem}" if key else problem)
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _fields(path: str) -> list[str]:
+    """The names of the fields of the object at a path."""
+    found = _type_at(path)
+    return [each.encode_name for each in msgspec.structs.fields(found)] if found else []
+
+
+def _choices(path: str, name: str) -> Sequence[Any]:
+    parent = _type_at(path)
+    fields = {each.encode_name: each for each in msgspec.structs.fields(parent)} if parent else {}
+    name = name.partition("[")[0]
+    return typing.get_args(fields[name].type) if name in fields else ()
+
+
+def _type_at(path: str) -> Any:
+    """The type of object that stands at a path."""
+    at: Any = Policy
+    for name in filter(None, re.sub(r"\[\d+\]", "", path).split(".")):
+        known = {each.encode_name: each.type for each in msgspec.structs.fields(at)}
+        at = next(_structs(known.get(name)), None)
+        if at is None:
+            return None
+    return at
+
+
+def _structs(annotation: Any) -> typing.Iterator[type[msgspec.Struct]]:
+    """The objects that a type may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        yield annotation
+    elif typing.get_origin(annotation) in (tuple, typing.Union, types.UnionType):
+        for inner in typing.get_args(annotation):
+            yield from _structs(inner)
+
+
+def reads(path: str, reader: Callable[[str], T], text: str) -> T:
+    """What a reader of `words` makes of the text that stands at a path. Raises BadField."""
+    try:
+        return reader(text)
+    except ValueError as error:
+        raise BadField(path, str(error)) from None
+
+
+def unique(path: str, names: Iterable[str]) -> None:
+    """Raises BadField: a name is there twice."""
+    seen: dict[str, int] = {}
+    for number, name in enumerate(names):
+        if name in seen:
+            first = path.format(seen[name])
+            raise BadField(
+                path.format(number), f"'{name}' is the name of {first} too. Give one of them another."
+            )
+        seen[name] = number
+
+
+def _zone(path: str, name: str) -> None:
+    if name != ANY and not _ZONE.fullmatch(name):
+        raise BadField(path, f"'{name}' is no name of a zone. Zones are named by the appliance.")
+
+
+# The firewall.
+
+
+def _check_firewall(firewall: Firewall) -> None:
+    groups = firewall.groups
+    for name, members in groups.addresses.items():
+        path = f"firewall.groups.addresses.{name}"
+        _check_group(path, name, members, "addresses")
+        for number, text in enumerate(members):
+            reads(f"{path}[{number}]", words.network, text)
+    for name, members in groups.services.items():
+        path = f"firewall.groups.services.{name}"
+        _check_group(path, name, members, "services")
+        for number, text in enumerate(members):
+            reads(f"{path}[{number}]", words.services, text)
+    unique("firewall.rules[{}].name", (rule.name for rule in firewall.rules))
+    if len(firewall.rules) > _MOST_RULES:
+        raise BadField("firewall.rules", f"there are {len(firewall.rules)}; {_MOST_RULES} are the most.")
+    for number, rule in enumerate(firewall.rules):
+        _check_rule(f"firewall.rules[{number}]", groups, rule)
+    unique("firewall.syn_protection[{}].zone", (each.zone for each in firewall.syn_protection))
+    for number, limits in enumerate(firewall.syn_protection):
+        _check_limits(f"firewall.syn_protection[{number}]", limits)
+
+
+def _check_group(path: str, name: str, members: Sequence[str], what: str) -> None:
+    if not members:
+        raise BadField(path, f"the group is empty. Give it {what}, or leave it out.")
+    if name == ANY:
+        raise BadField(path, "'any' is all of them. Give the group another name.")
+    reader: Callable[[str], object] = words.network if what == "addresses" else words.services
+    try:
+        reader(name)
+    except ValueError:
+        return
+    raise BadField(path, f"'{name}' may be taken for one of the {what}. Give the group another name.")
+
+
+def _check_rule(path: str, groups: Groups, rule: Rule) -> None:
+    _zone(f"{path}.from", rule.from_)
+    _zone(f"{path}.to", rule.to)
+    families = []
+    for name, said in (("source", rule.source), ("destination", rule.destination)):
+        for where, word in placed(f"{path}.{name}", said):
+            reads(where, functools.partial(prefixes, groups), word)
+        families.append({network.version for word in listed(said) for network in prefixes(groups, word)})
+    for where, word in placed(f"{path}.service", rule.service):
+        reads(where, functools.partial(services_of, groups), word)
+    if not families[0] & families[1]:
+        raise BadField(
+            f"{path}.destination",
+            f"it is of IPv{min(families[1])} alone and the source of IPv{min(families[0])}, so that no "
+            "packet has both. Give addresses of one family.",
+        )
+    if rule.rate:
+        reads(f"{path}.rate", words.rate, rule.rate)
+        if rule.action != "accept":
+            raise BadField(
+                f"{path}.rate", f"a rule that says {rule.action} has no rate. Leave it out, or say accept."
+            )
+
+
+def placed(path: str, said: Words) -> list[tuple[str, str]]:
+    """The words of a field, each with its path. Raises BadField where there is none."""
+    if isinstance(said, str):
+        return [(path, said)]
+    if not said:
+        raise BadField(path, "it is empty. Leave it out where all are meant.")
+    return [(f"{path}[{number}]", word) for number, word in enumerate(said)]
+
+
+def _check_limits(path: str, limits: SynProtection) -> None:
+    if limits.zone == ANY:
+        raise BadField(f"{path}.zone", "'any' is no zone. Name the one that connections come from.")
+    _zone(f"{path}.zone", limits.zone)
+    for name, text in (("per_source", limits.per_source), ("total", limits.total)):
+        if text:
+            reads(f"{path}.{name}", words.rate, text)
+    if not (limits.per_source or limits.total or limits.connections):
+        raise BadField(path, "it limits nothing. Give per_source, total or connections.")
+
+
+# Translation.
+
+
+def _check_translation(nat: Nat) -> None:
+    for number, source in enumerate(nat.source):
+        path = f"nat.source[{number}]"
+        for name, zone in (("from", source.from_), ("to", source.to)):
+            _zone(f"{path}.{name}", zone)
+            if zone == ANY:
+                raise BadField(f"{path}.{name}", "'any' is no zone. Name the one that is meant.")
+        if source.from_ == source.to:
+            raise BadField(f"{path}.to", "it is the zone that they come from. Name another one.")
+        if not source.addresses:
+            raise BadField(f"{path}.addresses", "it is empty. Give one or more addresses of the zone.")
+        for place, text in enumerate(source.addresses):
+            reads(f"{path}.addresses[{place}]", words.address, text)
+        span = reads(f"{path}.ports", words.ports, source.ports)
+        if span.last - span.first < 255:
+            raise BadField(
+                f"{path}.ports",
+                f"'{source.ports}' are fewer than 256, one for each shard. Give more, as 1024-65535.",
+            )
+    unique("nat.source[{}]", (f"{source.from_} to {source.to}" for source in nat.source))
+    for number, target in enumerate(nat.destination):
+        path = f"nat.destination[{number}]"
+        _zone(f"{path}.zone", target.zone)
+        if target.zone == ANY:
+            raise BadField(f"{path}.zone", "'any' is no zone. Name the one where they are who reach it.")
+        found = reads(f"{path}.service", words.services, target.service)
+        if len(found) > 1 or not found[0].has_ports or found[0].ports.first != found[0].ports.last:
+            raise BadField(
+                f"{path}.service", f"'{target.service}' is not one port. Write it as tcp/80 or udp/53."
+            )
+        _one_family(path, "address", target.address, "to", target.to)
+    for number, pair in enumerate(nat.static):
+        _one_family(f"nat.static[{number}]", "inside", pair.inside, "outside", pair.outside)
+
+
+def _one_family(path: str, one: str, first: str, other: str, second: str) -> None:
+    a, b = reads(f"{path}.{one}", words.address, first), reads(f"{path}.{other}", words.address, second)
+    if a.version != b.version:
+        raise BadField(
+            f"{path}.{other}", f"{b} is of IPv{b.version}, {a} of IPv{a.version}. Give two of one family."
+        )
+    if a == b:
+        raise BadField(
+            f"{path}.{other}", f"{b} would be translated to itself. Give another one, or leave it out."
+        )

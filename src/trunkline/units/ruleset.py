@@ -1,0 +1,121 @@
+"""What a data plane does by a policy: the text of its table of nftables.
+
+    prerouting   marks     the shard of the packet becomes that of its connection
+                 targets   destinations are translated, listeners balanced
+    forward      forward   what has begun passes; limits; rules, for what begins; the default
+    input        own       pings alone are for the appliance itself
+    postrouting  sources   sources are translated
+
+A connection is seen by the rules when it begins, and they speak of its addresses before translation
+(`ct original`), so that the firewall comes first, though the kernel has translated the destination by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from trunkline.compiler.unit_slices import LegSlice
+from trunkline.resources.appliance_policy import Policy, SynProtection, Zone, check, words
+from trunkline.units import filtering
+from trunkline.units.rates import limit
+from trunkline.units.tables import Table
+from trunkline.units.translation import (
+    PORTED,
+    Down,
+    Endpoint,
+    family,
+    names,
+    published,
+    translate,
+    translated,
+)
+
+__all__ = ["Down", "Endpoint", "published", "ruleset", "translated"]
+
+
+def ruleset(
+    policy: Policy,
+    legs: Sequence[LegSlice],
+    *,
+    replaces: str | None = None,
+    share: float = 1.0,
+    down: Collection[Down] = (),
+) -> str:
+    """One transaction for ``nft -f -``: a packet meets what was before or what is then, never neither.
+
+    Args:
+        replaces: the text that is in force, as it was returned here; "" where there is none. Without it the
+            table is made anew, and a packet that is under way in that moment may meet neither (`tables`).
+        share: of the appliance's connections, how many begin here (of the shards, how many are here): limits
+            of the policy are for the whole appliance, and this data plane has so much of them.
+        down: members that new connections do not go to.
+
+    Raises:
+        BadField: the policy does not fit the legs.
+    """
+    check(policy, [Zone(leg.zone, leg.outside, leg.addresses) for leg in legs])
+    table = Table()
+    zones = names(leg.zone for leg in legs)
+    marks = table.base("marks", "filter hook prerouting priority mangle")
+    forward = table.base("forward", "filter hook forward priority filter")
+    own = table.base("own", "filter hook input priority filter")
+    translate(table, policy, legs, down)
+    if not zones:
+        return table.text(replaces)
+    marks.append(f"iifname {zones} ct mark set meta mark and 0xffff")
+    forward.append("ct state established,related accept")
+    forward.append(f"ct state invalid {table.counter('dropped_invalid')} drop")
+    firewall = policy.firewall
+    for number, limits in enumerate(firewall.syn_protection if firewall else ()):
+        _protect(table, forward, number, limits, share)
+    _untranslatable(table, forward, policy)
+    if firewall is not None:
+        filtering.filter_(table, forward, firewall, [leg.zone for leg in legs], share)
+    own += [
+        f"iifname != {zones} accept",
+        "ct state established,related accept",
+        "icmp type echo-request limit rate 1000/second burst 1000 packets accept",
+        "icmpv6 type echo-request limit rate 1000/second burst 1000 packets accept",
+        # Of a fabric's legs there is none; of others, neighbours have to be found (RFC 4861).
+        "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept",
+        f"{table.counter('dropped_own')} drop",
+    ]
+    return table.text(replaces)
+
+
+def _untranslatable(table: Table, forward: list[str], policy: Policy) -> None:
+    """What has no ports cannot be told apart behind an address that many share, and would show its own."""
+    static = [words.address(pair.inside) for pair in (policy.nat.static if policy.nat else ())]
+    for source in policy.nat.source if policy.nat else ():
+        for version in sorted({words.address(text).version for text in source.addresses}):
+            but = ", ".join(str(address) for address in static if address.version == version)
+            others = f"{family(version)} saddr != {{ {but} }} " if but else ""
+            forward.append(
+                f'iifname "{source.from_}" oifname "{source.to}" meta nfproto ipv{version} {others}'
+                f"meta l4proto != {PORTED[version]} {table.counter('dropped_untranslatable')} drop"
+            )
+
+
+def _protect(table: Table, forward: list[str], number: int, limits: SynProtection, share: float) -> None:
+    """Limits to connections of TCP that begin.
+
+    A proxy for SYNs (synproxy) would shift the sequence numbers of its connections: that is state which does
+    not move along with their shard.
+    """
+    name = f"syn_{number}"
+    forward.append(f'iifname "{limits.zone}" tcp flags & (fin | syn | rst | ack) == syn jump {name}')
+    rules = table.chain(name)
+    drop = f"{table.counter('dropped_syn')} drop"
+    for version in (4, 6):
+        source = f"{family(version)} saddr"
+        kept = [f"type ipv{version}_addr", "size 65536"]
+        if limits.per_source:
+            table.set("set", f"{name}_rate_{version}", [*kept, "flags dynamic,timeout", "timeout 1m"])
+            over = limit(words.rate(limits.per_source), share, over=True)
+            rules.append(f"update @{name}_rate_{version} {{ {source} {over} }} {drop}")
+        if limits.connections:
+            table.set("set", f"{name}_count_{version}", [*kept, "flags dynamic"])
+            most = max(1, round(limits.connections * share))
+            rules.append(f"add @{name}_count_{version} {{ {source} ct count over {most} }} {drop}")
+    if limits.total:
+        rules.append(f"{limit(words.rate(limits.total), share, over=True)} {drop}")

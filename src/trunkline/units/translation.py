@@ -1,0 +1,193 @@
+"""The policy's translations, in the words of nftables, and what dispatchers have to know of them.
+
+Sources are translated to ports of the flow's shard, which its mark says (docs/designs/0003): so whoever has
+the shard has the ports, and the way back is a division. An echo's identifier is a port in this.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Iterable, Sequence
+
+from trunkline.compiler.unit_slices import LegSlice
+from trunkline.plan.shards import SHARDS
+from trunkline.resources.appliance_policy import Listener, Member, NatSource, Policy, words
+from trunkline.units.fabric import Blocks
+from trunkline.units.tables import Table
+
+#: An end of flows: address, port, number of the protocol; the last two are 0 where all of them are meant.
+Endpoint = tuple[str, int, int]
+#: A member that new connections do not go to: name of the listener, address, port.
+Down = tuple[str, str, int]
+
+
+def translated(policy: Policy) -> dict[str, Blocks]:
+    """The addresses that sources are translated to, and which of their ports are whose."""
+    found = {}
+    for source in policy.nat.source if policy.nat else ():
+        span = words.ports(source.ports)
+        for text in source.addresses:
+            found[str(words.address(text))] = Blocks(span.first, (span.last - span.first + 1) // SHARDS)
+    return found
+
+
+def published(policy: Policy) -> set[Endpoint]:
+    """Ends of flows that are translated by the policy: what is published, and who answers behind it."""
+    found: set[Endpoint] = set()
+    for target in policy.nat.destination if policy.nat else ():
+        (service,) = words.services(target.service)
+        found.add((str(words.address(target.address)), service.ports.first, service.first))
+        found.add((str(words.address(target.to)), target.port or service.ports.first, service.first))
+    for pair in policy.nat.static if policy.nat else ():
+        found |= {(str(words.address(text)), 0, 0) for text in (pair.inside, pair.outside)}
+    for listener in policy.balancer.listeners if policy.balancer else ():
+        number = _protocol(listener)
+        found.add((str(words.address(listener.address)), listener.port, number))
+        found |= {(str(words.address(member.address)), member.port, number) for member in listener.members}
+    return found
+
+
+def translate(table: Table, policy: Policy, legs: Sequence[LegSlice], down: Collection[Down] = ()) -> None:
+    """Adds the chains for it. They see the first packet of a connection; the kernel does the others alike."""
+    targets = table.base("targets", "nat hook prerouting priority dstnat")
+    sources = table.base("sources", "nat hook postrouting priority srcnat")
+    outside = names(leg.zone for leg in legs if leg.outside)
+    if not outside:
+        return
+    _destinations(targets, policy)
+    _listeners(table, targets, policy, outside, down)
+    _static(targets, sources, policy, outside)
+    for number, source in enumerate(policy.nat.source if policy.nat else ()):
+        _source(table, sources, number, source)
+
+
+def names(zones: Iterable[str]) -> str:
+    """A set of interfaces; "" for none."""
+    quoted = ", ".join(f'"{zone}"' for zone in zones)
+    return f"{{ {quoted} }}" if quoted else ""
+
+
+def _destinations(targets: list[str], policy: Policy) -> None:
+    wanted: dict[tuple[str, int], list[str]] = {}
+    for target in policy.nat.destination if policy.nat else ():
+        (service,) = words.services(target.service)
+        address = words.address(target.address)
+        key = f"{address} . {service.first} . {service.ports.first}"
+        wanted.setdefault((target.zone, address.version), []).append(
+            f"{key} : {words.address(target.to)} . {target.port or service.ports.first}"
+        )
+    for (zone, version), elements in wanted.items():
+        ip = family(version)
+        key = f"{ip} daddr . meta l4proto . th dport"
+        targets.append(f'iifname "{zone}" dnat {ip} to {key} map {{ {", ".join(elements)} }}')
+
+
+def _static(targets: list[str], sources: list[str], policy: Policy, outside: str) -> None:
+    pairs = [
+        (words.address(p.inside), words.address(p.outside)) for p in (policy.nat.static if policy.nat else ())
+    ]
+    for version in (4, 6):
+        ip = family(version)
+        ours = [(i, o) for i, o in pairs if i.version == version]
+        if ours:
+            there = ", ".join(f"{o} : {i}" for i, o in ours)
+            back = ", ".join(f"{i} : {o}" for i, o in ours)
+            targets.append(f"iifname {outside} dnat {ip} to {ip} daddr map {{ {there} }}")
+            sources.append(f"oifname {outside} snat {ip} to {ip} saddr map {{ {back} }}")
+
+
+def family(version: int) -> str:
+    return "ip" if version == 4 else "ip6"
+
+
+# Balancing.
+
+
+def _protocol(listener: Listener) -> int:
+    return words.TCP if listener.protocol == "tcp" else words.UDP
+
+
+def _listeners(
+    table: Table, targets: list[str], policy: Policy, outside: str, down: Collection[Down]
+) -> None:
+    elements: dict[int, list[str]] = {}
+    for number, listener in enumerate(policy.balancer.listeners if policy.balancer else ()):
+        up = [
+            member
+            for member in listener.members
+            if member.weight and (listener.name, member.address, member.port) not in down
+        ]
+        if not up:
+            continue
+        address = words.address(listener.address)
+        key = f"{address} . {_protocol(listener)} . {listener.port}"
+        elements.setdefault(address.version, []).append(f"{key} : goto listener_{number}")
+        chosen = _chosen(listener, up, family(address.version))
+        table.chain(f"listener_{number}", [f"meta l4proto {listener.protocol} {chosen}"])
+    for version, found in elements.items():
+        key = f"{family(version)} daddr . meta l4proto . th dport"
+        targets.append(f"iifname {outside} {key} vmap {{ {', '.join(found)} }}")
+
+
+def _chosen(listener: Listener, up: Sequence[Member], ip: str) -> str:
+    whole = sum(member.weight for member in up)
+    number = {
+        "round_robin": f"numgen inc mod {whole}",
+        "random": f"numgen random mod {whole}",
+        "source": f"jhash {ip} saddr mod {whole} seed 0x1",
+        "source_port": f"jhash {ip} saddr . {listener.protocol} sport mod {whole} seed 0x1",
+    }[listener.algorithm]
+    elements, start = [], 0
+    for member in up:
+        last = start + member.weight - 1
+        span = f"{start}-{last}" if last > start else str(start)
+        elements.append(f"{span} : {words.address(member.address)} . {member.port}")
+        start = last + 1
+    return f"dnat {ip} to {number} map {{ {', '.join(elements)} }}"
+
+
+# Sources.
+
+#: What has ports, or an identifier that is as good as one.
+PORTED = {4: "{ tcp, udp, icmp }", 6: "{ tcp, udp, ipv6-icmp }"}
+
+
+def _source(table: Table, sources: list[str], number: int, source: NatSource) -> None:
+    addresses = [words.address(text) for text in source.addresses]
+    span = words.ports(source.ports)
+    blocks = Blocks(span.first, (span.last - span.first + 1) // SHARDS)
+    for version in (4, 6):
+        ours = [address for address in addresses if address.version == version]
+        if not ours:
+            continue
+        name, ip = f"source_{number}_{version}", family(version)
+        between = f'iifname "{source.from_}" oifname "{source.to}" meta nfproto ipv{version}'
+        sources.append(f"{between} meta l4proto {PORTED[version]} goto {name}")
+        led = [f"{place} : goto {name}_{place}" for place in range(len(ours))]
+        # The same one for all flows of a source (RFC 4787, 4.1).
+        choice = f"jhash {ip} saddr mod {len(ours)} seed 0x1 vmap {{ {', '.join(led)} }}"
+        table.chain(name, [choice if len(ours) > 1 else f"goto {name}_0"])
+        for place, address in enumerate(ours):
+            if isinstance(address, ipaddress.IPv4Address):
+                _by_map(table, f"{name}_{place}", str(address), blocks)
+            else:
+                _by_chains(table, f"{name}_{place}", str(address), blocks)
+
+
+def _span(blocks: Blocks, shard: int) -> str:
+    own = blocks.of(shard)
+    return f"{own[0]}-{own[-1]}" if len(own) > 1 else str(own[0])
+
+
+def _by_map(table: Table, name: str, address: str, blocks: Blocks) -> None:
+    elements = ", ".join(f"{shard} : {address} . {_span(blocks, shard)}" for shard in range(SHARDS))
+    table.chain(name, [f"meta l4proto {PORTED[4]} snat ip to ct mark map {{ {elements} }}"])
+
+
+def _by_chains(table: Table, name: str, address: str, blocks: Blocks) -> None:
+    """A chain for each shard: nftables 1.0.6 has no maps to IPv6 addresses and ranges of ports."""
+    led = ", ".join(f"{shard} : goto {name}_{shard}" for shard in range(SHARDS))
+    table.chain(name, [f"ct mark vmap {{ {led} }}"])
+    for shard in range(SHARDS):
+        to = f"[{address}]:{_span(blocks, shard)}"
+        table.chain(f"{name}_{shard}", [f"meta l4proto {PORTED[6]} snat ip6 to {to}"])
