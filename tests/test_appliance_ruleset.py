@@ -49,7 +49,7 @@ class Scene:
         self.client, self.server = Space(f"{TAG}-c"), Space(f"{TAG}-s")
         self.other, self.router = Space(f"{TAG}-o"), Space(f"{TAG}-r", "inside")
         self.ends = {self.client: ("inside", 5), self.other: ("inside", 6), self.server: ("outside", 9)}
-        self._text = ""
+        self._text: str | None = None
         for space in (self.router, *self.ends):
             namespace.create(space.netns)
             dad = [(f"ipv6/conf/{which}/accept_dad", 0) for which in ("all", "default")]

@@ -45,8 +45,8 @@ class Table:
     def text(self, replaces: str | None) -> str:
         """The transaction, for ``nft -f -``.
 
-        `replaces` is the text that is in force, "" where there is none; None where that is not known: then all
-        is made anew, base chains and counters too.
+        `replaces` is the text that is in force, "" where there is none; None where that is not known: then
+        all is made anew, base chains and counters too.
         """
         before = [f"add table inet {NAME}"]
         if replaces is None:
