@@ -10,6 +10,7 @@ The lab is every unit's agent: it makes their interfaces, tells them their slice
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -132,6 +133,12 @@ class RunningUnit:
             last = self.statuses[-1:]
             raise AssertionError(f"{error}; it is {last}\n{self.log.read_text()[-3000:]}") from None
 
+    def close(self) -> None:
+        """What is left when its process has ended."""
+        with contextlib.suppress(OSError):
+            self._agent.shutdown(socket.SHUT_RDWR)
+        self._agent.close()
+
     def kill(self) -> None:
         """As ``kill -9``; its interfaces go with it."""
         self.process.send_signal(signal.SIGKILL)
@@ -219,5 +226,6 @@ class UnitLab:
                 unit.process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 unit.kill()
+            unit.close()
         namespace.delete(*namespace.names(f"{TAG}-"))
         self._folder.cleanup()

@@ -94,7 +94,10 @@ class Entries(msgspec.Struct, frozen=True, tag=True):
 
     n: int
     there: tuple[tuple[int, bytes], ...] = ()
+    #: (mark, as `conntrack.Entry.name`)
     gone: tuple[tuple[int, bytes], ...] = ()
+    #: Of these shards no others are there than these: copies of others are stale.
+    all_of: tuple[int, ...] = ()
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
