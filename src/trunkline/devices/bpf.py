@@ -70,7 +70,7 @@ class Object:
         if not opened:
             raise Unavailable(f"{file} is no BPF object.")
         self._object = ctypes.c_void_p(opened)
-        self._maps: dict[str, int] = {}
+        self._maps: dict[str, Map] = {}
         if error := self._library.bpf_object__load(self._object):
             self.close()
             raise Unavailable(f"The kernel does not take {file.name}: {os.strerror(-error)}.")
@@ -81,23 +81,19 @@ class Object:
 
     def put(self, name: str, key: bytes, value: bytes) -> None:
         """Writes an entry of a map; key and value as the program has them in memory."""
-        self._checked(
-            name, self._library.bpf_map_update_elem(self._map(name), key, value, ctypes.c_uint64(0))
-        )
+        self._map(name).put(key, value)
 
     def drop(self, name: str, key: bytes) -> None:
         """Removes an entry of a map; one that is not there is no error."""
-        error = self._library.bpf_map_delete_elem(self._map(name), key)
-        self._checked(name, 0 if error == -errno.ENOENT else error)
+        self._map(name).drop(key)
 
     def get(self, name: str, key: bytes, size: int) -> bytes | None:
         """An entry of a map, `size` bytes; None where there is none."""
-        value = ctypes.create_string_buffer(size)
-        error = self._library.bpf_map_lookup_elem(self._map(name), key, value)
-        if error == -errno.ENOENT:
-            return None
-        self._checked(name, error)
-        return value.raw
+        return self._map(name).get(key, size)
+
+    def descriptor(self, name: str) -> int:
+        """Of a map, for a `Map` of another process; it is closed with the object."""
+        return self._map(name).descriptor
 
     def total(self, name: str, key: bytes) -> int:
         """An entry of a map that has a 64-bit number for each CPU: the sum of them."""
@@ -125,19 +121,50 @@ class Object:
             return int(self._library.bpf_tc_attach(ctypes.byref(hook), ctypes.byref(options)))
 
         try:
-            self._checked(f"{program} on {device}", namespace.inside(netns, attach))
+            _checked(f"{program} on {device}", namespace.inside(netns, attach))
         except OSError:
             raise Unavailable(f"There is no interface {device}.") from None
 
-    def _map(self, name: str) -> int:
+    def _map(self, name: str) -> Map:
         if name not in self._maps:
             found = self._library.bpf_object__find_map_by_name(self._object, name.encode())
             if not found:
                 raise LookupError(name)
-            self._maps[name] = self._library.bpf_map__fd(ctypes.c_void_p(found))
+            descriptor = self._library.bpf_map__fd(ctypes.c_void_p(found))
+            self._maps[name] = Map(descriptor, name)
         return self._maps[name]
 
-    @staticmethod
-    def _checked(what: str, error: int) -> None:
-        if error:
-            raise Unavailable(f"BPF, {what}: {os.strerror(-error)}.")
+
+class Map:
+    """A map of programs that are in the kernel, by a descriptor that somebody else owns."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self._library = _library()
+        self._name = name
+        self.descriptor = descriptor
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Writes an entry; key and value as the programs have them in memory."""
+        _checked(
+            self._name,
+            self._library.bpf_map_update_elem(self.descriptor, key, value, ctypes.c_uint64(0)),
+        )
+
+    def drop(self, key: bytes) -> None:
+        """Removes an entry; one that is not there is no error."""
+        error = self._library.bpf_map_delete_elem(self.descriptor, key)
+        _checked(self._name, 0 if error == -errno.ENOENT else error)
+
+    def get(self, key: bytes, size: int) -> bytes | None:
+        """An entry, `size` bytes; None where there is none."""
+        value = ctypes.create_string_buffer(size)
+        error = self._library.bpf_map_lookup_elem(self.descriptor, key, value)
+        if error == -errno.ENOENT:
+            return None
+        _checked(self._name, error)
+        return value.raw
+
+
+def _checked(what: str, error: int) -> None:
+    if error:
+        raise Unavailable(f"BPF, {what}: {os.strerror(-error)}.")

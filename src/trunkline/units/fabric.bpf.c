@@ -37,7 +37,7 @@ enum kind {
 	HANDED = 2, /* from a shard's owner to its former one: perhaps yours? */
 	RETURNED = 3, /* ... and back: unknown here too */
 	OUT = 4, /* from a data plane, to a dispatcher, to be sent */
-	PROBE = 5, /* are you there? The payload begins with the address to answer */
+	PROBE = 5, /* from a dispatcher: are you there? And these legs are mine */
 	ECHO = 6, /* the answer */
 };
 
@@ -52,6 +52,8 @@ enum counted {
 	DROPPED_NO_OWNER,
 	DROPPED_NO_UNIT,
 	DROPPED_NO_ROUTE,
+	RECEIVED_BYTES,
+	SENT_BYTES,
 	COUNTED,
 };
 
@@ -69,9 +71,24 @@ struct frame {
 	struct label from;
 } __attribute__((packed));
 
+/*
+ * What follows the header of a probe. An answer is the same with what the answering unit's kernel knows instead.
+ * A take is a number that grows each time that some dispatcher takes a leg; its lowest 8 bits are that unit's.
+ */
+struct probe {
+	__u8 mac[6]; /* where to answer, and where what leaves by these legs is to be sent */
+	__u8 flags; /* a dispatcher's prober has a meaning for them; in an answer, the answering one's */
+	__u8 beat; /* ... which changes as long as that runs */
+	__be32 round;
+	__be32 takes[LEGS]; /* of the legs that a dispatcher serves, 0 for others; that a data plane goes by */
+} __attribute__((packed));
+
 struct self {
 	__u32 bus; /* the device's number */
 	__u32 unit;
+	__u8 flags;
+	__u8 beat;
+	__u16 unused;
 };
 
 struct unit {
@@ -90,6 +107,7 @@ struct leg {
 	__u8 dispatcher[6]; /* in a data plane: where to send what leaves */
 	__u8 outside;
 	__u8 unused;
+	__u32 takes; /* in a data plane: of that dispatcher; in a dispatcher: its own, 0 where it does not serve */
 };
 
 struct endpoint {
@@ -160,7 +178,18 @@ struct {
 	__type(value, __u32);
 } devices SEC(".maps");
 
-/* Ends of flows that are translated by the policy: published addresses, and those who answer behind them. */
+/* In a dispatcher: how many packets each unit has sent it. One that sends needs no other sign of life. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, UNITS);
+	__type(key, __u32);
+	__type(value, __u64);
+} heard SEC(".maps");
+
+/*
+ * Ends of flows that are translated by the policy: published addresses, and those who answer behind them. With
+ * neither port nor protocol it is the whole address.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
@@ -191,12 +220,24 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
-static __always_inline void count(__u32 what)
+static __always_inline void add(__u32 what, __u64 much)
 {
 	__u64 *n = bpf_map_lookup_elem(&counters, &what);
 
 	if (n)
-		*n += 1;
+		*n += much;
+}
+
+static __always_inline void count(__u32 what)
+{
+	add(what, 1);
+}
+
+/* A packet and its bytes, from the IP header on. */
+static __always_inline void passed(struct __sk_buff *skb, __u32 what, __u32 bytes)
+{
+	count(what);
+	add(bytes, skb->len - ETH_HLEN);
 }
 
 static __always_inline int drop(__u32 why)
@@ -304,7 +345,7 @@ static __always_inline int parse_v4(struct __sk_buff *skb, __u32 at, struct flow
 	return 0;
 }
 
-/* As parse_v4; 1 for neighbour discovery, which is the unit's own. */
+/* As parse_v4; 1 for neighbour discovery and for link-local addresses, which are the unit's own. */
 static __always_inline int parse_v6(struct __sk_buff *skb, __u32 at, struct flow *flow)
 {
 	struct {
@@ -319,6 +360,8 @@ static __always_inline int parse_v6(struct __sk_buff *skb, __u32 at, struct flow
 		return -1;
 	__builtin_memcpy(flow->source, &ip.saddr, 16);
 	__builtin_memcpy(flow->target, &ip.daddr, 16);
+	if (flow->target[0] == 0xfe && (flow->target[1] & 0xc0) == 0x80)
+		return 1;
 	flow->protocol = ip.nexthdr;
 	at += sizeof(ip);
 	if (ip.nexthdr == IPPROTO_FRAGMENT) {
@@ -367,13 +410,15 @@ static __always_inline int parse(struct __sk_buff *skb, struct flow *flow)
 /* Both directions of a flow have the same shard, whatever is translated on the way. */
 static __always_inline __u32 shard_of(struct flow *flow, int outside)
 {
-	struct endpoint near = {};
+	struct endpoint near = {}, whole;
 	struct blocks *blocks;
 
 	__builtin_memcpy(near.address, outside ? flow->target : flow->source, 16);
 	near.port = outside ? flow->dport : flow->sport;
 	near.protocol = flow->protocol;
-	if (bpf_map_lookup_elem(&published, &near)) {
+	whole = near;
+	whole.port = whole.protocol = 0;
+	if (bpf_map_lookup_elem(&published, &near) || bpf_map_lookup_elem(&published, &whole)) {
 		/* This end is translated; the other one is not. */
 		if (outside)
 			return mixed(flow->source, flow->sport) % SHARDS;
@@ -382,8 +427,7 @@ static __always_inline __u32 shard_of(struct flow *flow, int outside)
 	if (outside) {
 		__u32 port = bpf_ntohs(flow->dport), shard;
 
-		near.port = near.protocol = 0;
-		blocks = bpf_map_lookup_elem(&translated, &near);
+		blocks = bpf_map_lookup_elem(&translated, &whole);
 		if (blocks && blocks->size && port >= blocks->first) {
 			shard = (port - blocks->first) / (__u32)blocks->size;
 			if (shard < SHARDS)
@@ -416,14 +460,33 @@ static __always_inline int hand(struct __sk_buff *skb, struct self *self, __u32 
 	return send(skb, self, unit->mac, label);
 }
 
-/* Answers a probe from here: who gets an answer knows that this unit forwards, whatever its processes do. */
-static __always_inline int answer(struct __sk_buff *skb, struct self *self)
+/*
+ * Answers a probe from here: who gets an answer knows that this unit forwards, whatever its processes do. A data
+ * plane that `follows` goes by the newest take of each leg, so that one who served before cannot take it back.
+ */
+static __always_inline int answer(struct __sk_buff *skb, struct self *self, int follows)
 {
-	__u8 prober[6];
+	struct probe probe;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, prober, sizeof(prober)))
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &probe, sizeof(probe)))
 		return drop(DROPPED_MALFORMED);
-	return send(skb, self, prober, (struct label){ .kind = ECHO });
+	for (__u32 n = 0; n < LEGS; n++) {
+		__u32 take = bpf_ntohl(probe.takes[n]), which = n;
+		struct leg *leg = bpf_map_lookup_elem(&legs, &which);
+
+		if (!leg)
+			continue;
+		if (follows && take > leg->takes) {
+			leg->takes = take;
+			__builtin_memcpy(leg->dispatcher, probe.mac, 6);
+		}
+		probe.takes[n] = bpf_htonl(leg->takes);
+	}
+	probe.flags = self->flags;
+	probe.beat = self->beat;
+	if (bpf_skb_store_bytes(skb, ETH_HLEN, &probe, sizeof(probe), 0))
+		return drop(DROPPED_MALFORMED);
+	return send(skb, self, probe.mac, (struct label){ .kind = ECHO });
 }
 
 /* ---- Dispatchers ---- */
@@ -470,7 +533,7 @@ SEC("tc") int spread(struct __sk_buff *skb)
 	shard = bpf_map_lookup_elem(&shards, &number);
 	if (!shard || shard->owner == NOBODY)
 		return drop(DROPPED_NO_OWNER);
-	count(RECEIVED);
+	passed(skb, RECEIVED, RECEIVED_BYTES);
 	return hand(skb, self, shard->owner,
 		    (struct label){ .kind = DATA, .leg = *which, .shard = bpf_htons(number) });
 }
@@ -478,7 +541,8 @@ SEC("tc") int spread(struct __sk_buff *skb)
 /* What data planes send goes out by its leg, to the next hop that this unit's routes name. */
 SEC("tc") int dispatcher(struct __sk_buff *skb)
 {
-	__u32 zero = 0, which;
+	__u32 zero = 0, which, from;
+	__u64 *alive;
 	struct self *self = bpf_map_lookup_elem(&here, &zero);
 	struct bpf_fib_lookup route = {};
 	struct bpf_redir_neigh next = {};
@@ -491,9 +555,13 @@ SEC("tc") int dispatcher(struct __sk_buff *skb)
 	if (!self || skb->pkt_type != PACKET_HOST || bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame)))
 		return TC_ACT_OK;
 	if (frame.from.kind == PROBE)
-		return answer(skb, self);
+		return answer(skb, self, 0);
 	if (frame.from.kind != OUT)
 		return TC_ACT_OK;
+	from = frame.from.from;
+	alive = bpf_map_lookup_elem(&heard, &from);
+	if (alive)
+		*alive += 1;
 	which = frame.from.leg;
 	leg = bpf_map_lookup_elem(&legs, &which);
 	if (!leg)
@@ -521,7 +589,7 @@ SEC("tc") int dispatcher(struct __sk_buff *skb)
 		next.ipv4_nh = route.ipv4_dst;
 	else
 		__builtin_memcpy(next.ipv6_nh, route.ipv6_dst, 16);
-	count(SENT);
+	passed(skb, SENT, SENT_BYTES);
 	return bpf_redirect_neigh(leg->device, &next, sizeof(next), 0);
 }
 
@@ -585,7 +653,7 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	kind = frame.from.kind;
 	if (kind == PROBE)
-		return answer(skb, self);
+		return answer(skb, self, 1);
 	if (kind != DATA && kind != HANDED && kind != RETURNED)
 		return TC_ACT_OK;
 	which = frame.from.leg;
@@ -601,7 +669,7 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 			return hand(skb, self, kind == DATA ? shard->former : frame.from.from, frame.from);
 		}
 	}
-	count(RECEIVED);
+	passed(skb, RECEIVED, RECEIVED_BYTES);
 	skb->mark = which << 16 | number;
 	return bpf_redirect(leg->device, BPF_F_INGRESS);
 }
@@ -616,7 +684,7 @@ SEC("tc") int leave(struct __sk_buff *skb)
 
 	if (!self || !leg)
 		return TC_ACT_OK;
-	count(SENT);
+	passed(skb, SENT, SENT_BYTES);
 	return send(skb, self, leg->dispatcher,
 		    (struct label){ .kind = OUT, .leg = *which, .shard = bpf_htons(skb->mark & 0xffff) });
 }

@@ -33,8 +33,12 @@ COUNTED = (
     "dropped_no_owner",
     "dropped_no_unit",
     "dropped_no_route",
+    "received_bytes",
+    "sent_bytes",
 )
 _NUMBER = struct.Struct("=I")
+_LEG = struct.Struct("=I6sBxI")
+_SELF = struct.Struct("=IIBBxx")
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class Leg:
     device: str
     #: Whether addresses are translated for those behind it: it is the far side.
     outside: bool
-    #: In a data plane: the address on the bus of the dispatcher that sends what leaves here.
+    #: In a data plane: the address on the bus of the dispatcher that sends what leaves here, until a
+    #: dispatcher's probe says that it is another one.
     dispatcher: str = "00:00:00:00:00:00"
 
 
@@ -75,12 +80,12 @@ class Fabric:
         """
         self._object = Object(OBJECT)
         numbers = {name: number for number, name in namespace.inside(netns, socket.if_nameindex)}
-        self._object.put("here", _NUMBER.pack(0), struct.pack("=II", numbers[bus], unit))
+        self._object.put("here", _NUMBER.pack(0), _SELF.pack(numbers[bus], unit, 0, 0))
         for shard in range(SHARDS):
             self.tell_shard(shard, None)
         for number, leg in enumerate(legs):
             device = numbers[leg.device]
-            value = struct.pack("=I6sBx", device, _mac(leg.dispatcher), leg.outside)
+            value = _LEG.pack(device, _mac(leg.dispatcher), leg.outside, 0)
             self._object.put("legs", _NUMBER.pack(number), value)
             self._object.put("devices", _NUMBER.pack(device), _NUMBER.pack(number))
             if spreads:
@@ -109,12 +114,27 @@ class Fabric:
                 "translated", _endpoint(address, 0, 0), struct.pack("=HH", block.first, block.size)
             )
 
+    def untell_blocks(self, address: str) -> None:
+        """Sources are not translated to that address any more."""
+        self._object.drop("translated", _endpoint(address, 0, 0))
+
     def tell_published(self, address: str, port: int, protocol: int) -> None:
-        """A published address, or who answers behind it: flows of it are told apart by their other end."""
+        """A published address, or who answers behind it: flows of it are told apart by their other end.
+
+        Port and protocol 0: all that the address has.
+        """
         self._object.put("published", _endpoint(address, port, protocol), _NUMBER.pack(1))
 
+    def untell_published(self, address: str, port: int, protocol: int) -> None:
+        """Flows of it are told apart by both ends again."""
+        self._object.drop("published", _endpoint(address, port, protocol))
+
+    def descriptor(self, name: str) -> int:
+        """Of one of the programs' maps, for another process of the unit."""
+        return self._object.descriptor(name)
+
     def counters(self) -> dict[str, int]:
-        """Packets, since the unit began."""
+        """Packets and bytes (from the IP header on), since the unit began."""
         return {name: self._object.total("counters", _NUMBER.pack(n)) for n, name in enumerate(COUNTED)}
 
 
