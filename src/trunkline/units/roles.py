@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from trunkline.units.dispatcher import Dispatcher
 from trunkline.units.unit import Place, Role
 
 #: By kind: data-plane, dispatcher, manager.
-ROLES: dict[str, Callable[[Place, Callable[[], None]], Role]] = {}
+ROLES: dict[str, Callable[[Place, Callable[[], None]], Role]] = {
+    "dispatcher": Dispatcher,
+}

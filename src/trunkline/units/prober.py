@@ -1,0 +1,329 @@
+"""``python -m trunkline.units.prober``: the part of a dispatcher that must not be late, a process by itself.
+
+    dispatcher ── Told ──▶ prober ── PROBE ──▶ data planes, dispatchers
+               ◀── Seen ──        ◀── ECHO ──  (from their kernels)
+                             │
+                             └──▶ the programs' maps: which unit a shard goes to; the legs' addresses
+
+It probes all on the in-band bus, gives the shards of who is silent to their seconds, and takes legs and
+yields them (`serving`). It is scheduled before everything else that is not promised a processor, so that no
+answer is missed because nobody looked; where that is refused it says so and goes on. It ends with its
+dispatcher, for a unit whose process is gone forwards nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import gc
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+from trunkline.devices.bpf import Map
+from trunkline.errors import Unavailable
+from trunkline.units.leg import LegDevice
+from trunkline.units.serving import Change, Heard, Serving
+from trunkline.units.watch import INTERVAL, MISSES, Owners, Watch
+from trunkline.units.words import NOBODY, ShardWord
+
+#: Of the fabric's frames (units/fabric.bpf.c): LEGS, `struct probe` with the header before it.
+LEGS = 8
+_FRAME = struct.Struct(f"!6sBBBBHH6sBBI{LEGS}I")
+_LOCAL, _PROBE, _ECHO, _ETHERTYPE = 0x02, 5, 6, 0x88B5
+_READY, _LEAVES = 1, 2
+_NUMBER = struct.Struct("=I")
+_LEG, _SELF, _SHARD = struct.Struct("=12sI"), struct.Struct("=8sBBxx"), struct.Struct("=HH")
+_NO_UNIT = 0xFFFF
+#: Who wakes so much later than he wanted may be what is slow.
+_LATE = 0.01
+#: How often those who missed a probe are probed until they are silent, or not.
+_SUSPECTED = 0.005
+#: When a leg's neighbours are told, after it was taken, seconds.
+_ANNOUNCE = (0.0, 0.05, 0.3, 1.0)
+_SAY = 1.0
+_PDEATHSIG, _RESET_ON_FORK = 1, 0x40000000
+
+
+class ProbedMember(msgspec.Struct, frozen=True, array_like=True):
+    """A data plane or another dispatcher."""
+
+    unit: int
+    kind: Literal["data-plane", "dispatcher"]
+    mac: str
+
+
+class Told(msgspec.Struct, frozen=True, array_like=True):
+    """What the dispatcher says: all members, all addresses by leg, and the shards that are new."""
+
+    members: tuple[ProbedMember, ...]
+    addresses: tuple[tuple[str, ...], ...]
+    leaves: bool
+    shards: tuple[ShardWord, ...] = ()
+
+
+class Seen(msgspec.Struct, frozen=True, array_like=True):
+    """What it says itself, when it changes and once a second: also that it runs."""
+
+    serves: tuple[int, ...]
+    silent: tuple[int, ...]
+    #: What happened, and why.
+    events: tuple[tuple[str, str], ...] = ()
+    #: Shards that go to another unit than was told, and that unit.
+    moved: tuple[tuple[int, int], ...] = ()
+    #: Why it runs like everybody else, "" where it does not.
+    unscheduled: str = ""
+
+
+@dataclass
+class _Leg:
+    device: LegDevice
+    addresses: tuple[str, ...] = ()
+    #: When its neighbours are to be told next.
+    announce: list[float] = field(default_factory=list)
+
+
+class Prober:
+    """Owns the legs' addresses; `run` ends when the dispatcher is gone."""
+
+    def __init__(self, unit: int, bus: str, legs: Iterable[str], maps: dict[str, Map], parent: int) -> None:
+        self._unit = unit
+        self._parent = socket.socket(fileno=parent)
+        self._parent.setblocking(False)
+        self._bus = socket.socket(
+            socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(_ETHERTYPE)
+        )
+        self._bus.bind((bus, _ETHERTYPE))
+        self._mac: bytes = self._bus.getsockname()[4]
+        self._maps = maps
+        self._legs = [_Leg(LegDevice(name)) for name in legs]
+        self._members: dict[int, ProbedMember] = {}
+        self._watch, self._owners = Watch(), Owners()
+        # A prober that is started again goes on with what the one before it served.
+        self._serving = Serving(unit, [self._leg(number)[1] for number in range(len(self._legs))])
+        self._leaves = self._begun = self._alone = False
+        self._round = self._beat = 0
+        self._packets: dict[int, bytes] = {}
+        self._events: list[tuple[str, str]] = []
+        self._said: tuple[object, ...] = ()
+        self._said_at = 0.0
+        self.unscheduled = ""
+
+    def run(self) -> None:
+        poll = select.poll()
+        poll.register(self._parent, select.POLLIN)
+        poll.register(self._bus, select.POLLIN)
+        due = time.monotonic()
+        while True:
+            pause = max(0.0, due - time.monotonic())
+            poll.poll(1000 * (min(pause, _SUSPECTED) if self._watch.suspects else pause))
+            if not self._hears_dispatcher():
+                return
+            self._hear()
+            now = time.monotonic()
+            if now >= due:
+                self._interval(now, late=now - due > _LATE)
+                due = max(due + INTERVAL, now + INTERVAL / 2)
+            elif suspects := self._watch.suspects:
+                self._probe(suspects)
+
+    # What is heard.
+
+    def _hears_dispatcher(self) -> bool:
+        with contextlib.suppress(BlockingIOError):
+            while data := self._parent.recv(1 << 20):
+                self._told(msgspec.msgpack.decode(data, type=Told))
+            return False
+        return True
+
+    def _told(self, told: Told) -> None:
+        self._members = {member.unit: member for member in told.members}
+        self._watch.members(self._members)
+        self._leaves = told.leaves
+        self._use(self._owners.tell(told.shards, self._watch.silent))
+        for number, (leg, addresses) in enumerate(zip(self._legs, told.addresses, strict=True)):
+            before, leg.addresses = leg.addresses, addresses
+            if self._serving.takes[number] and before != addresses:
+                self._have(number, leg, [address for address in before if address not in addresses])
+
+    def _hear(self) -> None:
+        now = time.monotonic()
+        with contextlib.suppress(BlockingIOError, OSError):
+            while True:
+                frame = self._bus.recv(2000)
+                if len(frame) < _FRAME.size:
+                    continue
+                to, _, kind, _, unit, _, _, _, flags, beat, round_, *takes = _FRAME.unpack_from(frame)
+                member = self._members.get(unit)
+                # What was on its way for long says nothing of now.
+                if kind != _ECHO or to != self._mac or member is None or self._round - round_ >= MISSES:
+                    continue
+                self._watch.heard(unit)
+                takes = takes[: len(self._legs)]
+                if member.kind == "data-plane":
+                    self._serving.noticed(takes)
+                else:
+                    heard = Heard(tuple(takes), bool(flags & _READY), bool(flags & _LEAVES), beat)
+                    self._serving.heard(unit, heard, now)
+
+    # What follows.
+
+    def _interval(self, now: float, *, late: bool) -> None:
+        # Who sends is there, though its answers may be lost among what it does not come to.
+        for unit in self._watch.unheard():
+            packets = self._maps["heard"].get(_NUMBER.pack(unit), 8) or b""
+            if packets != self._packets.get(unit, packets):
+                self._watch.heard(unit)
+            self._packets[unit] = packets
+        lost, back = self._watch.interval(late=late)
+        silent = self._watch.silent
+        moved = self._owners.without(silent) if silent else {}
+        self._use(moved)
+        for unit in lost:
+            why = f"{MISSES} probes, {INTERVAL * 1000:.0f} ms apart, were not answered"
+            self._events.append((f"Unit {unit} is silent; {_shards(len(moved))} to their seconds.", why))
+        self._events += [(f"Unit {unit} answers again.", "") for unit in back]
+        self._begun = self._begun or self._watch.knows()
+        ready = self._ready()
+        if self._begun:
+            self._serve(now, ready)
+        for leg in self._legs:
+            if leg.announce and leg.announce[0] <= now:
+                leg.announce.pop(0)
+                leg.device.announce(leg.addresses)
+        self._round += 1
+        self._beat = (self._beat + 1) % 256
+        flags = _READY * ready | _LEAVES * self._leaves
+        value = (self._maps["here"].get(_NUMBER.pack(0), _SELF.size) or bytes(_SELF.size))[:8]
+        self._maps["here"].put(_NUMBER.pack(0), _SELF.pack(value, flags, self._beat))
+        self._probe(self._members)
+        self._say(now)
+
+    def _ready(self) -> bool:
+        """Whether it can serve: it knows where to send what comes, and reaches somebody who takes it."""
+        planes = [unit for unit, member in self._members.items() if member.kind == "data-plane"]
+        alone = len(planes) == len(self._members)
+        return len(self._owners) > 0 and (alone or any(self._watch.answers(unit) for unit in planes))
+
+    def _serve(self, now: float, ready: bool) -> None:
+        answering = [
+            unit
+            for unit, member in self._members.items()
+            if member.kind == "dispatcher" and self._watch.answers(unit)
+        ]
+        others = any(member.kind == "dispatcher" for member in self._members.values())
+        if others and len(self._watch.silent) == len(self._members) and any(self._serving.takes):
+            # Nobody reaches this one. Another one serves now, and its addresses are not to be here too.
+            changes = self._serving.give_up("nobody answers on the bus")
+        else:
+            changes = self._serving.decide(answering, now, ready=ready, leaves=self._leaves)
+        for change in changes:
+            self._change(change, now)
+
+    def _change(self, change: Change, now: float) -> None:
+        leg = self._legs[change.leg]
+        known, before = self._leg(change.leg)
+        self._maps["legs"].put(_NUMBER.pack(change.leg), _LEG.pack(known, change.take))
+        if change.take and not before:
+            self._have(change.leg, leg, [])
+            leg.announce = [now + later for later in _ANNOUNCE]
+            self._events.append((f"Serves leg {change.leg} from now on.", change.cause))
+        elif before and not change.take:
+            leg.announce = []
+            with contextlib.suppress(OSError):
+                leg.device.remove(leg.addresses)
+            self._events.append((f"Does not serve leg {change.leg} any more.", change.cause))
+
+    def _have(self, number: int, leg: _Leg, gone: Iterable[str]) -> None:
+        try:
+            leg.device.remove(gone)
+            leg.device.add(leg.addresses)
+        except OSError as error:
+            self._events.append((f"The addresses of leg {number} cannot be had.", str(error)))
+        leg.announce = [0.0, *leg.announce]
+
+    def _use(self, units: dict[int, int]) -> None:
+        for shard, unit in units.items():
+            value = _SHARD.pack(_NO_UNIT if unit == NOBODY else unit, _NO_UNIT)
+            self._maps["shards"].put(_NUMBER.pack(shard), value)
+
+    def _leg(self, number: int) -> tuple[bytes, int]:
+        """What the programs know of a leg, and the number with which it is served."""
+        value = self._maps["legs"].get(_NUMBER.pack(number), _LEG.size) or bytes(_LEG.size)
+        known, take = _LEG.unpack(value)
+        return known, take
+
+    def _probe(self, units: Iterable[int]) -> None:
+        takes = [*self._serving.takes, *([0] * LEGS)][:LEGS]
+        for unit in units:
+            to = bytes.fromhex(self._members[unit].mac.replace(":", ""))
+            head = (to, _LOCAL, _PROBE, 0, self._unit, 0, _ETHERTYPE)
+            with contextlib.suppress(OSError):
+                self._bus.send(_FRAME.pack(*head, self._mac, 0, 0, self._round, *takes))
+
+    def _say(self, now: float) -> None:
+        serves = tuple(number for number, take in enumerate(self._serving.takes) if take)
+        seen = (serves, tuple(sorted(self._watch.silent)), tuple(sorted(self._owners.moved.items())))
+        if seen == self._said and not self._events and now < self._said_at + _SAY:
+            return
+        serves, silent, moved = seen
+        message = Seen(serves, silent, tuple(self._events), moved, self.unscheduled)
+        with contextlib.suppress(BlockingIOError):
+            self._parent.send(msgspec.msgpack.encode(message))
+            self._said, self._said_at = seen, now
+            self._events.clear()
+
+
+def _shards(count: int) -> str:
+    return f"{count} shard{'' if count == 1 else 's'} went"
+
+
+def _scheduled() -> str:
+    """Goes before all that has no such right; why not, or ""."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO | _RESET_ON_FORK, os.sched_param(1))
+    except OSError as error:
+        return f"It may not be scheduled first: {error.strerror}."
+    return ""
+
+
+def main() -> int:
+    """Runs the prober; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="trunkline.units.prober", description="Probes an appliance's units."
+    )
+    parser.add_argument("--unit", type=int, required=True)
+    parser.add_argument("--bus", required=True, help="the interface on the in-band bus")
+    parser.add_argument("--leg", action="append", default=[], help="the legs' interfaces, in their order")
+    parser.add_argument("--map", action="append", default=[], help="NAME=DESCRIPTOR of one that is inherited")
+    parser.add_argument("--socket", type=int, required=True, help="the descriptor of that to the dispatcher")
+    parser.add_argument("--parent", type=int, required=True, help="whose end is its own")
+    given = parser.parse_args()
+    ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != given.parent:
+        return 0
+    maps = {name: Map(int(number), name) for name, _, number in (word.partition("=") for word in given.map)}
+    prober = Prober(given.unit, given.bus, given.leg, maps, given.socket)
+    prober.unscheduled = _scheduled()
+    # Nothing here makes circles, and a collection takes longer than an answer.
+    gc.disable()
+    try:
+        prober.run()
+    except (OSError, Unavailable) as error:
+        print(f"the prober ends: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
