@@ -18,13 +18,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from trunkline.compiler.unit_slices import BusMember, UnitSlice
 from trunkline.devices import namespace
 from trunkline.errors import Conflict, Refusal
+from trunkline.resources.appliance_policy import Zone, check, parse
 from trunkline.resources.reports import Condition, UnitEvent, UnitStatus
+from trunkline.units.ends import Ends
 from trunkline.units.fabric import COUNTED, Fabric, Leg
 from trunkline.units.prober import LEGS, ProbedMember, Seen, Told
 from trunkline.units.unit import Place
@@ -87,6 +90,7 @@ class Dispatcher:
             self._settings()
             legs = [Leg(name, leg.outside) for name, leg in zip(self._place.legs, slice_.legs, strict=True)]
             self._fabric = Fabric(None, self._place.bus, slice_.number, legs, spreads=True)
+            self._ends = Ends(self._fabric)
         if before is None or before.legs != slice_.legs:
             self._routes()
         self._are(slice_.members)
@@ -137,15 +141,24 @@ class Dispatcher:
                 moved = tuple(pair for pair in self._seen.moved if pair[0] not in {w.shard for w in shards})
                 self._seen = msgspec.structs.replace(self._seen, moved=moved)
                 self._tell(shards)
-            case Prepare(revision=revision):
-                self._prepared = revision
+            case Prepare(revision=revision, document=document):
+                self._prepare(revision, document)
             case Commit(revision=revision):
                 if revision != self._prepared:
                     raise Conflict(f"Revision {revision} was not prepared, but {self._prepared}.")
+                self._ends.commit(time.monotonic())
                 self._revision = revision
             case _:
                 raise Refusal(f"{type(word).__name__} is nothing for a dispatcher.")
         self._changed()
+
+    def _prepare(self, revision: int, document: dict[str, Any]) -> None:
+        assert self._slice is not None
+        self._prepared = 0
+        policy = parse(document)
+        check(policy, [Zone(leg.zone, leg.outside, leg.addresses) for leg in self._slice.legs])
+        self._ends.prepare(policy)
+        self._prepared = revision
 
     # The prober.
 
@@ -169,6 +182,16 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Has a prober run, always."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._expire(), name="ends")
+            tasks.create_task(self._keep(), name="prober")
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(10.0)
+            self._ends.expire(time.monotonic())
+
+    async def _keep(self) -> None:
         while True:
             try:
                 cause = await self._probes()

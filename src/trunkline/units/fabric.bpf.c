@@ -192,7 +192,7 @@ struct {
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
+	__uint(max_entries, 16384); /* of several policies, while one follows another */
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct endpoint);
 	__type(value, __u32);
@@ -200,7 +200,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 256);
+	__uint(max_entries, 1024);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct endpoint);
 	__type(value, struct blocks);
