@@ -1,9 +1,9 @@
-"""The ends of flows that a policy translates, as a dispatcher has to know them: through a change of policy too.
+"""The ends of flows that a policy translates, as a dispatcher has to know them, while policies change too.
 
-What a new policy translates is known before any data plane does it, or both directions of the first flows would
-not meet; what only an old one did, for as long as flows of it may be there. Neither may be so where it would
-lead flows astray: where a port of an address is both published and one that sources are translated to, what is
-in force decides.
+What a new policy translates is known before any data plane does it, or both directions of the first flows
+would not meet; what only an old one did, for as long as flows of it may be there. Neither may lead others
+astray: where a port of an address would be published, and is one that sources are translated to, what is in
+force decides.
 """
 
 from __future__ import annotations

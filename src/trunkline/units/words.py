@@ -53,7 +53,10 @@ class ShardWord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Shards(msgspec.Struct, frozen=True, tag=True):
-    """Who has these shards; others stay as they are. A data plane that owns one keeps its second informed."""
+    """Who has these shards; others stay as they are. A data plane that owns one keeps its second informed.
+
+    A dispatcher that is new gets them after the policy: with them, it may serve legs.
+    """
 
     n: int
     shards: tuple[ShardWord, ...]
