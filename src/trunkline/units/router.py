@@ -1,0 +1,156 @@
+"""The kernel of a data plane as a router: a device for each leg, and what it must do besides and must not do.
+
+    bus ── programs of the fabric ──▶ [zone] ── routes, nftables ──▶ [zone] ── programs of the fabric ──▶ bus
+
+A leg's device is named for its zone, so that rules name zones. It asks for no neighbours, leads nowhere, for
+programs take what leaves, and has the bus's address, or the kernel would take what comes for somebody else's.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import zlib
+from collections.abc import Mapping, Sequence
+
+from trunkline.compiler.unit_slices import LegSlice
+from trunkline.devices import namespace
+from trunkline.errors import Refusal, Unavailable
+
+#: How counters of what is dropped are named: by the reason.
+DROPPED = "dropped_"
+#: A table for policies; until there is one, nothing is forwarded.
+CLOSED = """\
+table inet appliance {
+  chain closed { type filter hook forward priority 0; policy drop; }
+}
+"""
+#: The unit's own: what it says to other units is not tracked, for marks would be taken for those of shards,
+#: and who comes by a leg reaches neither the out-of-band bus nor an address there.
+_OWN = """\
+table inet unit {{
+  chain arriving {{ type filter hook prerouting priority -300;
+    iifname {{ "{control}", "lo" }} notrack
+    iifname != {{ "{control}", "lo" }} ip6 daddr {address} drop
+  }}
+  chain leaving {{ type filter hook output priority -300;
+    oifname {{ "{control}", "lo" }} notrack
+  }}
+  chain through {{ type filter hook forward priority -300;
+    iifname "{control}" drop
+    oifname "{control}" drop
+  }}
+}}
+"""
+
+
+class Router:
+    """This process's kernel. Owns the devices of legs, and the table inet unit."""
+
+    def __init__(self, bus: str, mac: str, control: str, address: str) -> None:
+        """`address` is its own on the out-of-band bus.
+
+        Raises:
+            Refusal: the kernel has no nftables, or this process no right to them.
+        """
+        self._mac = mac
+        self._legs: dict[str, LegSlice] = {}
+        namespace.sysctl(
+            None,
+            [
+                ("ipv4/ip_forward", 1),
+                ("ipv6/conf/all/forwarding", 1),
+                (f"ipv6/conf/{bus}/disable_ipv6", 1),
+                *((f"ipv4/conf/{which}/rp_filter", 0) for which in ("all", "default", bus, control)),
+                *((f"ipv4/conf/{which}/send_redirects", 0) for which in ("all", "default")),
+            ],
+        )
+        apply(CLOSED + _OWN.format(control=control, address=address))
+        # These are there when rules have asked for connections to be tracked.
+        namespace.sysctl(
+            None,
+            [
+                # The windows of connections that were begun elsewhere are not known here.
+                ("netfilter/nf_conntrack_tcp_be_liberal", 1),
+                # What is in the middle and not known waits for its state to come: it is no new connection.
+                ("netfilter/nf_conntrack_tcp_loose", 0),
+                ("netfilter/nf_conntrack_events", 1),
+            ],
+        )
+
+    def want(self, legs: Sequence[LegSlice]) -> None:
+        """Makes these the legs; what is as it was is not touched.
+
+        Raises:
+            CommandFailed: the kernel does not take one of them.
+        """
+        after = {leg.zone: leg for leg in legs}
+        namespace.ip(None, *changes(self._legs, after, self._mac))
+        self._legs = after
+
+
+def changes(before: Mapping[str, LegSlice], after: Mapping[str, LegSlice], mac: str) -> list[str]:
+    """What iproute2 is told so that legs, by zone, are as `after` says."""
+    lines = [f"link delete dev {zone}" for zone in before if zone not in after]
+    for zone, leg in after.items():
+        old = before.get(zone)
+        if old is None:
+            other = f"peer-{zlib.crc32(zone.encode()):08x}"
+            lines += [
+                f"link add {zone} address {mac} mtu {leg.mtu} arp off "
+                f"type veth peer name {other} mtu {leg.mtu}",
+                f"link set dev {other} up",
+                f"link set dev {zone} up",
+            ]
+        elif old.mtu != leg.mtu:
+            lines.append(f"link set dev {zone} mtu {leg.mtu}")
+        gone = [route for route in old.routes if route not in leg.routes] if old else []
+        lines += [f"route delete {prefix} dev {zone}" for prefix, _ in gone]
+        addresses = old.addresses if old else ()
+        lines += [f"address delete {a} dev {zone}" for a in addresses if a not in leg.addresses]
+        for address in leg.addresses:
+            if address not in addresses:
+                lines.append(f"address add {address} dev {zone}{' nodad' if ':' in address else ''}")
+        # Whoever is the next hop is the dispatcher's to find. Where an address went, its routes may have too.
+        lines += [f"route replace {prefix} dev {zone}" for prefix, _ in leg.routes]
+    return lines
+
+
+def apply(rules: str, *options: str) -> None:
+    """Has the kernel take rules, in the words of nft(8): all of them, or none.
+
+    Args:
+        options: of nft; ``--check`` changes nothing.
+
+    Raises:
+        Refusal: they are not taken, and why.
+        Unavailable: there is no nft.
+    """
+    _nft(*options, "-f", "-", input=rules)
+
+
+def dropped() -> dict[str, int]:
+    """Packets that the rules of policies dropped, by reason: their counters that are named for it.
+
+    Raises:
+        Refusal: as `apply`.
+    """
+    told = json.loads(_nft("-j", "list", "counters", "table", "inet", "appliance"))["nftables"]
+    counters = (each["counter"] for each in told if "counter" in each)
+    return {
+        each["name"].removeprefix(DROPPED): each["packets"]
+        for each in counters
+        if each["name"].startswith(DROPPED)
+    }
+
+
+def _nft(*arguments: str, input: str = "") -> str:
+    try:
+        done = subprocess.run(
+            ["nft", *arguments], input=input, text=True, capture_output=True, timeout=60, check=False
+        )
+    except FileNotFoundError:
+        raise Unavailable("nft is missing: install the package nftables.") from None
+    if done.returncode:
+        raise Refusal(f"The kernel does not take these rules: {' '.join(done.stderr.split())}")
+    return done.stdout

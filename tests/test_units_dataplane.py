@@ -1,0 +1,367 @@
+"""Data planes as real units, which the test manages: words to them, and a dispatcher's fabric by hand.
+
+| claim | and in reverse |
+| --- | --- |
+| connections go on when shards are moved by words: TCP, UDP, ICMP, both families, translated both ways | |
+| ... and when their data plane is killed, for its seconds have copies | what ended at the owner has none |
+| a copy goes on with the usual timeouts where it is the owner's | |
+| a policy that is prepared, or refused, changes nothing; one that is committed does, and breaks nothing | |
+| news that were lost are made good | |
+| who comes by a leg does not reach the out-of-band bus | |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import random
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from flows import PATIENCE, Connection, Flow, Ping, Tcp, must_pass, must_stop
+from probes import Space, wait_for
+from unit_lab import LEGS, TAG, RunningUnit, UnitLab, member
+
+from trunkline.devices import namespace
+from trunkline.errors import Refusal
+from trunkline.plan.shards import SHARDS
+from trunkline.resources.appliance_policy import parse
+from trunkline.units.fabric import Fabric, Leg
+from trunkline.units.ruleset import published, translated
+from trunkline.units.words import (
+    PORT,
+    Commit,
+    Done,
+    Forget,
+    Hand,
+    Lead,
+    Prepare,
+    Shards,
+    ShardWord,
+    Word,
+)
+
+pytestmark = pytest.mark.machine
+DISPATCHER, PLANES = 200, (1, 2, 3)
+OUTSIDE = ("192.0.2.9", "fd00:b::9")
+OUT = {"name": "out", "from": "inside", "to": "outside", "action": "accept"}
+IN = {"name": "in", "from": "outside", "destination": "192.0.2.1", "service": "tcp/80", "action": "accept"}
+NAT = {
+    "source": [{"from": "inside", "to": "outside", "addresses": ["192.0.2.1"], "ports": "2048-18431"}],
+    "destination": [
+        {"zone": "outside", "address": "192.0.2.1", "service": "tcp/80", "to": "10.0.0.5", "port": 8080}
+    ],
+}
+POLICY = {"firewall": {"rules": [OUT, IN]}, "nat": NAT}
+#: Nothing begins any more but to port 81.
+NARROW = {"firewall": {"rules": [OUT | {"service": "tcp/81"}]}, "nat": NAT}
+_READ = """
+from trunkline.devices.conntrack import Conntrack
+for entry in Conntrack(None).entries():
+    print(entry.name.hex(), entry.mark, entry.timeout)
+"""
+_ask = msgspec.msgpack.Encoder().encode
+_answer = msgspec.msgpack.Decoder(Word).decode
+
+
+class Datagrams:
+    """A flow of UDP that stays: words one way and back, between two sockets."""
+
+    def __init__(self, client: Space, server: Space, address: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._client, self._server = (space.open(family, socket.SOCK_DGRAM) for space in (client, server))
+        self._server.bind((address, port))
+        self._client.connect((address, port))
+        for one in (self._client, self._server):
+            one.settimeout(PATIENCE)
+        self._name, self._numbers = f"UDP at {address} port {port}", itertools.count()
+        self._seen: Any = None
+
+    def __repr__(self) -> str:
+        return self._name
+
+    def close(self) -> None:
+        self._client.close()
+        self._server.close()
+
+    def once(self) -> bool:
+        words = b"%d" % next(self._numbers)
+        try:
+            self._client.send(words)
+            while True:
+                heard, seen = self._server.recvfrom(100)
+                if heard == words:
+                    break
+            # Translated to another port it would be another flow.
+            self._seen = self._seen or seen
+            assert seen == self._seen
+            self._server.sendto(words, seen)
+            while self._client.recv(100) != words:
+                pass
+        except OSError:
+            return False
+        return True
+
+
+class Managed:
+    """A lab with data planes; the test is their manager, and tells the dispatcher's fabric who has what."""
+
+    def __init__(self, *planes: int, leaves: bool = False) -> None:
+        self.lab = UnitLab({})
+        self.fabric: Fabric | None = None
+        self._numbers = itertools.count(1)
+        self._wires: dict[int, socket.socket] = {}
+        self.table: list[ShardWord] = []
+        try:
+            self.lab.switch.ip("address add fd00:74:6c::ffff/64 dev control nodad")
+            self.lab.members[DISPATCHER] = member(DISPATCHER, "dispatcher")
+            self.lab.begin(*(member(n, "data-plane") for n in planes))
+            self._dispatcher()
+            for number in planes:
+                self.lab.units[number].must_say(lambda status: bool(status.incarnation))
+            self.apply(POLICY, 1)
+        except BaseException:
+            self.close()
+            raise
+
+    def _dispatcher(self) -> None:
+        unit, own = Space(f"{TAG}-d", "bus"), self.lab.members[DISPATCHER]
+        namespace.create(unit.netns)
+        devices = {"bus": ("bus", own.bus_mac)}
+        devices |= {leg.zone: (leg.zone, f"02:0d:00:00:{n:02x}:c8") for n, leg in enumerate(LEGS)}
+        for name, (switch, mac) in devices.items():
+            end = f"{switch}{DISPATCHER}"
+            self.lab.switch.ip(
+                f"link add {end} type veth peer name {name} netns {unit.netns} address {mac}",
+                f"link set dev {end} master {switch} up",
+            )
+            unit.ip(f"link set dev {name} up")
+        self.lab.switch.ip(f"link set dev bus{DISPATCHER} type bridge_slave learning off flood off")
+        self.lab.switch.run(
+            "bridge", "fdb", "replace", own.bus_mac, "dev", f"bus{DISPATCHER}", "master", "static"
+        )
+        for leg in LEGS:
+            unit.ip(*(f"address add {a} dev {leg.zone}{' nodad' * (':' in a)}" for a in leg.addresses))
+        forwarding = [
+            ("ipv4/ip_forward", 1),
+            ("ipv6/conf/all/forwarding", 1),
+            ("ipv6/conf/bus/disable_ipv6", 1),
+        ]
+        namespace.sysctl(unit.netns, forwarding)
+        legs = [Leg(leg.zone, leg.outside) for leg in LEGS]
+        self.fabric = Fabric(unit.netns, "bus", DISPATCHER, legs, spreads=True)
+        for each in self.lab.members.values():
+            self.fabric.tell_unit(each.number, each.bus_mac)
+        self.fabric.tell_blocks(translated(parse(POLICY)))
+        for endpoint in published(parse(POLICY)):
+            self.fabric.tell_published(*endpoint)
+
+    def close(self) -> None:
+        for wire in self._wires.values():
+            wire.close()
+        if self.fabric is not None:
+            self.fabric.close()
+        self.lab.close()
+
+    def unit(self, number: int) -> RunningUnit:
+        return self.lab.units[number]
+
+    def ask(self, number: int, word: Any, *values: Any) -> None:
+        """Raises Refusal: the unit did not do it."""
+        wire = self._wires.get(number)
+        if wire is None:
+            address = self.lab.members[number].control_address
+            wire = self._wires[number] = namespace.inside(
+                self.lab.switch.netns, lambda: socket.create_connection((address, PORT), 10)
+            )
+            wire.settimeout(20)
+            self.ask(number, Lead, 1, 255)
+        n = next(self._numbers)
+        said = _ask(word(n, *values))
+        wire.sendall(struct.pack("!I", len(said)) + said)
+        while True:
+            (length,) = struct.unpack("!I", wire.recv(4, socket.MSG_WAITALL))
+            heard = _answer(wire.recv(length, socket.MSG_WAITALL))
+            if isinstance(heard, Done) and heard.n == n:
+                if heard.problem:
+                    raise Refusal(heard.problem)
+                return
+
+    def apply(self, document: dict[str, Any], revision: int) -> None:
+        for word in ((Prepare, revision, document), (Commit, revision)):
+            for number in self.lab.units:
+                self.ask(number, *word)
+
+    def have(self, *words: ShardWord, dispatcher: bool = True) -> None:
+        """Everybody is told who has these shards."""
+        for number, unit in self.lab.units.items():
+            if unit.process.poll() is None:
+                self.ask(number, Shards, words)
+        for word in words:
+            if dispatcher:
+                self._spread(word)
+
+    def _spread(self, word: ShardWord) -> None:
+        assert self.fabric is not None
+        self.fabric.tell_shard(word.shard, word.owner)
+
+    def begin(self, table: list[ShardWord]) -> None:
+        self.table = table
+        self.have(*table)
+
+    def move(self, shard: int, to: int, second: int) -> None:
+        """As a manager does."""
+        before = self.table[shard]
+        after = ShardWord(shard, to, second, before.owner)
+        self.ask(to, Shards, (after,))
+        self.ask(before.owner, Hand, (shard,), to)
+        self._spread(after)
+        self.ask(before.owner, Hand, (shard,), to)
+        after = ShardWord(shard, to, second)
+        self.ask(to, Shards, (after,))
+        if second != before.owner:
+            self.ask(before.owner, Forget, (shard,))
+        self.have(after, dispatcher=False)
+        self.table[shard] = after
+
+    def kill(self, number: int) -> None:
+        """... and dispatchers switch by themselves."""
+        self.unit(number).kill()
+        for word in self.table:
+            if word.owner == number:
+                self._spread(ShardWord(word.shard, word.second))
+
+    def known(self, number: int) -> dict[str, tuple[int, int]]:
+        """The connections in a unit's kernel: by name, mark and timeout."""
+        lines = [line.split() for line in self.unit(number).run(sys.executable, "-c", _READ).splitlines()]
+        return {name: (int(mark), int(timeout)) for name, mark, timeout in lines}
+
+    def copied(self) -> None:
+        """Waits until each connection is known to the owner of its shard, and to the second."""
+
+        def all_are() -> bool:
+            known = {n: self.known(n) for n, unit in self.lab.units.items() if unit.process.poll() is None}
+            for word in self.table:
+                owned, seconds = (
+                    {name for name, (mark, _) in known.get(unit, {}).items() if mark == word.shard}
+                    for unit in (word.owner, word.second)
+                )
+                if word.second in known and owned != seconds:
+                    return False
+            return True
+
+        wait_for(all_are, 20, "all connections are copied")
+
+    def flows(self, stack: contextlib.ExitStack, count: int = 6) -> list[Flow]:
+        client, server = self.lab.client, self.lab.server
+        tcp = [Tcp(client, server, address, 80) for address in OUTSIDE for _ in range(count)]
+        tcp += [Tcp(server, client, "192.0.2.1", 80, listening=8080) for _ in range(count)]
+        made: list[Flow] = [stack.enter_context(self.connected(flow)) for flow in tcp]
+        for address, port in itertools.product(OUTSIDE, range(7000, 7000 + count)):
+            made.append(stack.enter_context(contextlib.closing(Datagrams(client, server, address, port))))
+        return made
+
+    @contextlib.contextmanager
+    def connected(self, flow: Tcp) -> Iterator[Connection]:
+        """Made when it can be: the first packets of all may wait for a neighbour."""
+        with contextlib.ExitStack() as stack:
+
+            def made() -> Connection | None:
+                with contextlib.suppress(OSError):
+                    return stack.enter_context(flow.connected())
+                return None
+
+            yield wait_for(made, 20, f"{flow} is connected")
+
+
+@contextlib.contextmanager
+def managed(*planes: int) -> Iterator[Managed]:
+    with contextlib.closing(Managed(*planes)) as made:
+        yield made
+
+
+def spread(planes: tuple[int, ...], seed: int = 1) -> list[ShardWord]:
+    chance = random.Random(seed)
+    return [ShardWord(shard, *chance.sample(planes, 2)) for shard in range(SHARDS)]
+
+
+def test_connections_go_on_when_shards_move_and_when_their_data_plane_dies() -> None:
+    with managed(*PLANES) as cloud, contextlib.ExitStack() as stack:
+        cloud.begin(spread(PLANES))
+        flows = cloud.flows(stack)
+        must_pass(*flows, *(Ping(cloud.lab.client, address) for address in OUTSIDE))
+        chance = random.Random(7)
+        # Those that flows are in.
+        used = sorted({mark for n in PLANES for mark, _ in cloud.known(n).values()})
+        for _ in range(50):
+            shard = chance.choice(used)
+            to = chance.choice([n for n in PLANES if n != cloud.table[shard].owner])
+            cloud.move(shard, to, chance.choice([n for n in PLANES if n != to]))
+            must_pass(*chance.sample(flows, 3))
+        must_pass(*flows)
+        cloud.copied()
+        statuses = [cloud.unit(n).must_say(lambda status: status.shards > 0) for n in PLANES]
+        assert sum(status.shards for status in statuses) == SHARDS
+        assert not any("copies" in unit.log.read_text() for unit in cloud.lab.units.values())
+        cloud.kill(2)
+        must_pass(*flows)
+
+
+def test_a_policy_is_in_force_when_it_is_committed_and_breaks_nothing() -> None:
+    with managed(1, 2) as cloud, contextlib.ExitStack() as stack:
+        cloud.begin([ShardWord(shard, 1 + shard % 2, 2 - shard % 2) for shard in range(SHARDS)])
+        flows = cloud.flows(stack, 2)
+        new = [Tcp(cloud.lab.client, cloud.lab.server, address, 82) for address in OUTSIDE]
+        allowed = [Tcp(cloud.lab.client, cloud.lab.server, address, 81) for address in OUTSIDE]
+        must_pass(*flows, *new, *allowed)
+        for number in cloud.lab.units:
+            cloud.ask(number, Prepare, 2, NARROW)
+            with pytest.raises(Refusal, match=r"firewall\.rules\[0\]"):
+                cloud.ask(number, Prepare, 3, {"firewall": {"rules": [OUT | {"to": "nowhere"}]}})
+            # What was ready is not any more: the newest is no policy.
+            for revision in (2, 3):
+                with pytest.raises(Refusal, match="not ready"):
+                    cloud.ask(number, Commit, revision)
+            assert (
+                cloud.unit(number).must_say(lambda status: bool(status.policy_revision)).policy_revision == 1
+            )
+        must_pass(*new)
+        for revision in range(4, 14):
+            cloud.apply(POLICY if revision % 2 else NARROW, revision)
+            assert all(flow.once() for flow in flows)
+        must_pass(*new, *allowed)
+        cloud.apply(NARROW, 14)
+        must_stop(*new, control=allowed[0])
+        must_pass(*flows, *allowed)
+        for number in cloud.lab.units:
+            cloud.unit(number).must_say(lambda status: status.policy_revision == 14)
+        drops = [
+            unit.must_say(lambda status: "default" in status.drops).drops for unit in cloud.lab.units.values()
+        ]
+        assert sum(found["default"] for found in drops) >= 6
+
+
+def test_news_that_were_lost_are_made_good() -> None:
+    with managed(1, 2) as cloud, contextlib.ExitStack() as stack:
+        cloud.begin([ShardWord(shard, 1, 2) for shard in range(SHARDS)])
+        flows = cloud.flows(stack, 2)
+        must_pass(*flows)
+        unit = cloud.unit(1)
+        with contextlib.closing(cloud.lab.client.open(socket.AF_INET6, socket.SOCK_DGRAM)) as many:
+            # The kernel has more to tell than it has room for while nobody reads.
+            unit.process.send_signal(signal.SIGSTOP)
+            for port in range(10_000, 40_000):
+                with contextlib.suppress(OSError):
+                    many.sendto(b"", (OUTSIDE[1], port))
+            unit.process.send_signal(signal.SIGCONT)
+        wait_for(lambda: "could be read" in unit.log.read_text() or None, 20, "that something was lost")
+        cloud.copied()
+        assert len(cloud.known(2)) > 20_000
+        cloud.kill(1)
+        must_pass(*flows)
