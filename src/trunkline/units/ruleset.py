@@ -97,11 +97,7 @@ def _untranslatable(table: Table, forward: list[str], policy: Policy) -> None:
 
 
 def _protect(table: Table, forward: list[str], number: int, limits: SynProtection, share: float) -> None:
-    """Limits to connections of TCP that begin.
-
-    A proxy for SYNs (synproxy) would shift the sequence numbers of its connections: that is state which does
-    not move along with their shard.
-    """
+    """Limits to connections of TCP that begin. What belongs to one that has begun is not asked."""
     name = f"syn_{number}"
     forward.append(f'iifname "{limits.zone}" tcp flags & (fin | syn | rst | ack) == syn jump {name}')
     rules = table.chain(name)
