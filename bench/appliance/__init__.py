@@ -1,0 +1,8 @@
+"""What becomes of connections while an appliance grows, shrinks, changes and dies; and while its peers do.
+
+    client ── inside ──┬── what is measured ──┬── outside ── server
+                       └── a plain router  ───┘
+
+`path` is that way, made of network namespaces; `throughput` what goes through, beside the plain router;
+`peers` what is to be had without us, `events` what an appliance is put through. `trunkline.traffic` counts.
+"""
