@@ -21,10 +21,10 @@ from api_lab import ApiLab, message_of
 from things import LATEST, Things, Valid
 from valid_requests import valid_requests
 
-SERVICES = ("identity", "network", "compute", "image")
+SERVICES = ("identity", "network", "compute", "image", "appliance")
 #: Endpoints that write, and take no JSON body.
 NO_BODY = re.compile(
-    r"/tags/{tag}$|/implies/|/roles/{role_id}|/groups/{id}/users/{user_id}$|/actions/|/file$|/stage$|/bindings/{host}/activate$"
+    r"/tags/{tag}$|/implies/|/roles/{role_id}|/groups/{id}/users/{user_id}$|/actions/|/file$|/stage$|/bindings/{host}/activate$|/drain$"
 )
 #: What is refused whatever stands in the body, which is not read.
 NOT_READ = re.compile("/remote-consoles$|/os-volume_attachments|/shares$")
@@ -222,6 +222,11 @@ def test_a_wrong_parameter_is_named(things: Things, service: str) -> None:
         "identity": ["/v3/users?enabled=maybe", "/v3/users?sort_key=secret", "/v3/users?limit=-1"],
         "network": ["/v2.0/ports?nobody=1", "/v2.0/ports?limit=x", "/v2.0/networks?mtu=big"],
         "compute": ["/v2.1/servers?limit=-1", "/v2.1/servers?sort_key=x", "/v2.1/servers?changes-since=x"],
+        "appliance": [
+            "/v1/appliances?limit=x",
+            "/v1/appliances?nobody=1",
+            "/v1/appliances?sort_key=conditions",
+        ],
         "image": ["/v2/images?limit=-1", "/v2/images?sort=x:asc", "/v2/images?visibility=none"],
     }
     for path in wrong[service]:
@@ -365,6 +370,8 @@ def others(things: Things) -> dict[str, str]:
     subnet = {"network_id": network, "ip_version": 4, "cidr": "10.0.0.0/16"}
     group = make(f"{base}/security-groups", {"security_group": {}})
     rule = {"security_group_id": group, "direction": "ingress", "protocol": "udp"}
+    subnetted = make(f"{base}/networks", {"network": {}})
+    make(f"{base}/subnets", {"subnet": {**subnet, "network_id": subnetted}})
     server = {"name": "s", "imageRef": lab.image, "flavorRef": "1", "networks": "none"}
     return {
         things.project: lab.projects["other"],
@@ -392,6 +399,8 @@ def others(things: Things) -> dict[str, str]:
             "/compute/v2.1/os-server-groups", {"server_group": {"name": "g", "policies": ["affinity"]}}
         ),
         things.image: make("/image/v2/images", {"name": "i", "visibility": "private"}),
+        things.outside: network,
+        things.spare_inside: subnetted,
         things.credential: make("/identity/v3/credentials", {"credential": {"type": "cert", "blob": "b"}}),
     }
 

@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 from things import LATEST, Things
 from valid_requests import valid_requests
 
-SERVICES = ("identity", "network", "compute", "image")
+SERVICES = ("identity", "network", "compute", "image", "appliance")
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 #: Requests an operation: with a body, and without.
 WITH_BODY, WITHOUT = 12, 4
@@ -88,6 +88,9 @@ def real(things: Things) -> Mapping[str, str]:
         "ip_address": "10.0.7.7",
         "mac_address": "fa:16:3e:00:00:42",
         "tenant": dummies["project"],
+        "inside_network_id": things.spare_inside,
+        "outside_network_id": things.outside,
+        "number": "1",
     }
 
 
@@ -123,6 +126,7 @@ def ids(things: Things) -> Mapping[str, str]:
         "os-server-groups": things.server_group,
         "os-aggregates": things.aggregate,
         "images": things.image,
+        "appliances": things.appliance,
     }
 
 

@@ -50,7 +50,7 @@ class Walk:
         self._compiler = Compiler(SETTINGS)
         self._translation = Translation()
         self._things = Things(lab)
-        found = (r for r in valid_requests(self._things) if r.service in ("network", "compute"))
+        found = (r for r in valid_requests(self._things) if r.service in ("network", "compute", "appliance"))
         self._requests = list(found)
         #: What was done, for who reads of a failure.
         self.done: list[str] = []

@@ -1,4 +1,4 @@
-"""What every operation of the four APIs answers to every role, compared with the table in roles.txt.
+"""What every operation of the APIs answers to every role, compared with the table in roles.txt.
 
 Each operation is asked with a valid request about things of the project `demo`, by callers of every role:
 
@@ -35,7 +35,7 @@ from valid_requests import valid_requests
 from trunkline.store import Tx
 
 TABLE = Path(__file__).with_name("roles.txt")
-SERVICES = ("identity", "network", "compute", "image")
+SERVICES = ("identity", "network", "compute", "image", "appliance")
 ROLES = ("nobody", "reader", "member", "manager", "other", "domain", "admin", "program")
 #: What is said to a caller without a token by what needs none.
 OPEN = re.compile(
@@ -174,6 +174,10 @@ def _more_places(things: Things, callers: Callers) -> dict[str, str]:
         "/compute/v2.1/os-server-groups/{id}": f"/compute/v2.1/os-server-groups/{things.server_group}",
         "/compute/v2.1/os-quota-sets/{project}": f"/compute/v2.1/os-quota-sets/{things.project}",
         "/compute/v2.1/images/{id}": f"/compute/v2.1/images/{things.image}",
+        "/appliance/v1/appliances/{id}/units/{number}": (
+            f"/appliance/v1/appliances/{things.appliance}/units/1"
+        ),
+        "/appliance/v1/quotas/{project}": f"/appliance/v1/quotas/{things.project}",
         f"{identity}/users/{{user_id}}": user,
         f"{identity}/users/{{user_id}}/application_credentials/{{id}}": (
             f"{user}/application_credentials/{callers.program}"

@@ -17,7 +17,7 @@ from trunkline.api.policy import DEFAULTS, Rules, read
 from trunkline.resources.schema import Spec, specs
 
 FOLDER = Path(api.__file__).parent
-SERVICES = ("identity", "network", "compute", "image")
+SERVICES = ("identity", "network", "compute", "image", "appliance")
 #: Methods whose first argument is the name of a rule.
 ASKING = frozenset({"require", "allowed", "allows"})
 #: What is not known before the code runs.

@@ -244,6 +244,18 @@ class Things:
         lab.ok("POST", "/image/v2/metadefs/namespaces", {"namespace": self.namespace, **held})
         other = {"member": lab.projects["other"]}
         lab.ok("POST", f"/image/v2/images/{self.image}/members", other, by="demo")
+        self._appliances()
+
+    def _appliances(self) -> None:
+        """An appliance, and what another one can be made of."""
+        network = self._maker("/network/v2.0", "demo")
+        self.outside, self.inside, self.spare_inside = (network("networks", network={}) for _ in range(3))
+        for number, id in enumerate((self.outside, self.inside, self.spare_inside)):
+            cidr = f"10.210.{number}.0/24"
+            network("subnets", subnet={"network_id": id, "ip_version": 4, "cidr": cidr})
+        legs = {"inside_network_id": self.inside, "outside_network_id": self.outside}
+        fields = {"name": "edge", "services": ["firewall", "nat"], **legs}
+        self.appliance = self._maker("/appliance/v1", "demo")("appliances", appliance=fields)
 
     def runs(self, server: str) -> None:
         """The server's host says that it runs."""
@@ -257,6 +269,8 @@ class Things:
         self.lab.ok(
             "PUT", f"/network/v2.0/quotas/{project}", {"quota": dict.fromkeys((*kinds, "rbac_policy"), -1)}
         )
+        quota = {"appliances": -1, "units": -1}
+        self.lab.ok("PUT", f"/appliance/v1/quotas/{project}", {"quota": quota})
         names = ("instances", "cores", "ram", "key_pairs", "server_groups", "server_group_members")
         self.lab.ok("PUT", f"/compute/v2.1/os-quota-sets/{project}", {"quota_set": dict.fromkeys(names, -1)})
 

@@ -24,6 +24,7 @@ def valid_requests(t: Things) -> Iterator[Valid]:
     yield from identity_requests(t)
     yield from compute_requests(t)
     yield from _image(t)
+    yield from _appliances(t)
 
 
 def _network(t: Things) -> Iterator[Valid]:
@@ -472,6 +473,42 @@ def _qos(t: Things) -> Iterator[Valid]:
         for name in (f"alias_{kind}s", f"alias_{kind}s".replace("_", "-")):
             where = f"/network/v2.0/qos/{name}"
             yield Valid(f"PUT {where}/{{id}}", f"{where}/{id}", {f"alias_{kind}": values}, "admin")
+
+
+def _appliances(t: Things) -> Iterator[Valid]:
+    base = "/appliance/v1/appliances"
+    create = {
+        "name": "n",
+        "description": "d",
+        "project_id": t.project,
+        "admin_state_up": True,
+        "services": ["nat", "firewall"],
+        "inside_network_id": t.spare_inside,
+        "outside_network_id": t.outside,
+        "data_planes": 2,
+        "dispatchers": 1,
+        "managers": 1,
+        "cu_size": 0.5,
+        "cu_memory": 256,
+        "runtime": "namespace",
+    }
+    yield Valid(f"POST {base}", base, {"appliance": create})
+    one = f"{base}/{t.appliance}"
+    update = {
+        "name": "m",
+        "description": "e",
+        "admin_state_up": False,
+        "services": ["firewall", "nat", "balancer"],
+        "data_planes": 3,
+        "dispatchers": 2,
+        "managers": 2,
+    }
+    yield Valid(f"PUT {base}/{{id}}", one, {"appliance": update})
+    policy = {"firewall": {"default": "drop"}}
+    yield Valid(f"PUT {base}/{{id}}/policy", f"{one}/policy", {"policy": policy})
+    quota = "/appliance/v1/quotas"
+    limits = {"quota": {"appliances": 20, "units": 2000}}
+    yield Valid(f"PUT {quota}/{{project}}", f"{quota}/{t.project}", limits, "admin")
 
 
 def _image(t: Things) -> Iterator[Valid]:

@@ -1,9 +1,10 @@
 """The wiring page: which services there are, and what each kind of resource does beside the common stages.
 
-identity ──┐
-network  ──┤ STAGES, by kind ─▶ Engine ─▶ each service's endpoints ─▶ one ASGI application
-compute  ──┤                      ▲
-image    ──┘               Rules (access), Sessions (who asks)
+identity  ──┐
+network   ──┤ STAGES, by kind ─▶ Engine ─▶ each service's endpoints ─▶ one ASGI application
+compute   ──┤                      ▲
+image     ──┤                      │
+appliance ──┘               Rules (access), Sessions (who asks)
 """
 
 from __future__ import annotations
@@ -16,19 +17,41 @@ from pathlib import Path
 from typing import Any
 
 from trunkline import __version__
-from trunkline.api import compute, identity, image, network, openapi
+from trunkline.api import appliance, compute, identity, image, network, openapi
 from trunkline.api.compute.actions import Console
 from trunkline.api.compute.dialect import no_console
 from trunkline.api.engine import Engine, Stages
 from trunkline.api.http import Endpoint, Reply, Request, Service
 from trunkline.api.image.behaviour import Files
 from trunkline.api.policy import Rules
-from trunkline.store import Store
+from trunkline.resources.schema import Spec
+from trunkline.store import Reader, Store
+
+#: Whether appliances are in the catalog. They are served without, for who knows where.
+APPLIANCES_OFFERED = False
+
+
+def catalog() -> Mapping[str, str]:
+    """Type of a service to its path, as the catalog has them."""
+    more = {"appliance": "/appliance/v1"} if APPLIANCES_OFFERED else {}
+    return {**identity.SERVICES, **more}
+
+
+def limit(reader: Reader, project_id: str, spec: Spec) -> int:
+    """The quota of a project for a kind, -1 for none."""
+    found = appliance.quota_limit if spec.service == "appliance" else network.quota_limit
+    return found(reader, project_id, spec)
 
 
 def stages(settings: network.Settings) -> Mapping[str, Stages[Any]]:
     """By kind, what it does beside the common stages."""
-    return {**identity.STAGES, **network.stages(settings), **compute.STAGES, **image.STAGES}
+    return {
+        **identity.STAGES,
+        **network.stages(settings),
+        **compute.STAGES,
+        **image.STAGES,
+        **appliance.STAGES,
+    }
 
 
 @dataclass(frozen=True)
@@ -51,6 +74,7 @@ def build(
     console: Console = no_console,
     settings: network.Settings | None = None,
     web: image.Web | None = None,
+    figures: appliance.Figures | None = None,
 ) -> Api:
     """Puts the services together.
 
@@ -62,12 +86,13 @@ def build(
         console: reads the console of a server.
         settings: facts of the region's networks.
         web: fetches images from elsewhere; without it they can only be uploaded.
+        figures: what hosts tell of units of appliances all the time.
     """
     engine = Engine(
         store,
         Rules.load(override=rules),
         stages(settings or network.Settings()),
-        limit=network.quota_limit,
+        limit=limit,
     )
     who = identity.Identity(engine, keys, options)
     imports = image.Imports(engine, images, web)
@@ -76,6 +101,7 @@ def build(
         network.service(engine),
         compute.service(engine, console),
         image.service(engine, images, imports),
+        appliance.service(engine, figures),
     ]
     return Api(engine, who, [with_document(s) for s in services], imports)
 

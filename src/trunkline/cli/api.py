@@ -19,7 +19,13 @@ from trunkline.errors import NotFound, Unavailable
 
 T = TypeVar("T")
 #: Path prefixes of the services below the one port.
-_PREFIXES = {"identity": "/identity", "network": "/network", "compute": "/compute", "image": "/image"}
+_PREFIXES = {
+    "identity": "/identity",
+    "network": "/network",
+    "compute": "/compute",
+    "image": "/image",
+    "appliance": "/appliance",
+}
 
 
 class ApiError(Unavailable):

@@ -5,6 +5,7 @@
        ▼
     Router ── gateway hosts ──▶ GatewaySlice
     Port, LocalIP ── associations on the host ──▶ PortSlice (local addresses)
+    Unit of an appliance ──▶ UnitSlice, BusSlice, and PortSlice of its ports
     Port ── binding:host_id ──▶ PortSlice ── network ──▶ MetadataSlice, where the network has the service
 
 Only what is the host's own is in its slice: a port that is bound to it and plugged into one of its
@@ -19,6 +20,7 @@ from typing import Literal, TypeVar, cast
 import msgspec
 
 from trunkline.compiler.addresses import metadata_port
+from trunkline.compiler.appliances import buses_on, dispatcher_on, units_on
 from trunkline.compiler.derive import Derivations, Node, View
 from trunkline.compiler.metadata import meta_data, network_data, vendor_data
 from trunkline.compiler.metering import counted_here
@@ -45,6 +47,7 @@ from trunkline.compiler.snapshot import Snapshot
 from trunkline.compiler.switching import allowed, transparent, uplinks
 from trunkline.resources.compute import FlavorFacts, ImageFacts, LiveMove, Server
 from trunkline.resources.network import (
+    APPLIANCE_DISPATCHER,
     FloatingIP,
     LocalIP,
     Network,
@@ -102,7 +105,7 @@ def host_slice(view: View, host: str) -> Iterator[HostSlice]:
     """What a host is told. The revision is given by who publishes it."""
     servers = view.where(Server, placed_on, host)
     own = [port for server in servers if server.host == host for port in _ports(view, server)]
-    others = [*view.where(Port, probe_on, host), *view.where(Port, prepared_on, host)]
+    others = [p for where in (probe_on, prepared_on, dispatcher_on) for p in view.where(Port, where, host)]
     plugged = {port.id: port for port in _by_id([*own, *others])}
     routers = [router.id for router in view.where(Router, gateway_hosts, host)]
     gateways = (view.ask(gateway_slices, id) for id in routers)
@@ -125,6 +128,8 @@ def host_slice(view: View, host: str) -> Iterator[HostSlice]:
         kept=tuple(_kept(view, server) for server in view.where(Server, kept_on, host)),
         backend_remotes=view.need(Settings, REGION).backend_remotes,
         meters=counted_here(view, sorted(there), routers),
+        units=units_on(view, host),
+        buses=buses_on(view, host),
         promised={
             link.physical_network: link.egress_kbps
             for link in view.need(Host, host).promised_links
@@ -265,7 +270,7 @@ def port_slice(view: View, key: str) -> PortSlice:
         addresses=tuple(f.ip_address for f in port.fixed_ips if f.ip_address),
         server="" if probe else plugged.device_id,
         guard=_guard(port) if port.port_security_enabled else None,
-        attach="namespace" if probe else "tap",
+        attach=_attached(plugged),
         parent=port.parent_id,
         vlan=port.trunk_vlan or 0,
         vlan_transparent=transparent(network),
@@ -274,6 +279,12 @@ def port_slice(view: View, key: str) -> PortSlice:
         packet_limits=view.ask(packet_limits, policy) if policy else (),
         share=link_share(view, port),
     )
+
+
+def _attached(port: Port) -> Literal["tap", "namespace", "unit"]:
+    if port.device_owner == APPLIANCE_DISPATCHER:
+        return "unit"
+    return "namespace" if port.device_owner == PROBE else "tap"
 
 
 def _local_addresses(view: View, port: Port) -> Iterator[LocalAddress]:

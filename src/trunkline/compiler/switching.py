@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from trunkline.compiler.addresses import answering, dhcp_key
 from trunkline.compiler.derive import View
 from trunkline.compiler.logical import Allowed, Encapsulation, Switch, SwitchPort, Uplink
-from trunkline.resources.network import INTERNAL_OWNERS, METADATA, Network, Port, wires_of
+from trunkline.resources.network import (
+    APPLIANCE_DISPATCHER,
+    INTERNAL_OWNERS,
+    METADATA,
+    Network,
+    Port,
+    wires_of,
+)
 
 #: The link-local address of the metadata service in IPv6.
 METADATA_ADDRESS_6 = "fe80::a9fe:a9fe"
@@ -50,7 +57,7 @@ def switch_port(view: View, key: str) -> Iterator[SwitchPort]:
     port = view.need(Port, key)
     if port.device_owner == METADATA:
         yield _metadata(key, port)
-    elif port.device_owner not in INTERNAL_OWNERS:
+    elif port.device_owner not in INTERNAL_OWNERS or port.device_owner == APPLIANCE_DISPATCHER:
         yield _workload(view, key, port)
 
 

@@ -12,6 +12,7 @@ from functools import partial
 
 import msgspec
 
+from trunkline.api import appliance
 from trunkline.api.compute.observation import observe
 from trunkline.api.context import CLOUD
 from trunkline.api.engine import Call, Engine
@@ -21,7 +22,9 @@ from trunkline.compiler.routing import is_at_host
 from trunkline.compiler.snapshot import Snapshot
 from trunkline.control.directory import RegionDirectory
 from trunkline.persistent import differing_keys
+from trunkline.resources.appliance import Appliance, Unit
 from trunkline.resources.network import (
+    APPLIANCE,
     FLOATING_IP,
     METADATA,
     ROUTER_GATEWAY,
@@ -73,6 +76,7 @@ async def host_report(engine: Engine, name: str, report: HostReport) -> None:
             reschedule(call)
         observe(call, name, report.servers)
         metering.observe(call, counts)
+        appliance.observe(call, name, report.units)
 
     await engine.write(CLOUD, write)
 
@@ -101,6 +105,19 @@ async def watch_hosts(store: Store, directory: RegionDirectory) -> None:
         await asyncio.sleep(WATCH)
 
 
+async def watch_appliances(engine: Engine) -> None:
+    """Does what follows from silence: units of hosts that are gone are replaced; until it is cancelled."""
+    there = Remembered(engine.store, (Appliance, Unit, Host), appliance.waiting)
+    while True:
+        await asyncio.sleep(WATCH)
+        for id in there.get():
+            await engine.write(CLOUD, partial(_settle, id))
+
+
+def _settle(id: str, call: Call) -> None:
+    appliance.settle(call, id)
+
+
 def port_changes(
     observation: Observation, snapshot: Snapshot, ports: Mapping[str, Port] | None = None
 ) -> dict[str, str]:
@@ -112,8 +129,8 @@ def port_changes(
     """
     changes = {}
     for key, port in (snapshot.all(Port) if ports is None else ports).items():
-        if port.device_owner == FLOATING_IP:
-            continue
+        if port.device_owner in (FLOATING_IP, APPLIANCE):
+            continue  # It has addresses, and is plugged in nowhere.
         up = port.admin_state_up and _carried(key, port, observation)
         status = "ACTIVE" if up else "DOWN"
         if port.status != status:

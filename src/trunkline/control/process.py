@@ -28,7 +28,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from trunkline.api import network, wiring
+from trunkline.api import appliance, network, wiring
 from trunkline.api.app import application
 from trunkline.api.compute import snapshots
 from trunkline.api.identity.keys import KeyRepository
@@ -103,6 +103,7 @@ class ControlProcess:
         authority = Authority.open(folder.pki)
         images = ImageFiles(folder.root / "images")
         rules = folder.root / "policy.yaml"
+        figures = appliance.Figures()
         api = wiring.build(
             store,
             images,
@@ -111,12 +112,14 @@ class ControlProcess:
             console=self._read_console,
             settings=network.Settings(overlay=cloud.encapsulation, heartbeats=self._heartbeats),
             web=Web(Sources(folder.root / "image-sources.yaml")),
+            figures=figures,
         )
         await seed.run(store, api, folder, cloud)
         await api.imports.recover()
         self._steps["store"] = "done"
 
         async def host_reported(name: str, report: HostReport) -> None:
+            figures.take(name, report.units)
             await observe.host_report(api.engine, name, report)
 
         receive = partial(snapshots.receive, api.engine, images)
@@ -160,6 +163,7 @@ class ControlProcess:
                 )
             ),
             asyncio.create_task(observe.watch_hosts(store, directory)),
+            asyncio.create_task(observe.watch_appliances(api.engine)),
             asyncio.create_task(self._watch_agents(store, directory, backend)),
             asyncio.create_task(self._image(store, api, images)),
             asyncio.create_task(_rotate_keys(api.identity.keys)),

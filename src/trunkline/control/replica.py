@@ -8,7 +8,7 @@ from trunkline.resources.schema import Resource, Spec, spec_of, specs
 from trunkline.store import Reader, Store
 
 #: The services whose resources are compiled.
-COMPILED = frozenset({"network", "compute", "image", "region"})
+COMPILED = frozenset({"network", "compute", "image", "region", "appliance"})
 
 
 class Replica:

@@ -24,7 +24,7 @@ from trunkline.api.engine import Call
 from trunkline.api.image.behaviour import register_image
 from trunkline.api.network import rbac, security_rules, segments
 from trunkline.api.network.security_groups import default_of
-from trunkline.api.wiring import Api
+from trunkline.api.wiring import Api, catalog
 from trunkline.devices import files
 from trunkline.devices.image_files import ImageFiles
 from trunkline.devices.state import Cloud, LabHost, StateFolder
@@ -67,6 +67,7 @@ async def run(store: Store, api: Api, folder: StateFolder, cloud: Cloud) -> None
         region=cloud.region,
         admin_password_hash=hashes[0],
         demo_password_hash=hashes[1],
+        services=catalog(),
     )
     seeded = await store.write(lambda tx: identity.seed(tx, options))
     await store.write(compute.seed)

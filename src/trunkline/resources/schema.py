@@ -164,7 +164,7 @@ class Spec:
     kind: str
     #: The plural: in paths and in the envelope of lists.
     plural: str
-    #: identity, network, compute, image, or "" for what has no API of its own.
+    #: identity, network, compute, image, appliance, or "" for what has no API of its own.
     service: str
     #: The default limit of a project, -1 for no limit, None where it is not counted.
     quota: int | None

@@ -12,6 +12,7 @@ from trunkline.api.network import promises
 from trunkline.api.zones import zones
 from trunkline.plan.placement import HostView, Load
 from trunkline.plan.promises import Amounts, offered, without
+from trunkline.resources.appliance import Unit
 from trunkline.resources.compute import FlavorFacts, Server
 from trunkline.resources.region import Host
 from trunkline.store import Reader
@@ -68,6 +69,12 @@ def load_of(server: Server) -> Load:
 
 
 def loads(reader: Reader) -> list[Load]:
+    """What every server takes, and the memory of appliances' units. (Their processors are promised apart.)"""
+    units = [Load(host=unit.host, memory_mib=unit.memory_mib) for unit in reader.select(Unit)]
+    return [*server_loads(reader), *units]
+
+
+def server_loads(reader: Reader) -> list[Load]:
     """What every server takes; one that is being deleted still takes it."""
     return [load for server in reader.select(Server) if server.host for load in _loads_of(server)]
 

@@ -24,11 +24,12 @@ from trunkline.api.identity.keys import KeyRepository
 from trunkline.api.identity.limits import SOURCE_RATE, USER_RATE, LoginLimits, Rate
 from trunkline.api.identity.login import LIFE, Logins
 from trunkline.api.identity.passwords import Cost, Passwords
-from trunkline.api.identity.seed import Seeded, SeedOptions, seed
+from trunkline.api.identity.seed import SERVICES, Seeded, SeedOptions, seed
 from trunkline.api.identity.sessions import Sessions
 from trunkline.api.identity.tokens import Tokens
 
 __all__ = [
+    "SERVICES",
     "STAGES",
     "Cost",
     "Identity",

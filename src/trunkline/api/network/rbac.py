@@ -22,6 +22,7 @@ from trunkline.api.engine import Call, Stages
 from trunkline.api.network import address_scopes, common, qos, security_groups, sharing
 from trunkline.api.network.addressing import refuse_field
 from trunkline.errors import Conflict, InUse
+from trunkline.resources.appliance import Appliance
 from trunkline.resources.network import (
     ACCESS_AS_EXTERNAL,
     ACCESS_AS_SHARED,
@@ -92,7 +93,8 @@ def _by_ways_out(reader: Reader, id: str, projects: Projects) -> bool:
     ports, routers = table_of(Port).c, table_of(Router).c
     gateways = select(ports.device_id).where(ports.network_id == id, ports.device_owner == ROUTER_GATEWAY)
     through = reader.select(Router, routers.id.in_(gateways), projects(routers.project_id), limit=1)
-    return bool(through) or _is_held(reader, FloatingIP, "floating_network_id", [id], projects)
+    others = ((FloatingIP, "floating_network_id"), (Appliance, "outside_network_id"))
+    return bool(through) or any(_is_held(reader, cls, name, [id], projects) for cls, name in others)
 
 
 @dataclass(frozen=True)

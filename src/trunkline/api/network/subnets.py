@@ -15,6 +15,7 @@ from trunkline.api.network.networks import check_mtu
 from trunkline.errors import BadRequest, Conflict, InUse
 from trunkline.plan import ipam
 from trunkline.resources.network import (
+    APPLIANCE,
     METADATA,
     ROUTER_INTERFACE,
     AllocationPool,
@@ -218,7 +219,8 @@ def _refuse_gateway_move(call: Call, subnet: Subnet) -> None:
         return
     owner = addressing.owner_of(call, subnet.id, subnet.gateway_ip)
     port = call.tx.get(Port, owner) if owner else None
-    if port is not None and port.device_owner == ROUTER_INTERFACE and call.tx.get(Router, port.device_id):
+    owned = port is not None and port.device_owner == ROUTER_INTERFACE and call.tx.get(Router, port.device_id)
+    if port is not None and (owned or port.device_owner == APPLIANCE):
         raise InUse(
             f"Current gateway ip {subnet.gateway_ip} already in use by port {port.id}. Unable to update.",
             type="GatewayIpInUse",

@@ -7,6 +7,8 @@ from trunkline.resources.network.agents import Agent
 from trunkline.resources.network.flavors import Flavor, ServiceProfile
 from trunkline.resources.network.forwarding import PortForwarding
 from trunkline.resources.network.layer2 import (
+    APPLIANCE,
+    APPLIANCE_DISPATCHER,
     FLOATING_IP,
     INTERNAL_OWNERS,
     METADATA,
@@ -63,6 +65,8 @@ __all__ = [
     "ACCESS_AS_EXTERNAL",
     "ACCESS_AS_SHARED",
     "ANYONE",
+    "APPLIANCE",
+    "APPLIANCE_DISPATCHER",
     "FLOATING_IP",
     "INTERNAL_OWNERS",
     "LOCAL_IP",

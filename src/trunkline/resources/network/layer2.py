@@ -36,7 +36,13 @@ ROUTER_INTERFACE = "network:router_interface"
 ROUTER_GATEWAY = "network:router_gateway"
 FLOATING_IP = "network:floatingip"
 METADATA = "network:distributed"
-INTERNAL_OWNERS = frozenset({ROUTER_INTERFACE, ROUTER_GATEWAY, FLOATING_IP, METADATA})
+#: Of an appliance: what holds its addresses on a network, and is plugged in nowhere; and what a dispatcher is
+#: plugged in by, which has no addresses.
+APPLIANCE = "network:appliance"
+APPLIANCE_DISPATCHER = "network:appliance_dispatcher"
+INTERNAL_OWNERS = frozenset(
+    {ROUTER_INTERFACE, ROUTER_GATEWAY, FLOATING_IP, METADATA, APPLIANCE, APPLIANCE_DISPATCHER}
+)
 
 
 @resource(kind="network", plural="networks", service="network", quota=100)

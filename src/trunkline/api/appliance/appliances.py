@@ -1,0 +1,107 @@
+"""Appliances: what comes with a new one, and what follows from a change, in the transaction of it."""
+
+from __future__ import annotations
+
+import hashlib
+
+from msgspec.structs import replace
+
+from trunkline.api.appliance import events, legs, policies, units
+from trunkline.api.engine import Call
+from trunkline.errors import BadField, BadRequest, Conflict, Exhausted
+from trunkline.plan import numbers
+from trunkline.resources.appliance import Appliance, ApplianceEvent, AppliancePolicy, Unit
+
+#: The scope of the claims on network identifiers of buses, which are theirs alone.
+VNI_SCOPE = "bus-vni"
+
+
+def create(call: Call, appliance: Appliance, given: frozenset[str]) -> Appliance:
+    """Gives a new appliance its addresses, its buses and its units."""
+    if not appliance.project_id:
+        raise BadField("project_id", "it is required with a token that is not of a project.")
+    units.check_size(call, appliance)
+    appliance = legs.claim(call, appliance)
+    appliance = replace(appliance, bus_vni=_vni(call, appliance), control_vni=_vni(call, appliance))
+    return units.follow(call, appliance, "The appliance was created")
+
+
+def created(call: Call, appliance: Appliance) -> None:
+    """Its policy is empty at first."""
+    call.tx.insert(AppliancePolicy(id=appliance.id))
+
+
+def update(call: Call, old: Appliance, new: Appliance, given: frozenset[str]) -> Appliance:
+    """Adds units or has some leave; switches it on or off."""
+    if new.services != old.services:
+        document = policies.of(call.tx, new).document
+        unserved = [name for name in document if name in old.services and name not in new.services]
+        if unserved:
+            raise BadRequest(
+                f"Invalid input for services: the policy has a section {unserved[0]}. Remove that first.",
+                field="services",
+            )
+    counts = {field: (getattr(old, field), getattr(new, field)) for field in units.FIELDS.values()}
+    changed = [f"{field} {had} to {has}" for field, (had, has) in counts.items() if had != has]
+    if changed:
+        units.check_size(call, new)
+        new = units.follow(call, new, f"Asked for: {', '.join(changed)}")
+    if new.admin_state_up != old.admin_state_up:
+        for unit in units.of(call.tx, new.id):
+            legs.switch(call, unit, new.admin_state_up)
+        what = "It is to forward" if new.admin_state_up else "It is not to forward"
+        events.note(call, new, what, "Asked for: admin_state_up")
+    return new
+
+
+def delete(call: Call, appliance: Appliance) -> None:
+    """Its units, addresses and policy go with it."""
+    for unit in units.of(call.tx, appliance.id):
+        units.drop(call, unit)
+    legs.drop(call, appliance.leg_ports)
+    for event in call.tx.find(ApplianceEvent, appliance_id=appliance.id):
+        call.tx.delete(ApplianceEvent, event.id)
+    call.tx.delete(AppliancePolicy, appliance.id)
+
+
+def drain(call: Call, appliance: Appliance, number: int) -> Unit:
+    """Has a unit replaced on another host, and leave when its replacement does its work.
+
+    Raises:
+        NotFound: there is no such unit. Conflict: it leaves already. Exhausted: no other host has room.
+    """
+    unit = next((each for each in units.of(call.tx, appliance.id) if each.number == number), None)
+    if unit is None:
+        raise call.engine.missing(Unit, str(number))
+    if unit.leaves or unit.replaced_by is not None:
+        by = f": unit {unit.replaced_by} comes instead" if unit.replaced_by is not None else ""
+        raise Conflict(f"Unit {number} is about to leave already{by}.", type="UnitLeaves")
+    try:
+        appliance, new = units.add(
+            call, appliance, unit.kind, f"Unit {number} is drained", without=[unit.host]
+        )
+    except Exhausted as full:
+        raise Exhausted(
+            f"Unit {number} cannot be drained: {full.message.partition(': ')[2]}", type=full.type
+        ) from None
+    call.save(appliance)
+    unit = replace(unit, replaced_by=new.number, cause=f"It was drained, unit {new.number} came instead")
+    call.tx.replace(unit)
+    events.note(call, appliance, f"The {unit.kind} is drained", "Asked for", unit=number)
+    return unit
+
+
+def _vni(call: Call, appliance: Appliance) -> int:
+    """Claims a number for a bus."""
+
+    def taken(at_least: str, limit: int) -> list[str]:
+        return call.tx.claimed(VNI_SCOPE, at_least=at_least, limit=limit)
+
+    # Each begins elsewhere: what hosts still have of an appliance that is gone is not met.
+    digest = hashlib.blake2b(appliance.id.encode(), digest_size=4).digest()
+    start = numbers.VNI[0] + int.from_bytes(digest) % (numbers.VNI[1] - numbers.VNI[0])
+    number = numbers.free([numbers.VNI], taken, 6, start)
+    if number is None:
+        raise Exhausted("No number is left for the appliance's buses.", type="NoNetworkAvailable")
+    call.tx.claim(VNI_SCOPE, numbers.vni_text(number), appliance.id)
+    return number

@@ -1,0 +1,183 @@
+"""How an appliance is, as its units were seen. Pure: nothing is assumed of what nobody has seen.
+
+units, hosts ──▶ findings: what, why, what to do; whether it is only a matter of time
+             ──▶ one word
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from trunkline.plan.shards import SHARDS
+from trunkline.resources.appliance import ZONES, Appliance, Unit
+from trunkline.resources.reports import Condition, UnitStatus
+
+#: A unit that does not run so many seconds after it was made is told of as something that is not well.
+PATIENCE = 60.0
+#: How many findings are told.
+MOST = 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it is to be."""
+
+    condition: Condition
+    #: A change is under way, and this is a part of it.
+    passing: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """How an appliance is."""
+
+    status: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """What is told of it."""
+        return [finding.condition for finding in self.findings[:MOST]]
+
+
+def state(appliance: Appliance, units: Sequence[Unit], silent: Collection[str], now: float) -> State:
+    """How it is.
+
+    Args:
+        silent: the hosts that are not heard of.
+        now: seconds since the epoch.
+    """
+    heard = [unit for unit in units if unit.host not in silent]
+    findings = (
+        *_units(units, silent, now),
+        *_legs(heard, units, now),
+        *_policy(appliance, heard),
+        *_shards(heard),
+    )
+    if not appliance.admin_state_up:
+        return State("DOWN", findings)
+    if not findings:
+        return State("ACTIVE", findings)
+    passing = all(finding.passing for finding in findings)
+    forwards = _served(heard) >= set(ZONES) and any(_status(unit).shards for unit in heard)
+    if not appliance.was_active and passing:
+        return State("BUILD", findings)
+    if not forwards:
+        return State("ERROR", findings)
+    return State("UPDATING" if passing else "DEGRADED", findings)
+
+
+def leader(units: Sequence[Unit]) -> UnitStatus | None:
+    """What the manager says that leads; of two that say so, the one whose epoch is newer."""
+    leading = [_status(unit) for unit in units if unit.kind == "manager" and _status(unit).leads]
+    return max(leading, key=lambda status: status.epoch, default=None)
+
+
+def works(unit: Unit, appliance: Appliance) -> bool:
+    """Whether a unit does its part: it runs, and a data plane has its policy."""
+    if unit.seen is None or unit.seen.state != "running" or unit.seen.status is None:
+        return False
+    return unit.kind != "data-plane" or _status(unit).policy_revision == appliance.policy_revision
+
+
+def _status(unit: Unit) -> UnitStatus:
+    status = unit.seen.status if unit.seen is not None and unit.seen.state == "running" else None
+    return status or UnitStatus(incarnation="")
+
+
+def _served(units: Sequence[Unit]) -> set[str]:
+    return {zone for unit in units if unit.kind == "dispatcher" for zone in _status(unit).serves}
+
+
+def _name(unit: Unit) -> str:
+    return f"unit {unit.number} ({unit.kind})"
+
+
+def _units(units: Sequence[Unit], silent: Collection[str], now: float) -> Iterator[Finding]:
+    for unit in units:
+        seen = unit.seen
+        if unit.host in silent:
+            yield _found(
+                f"{_name(unit)} is not heard of",
+                "its host is silent",
+                "It is replaced on another host as soon as one has room.",
+            )
+        elif seen is not None and seen.state == "failed":
+            cause = (
+                f"{seen.problem.what}: {seen.problem.cause}" if seen.problem else "its host does not say why"
+            )
+            remedy = (seen.problem.remedy if seen.problem else "") or "Its host starts it again by itself."
+            yield _found(f"{_name(unit)} failed", cause, remedy)
+        elif seen is None or seen.state != "running" or seen.status is None:
+            late = now - unit.since > PATIENCE
+            cause = f"its host {'has not reported it yet' if seen is None else 'is starting it'}"
+            remedy = "Wait, or drain it to have it started elsewhere." if late else "Wait a moment."
+            yield _found(f"{_name(unit)} does not run yet", cause, remedy, passing=not late)
+        else:
+            for problem in seen.status.problems:
+                yield _found(f"{_name(unit)}: {problem.what}", problem.cause, problem.remedy)
+
+
+def _legs(heard: Sequence[Unit], units: Sequence[Unit], now: float) -> Iterator[Finding]:
+    served = _served(heard)
+    new = any(u.kind == "dispatcher" and now - u.since < PATIENCE for u in units)
+    for zone in ZONES:
+        if zone not in served:
+            yield _found(
+                f"the leg {zone} is not served",
+                "no dispatcher has its addresses",
+                "It is served when a dispatcher runs.",
+                passing=new,
+            )
+
+
+def _policy(appliance: Appliance, heard: Sequence[Unit]) -> Iterator[Finding]:
+    leads = leader(heard)
+    if leads is None:
+        # A manager that was just started learns first what there is.
+        yield _found(
+            "no manager leads",
+            "none is heard of that does",
+            "What is there goes on forwarding; changes wait for a manager.",
+            passing=not appliance.was_active,
+        )
+    elif leads.refused:
+        yield _found(
+            f"policy revision {appliance.policy_revision} is refused",
+            leads.refused,
+            "The one before stays in force. Correct it, and set it again.",
+        )
+    behind = [
+        unit
+        for unit in heard
+        if unit.kind == "data-plane"
+        and not unit.leaves
+        and _status(unit).incarnation
+        and _status(unit).policy_revision != appliance.policy_revision
+    ]
+    if behind and not (leads and leads.refused):
+        yield _found(
+            f"policy revision {appliance.policy_revision} is not in force everywhere",
+            f"unit {', '.join(str(unit.number) for unit in behind[:10])} has another one",
+            "A manager brings it to them.",
+            passing=True,
+        )
+
+
+def _shards(heard: Sequence[Unit]) -> Iterator[Finding]:
+    planes = [unit for unit in heard if unit.kind == "data-plane"]
+    owned = sum(_status(unit).shards for unit in planes)
+    without = [u for u in planes if not u.leaves and _status(u).incarnation and not _status(u).shards]
+    if owned != SHARDS or without:
+        told = f"; unit {', '.join(str(u.number) for u in without[:10])} has none" if without else ""
+        yield _found(
+            "the flows are being divided anew",
+            f"data planes have {owned} of {SHARDS} shards{told}",
+            "A manager gives each its share.",
+            passing=True,
+        )
+
+
+def _found(what: str, cause: str, remedy: str = "", *, passing: bool = False) -> Finding:
+    return Finding(Condition(what=what, cause=cause, remedy=remedy), passing)

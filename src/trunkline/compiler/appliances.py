@@ -1,0 +1,115 @@
+"""Appliances to what hosts are told of their units.
+
+Unit ── host ──▶ UnitSlice ── appliance ──▶ BusSlice: where everybody is
+  │                 └── Port ── Subnet ──▶ LegSlice: addresses and routes
+  └── ports ──▶ PortSlice, by `compiler.hosts`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from trunkline.compiler.derive import View
+from trunkline.compiler.unit_slices import BusMember, BusSlice, LegSlice, PolicySlice, UnitSlice
+from trunkline.resources.appliance import ZONES, Appliance, AppliancePolicy, Unit
+from trunkline.resources.network import APPLIANCE_DISPATCHER, Network, Port, Subnet
+
+#: The largest IP packet on a bus, bytes: between hosts it is carried by VXLAN over an underlay of 1500 (14 of
+#: Ethernet, 20 of IP, 8 of UDP and 8 of VXLAN are added: RFC 7348).
+BUS_MTU = 1450
+_EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
+
+
+def dispatcher_on(port: Port) -> Iterator[str]:
+    """The host of a dispatcher's port."""
+    if port.device_owner == APPLIANCE_DISPATCHER and port.host_id:
+        yield port.host_id
+
+
+def units_on(view: View, host: str) -> tuple[UnitSlice, ...]:
+    """The units of a host."""
+    return tuple(view.ask(unit_slice, unit.id) for unit in view.where(Unit, "host", host))
+
+
+def buses_on(view: View, host: str) -> tuple[BusSlice, ...]:
+    """The buses that a host's units are on."""
+    there = sorted({unit.appliance_id for unit in view.where(Unit, "host", host)})
+    return tuple(view.ask(bus_slice, id) for id in there)
+
+
+def unit_slice(view: View, key: str) -> UnitSlice:
+    """A unit, as its host is told."""
+    unit = view.need(Unit, key)
+    appliance = view.need(Appliance, unit.appliance_id)
+    policy = view.get(AppliancePolicy, appliance.id) if unit.kind == "manager" else None
+    return UnitSlice(
+        id=unit.id,
+        appliance=appliance.id,
+        number=unit.number,
+        kind=unit.kind,
+        runtime=appliance.runtime,
+        cores=unit.cores,
+        memory_mib=unit.memory_mib,
+        serial=unit.serial,
+        legs=view.ask(legs, appliance.id),
+        ports=tuple(unit.ports),
+        members=view.ask(members, appliance.id),
+        policy=None if policy is None else PolicySlice(revision=policy.revision, document=policy.document),
+    )
+
+
+def bus_slice(view: View, key: str) -> BusSlice:
+    """The two buses of an appliance."""
+    appliance = view.need(Appliance, key)
+    return BusSlice(
+        appliance=key,
+        bus_vni=appliance.bus_vni,
+        control_vni=appliance.control_vni,
+        mtu=BUS_MTU,
+        members=view.ask(members, key),
+    )
+
+
+def members(view: View, key: str) -> tuple[BusMember, ...]:
+    """All units of an appliance, by number."""
+    there = sorted(view.where(Unit, "appliance_id", key), key=lambda unit: unit.number)
+    return tuple(
+        BusMember(
+            number=unit.number,
+            kind=unit.kind,
+            host=unit.host,
+            underlay=unit.underlay,
+            bus_mac=unit.bus_mac,
+            control_mac=unit.control_mac,
+            control_address=unit.control_address,
+            leaves=unit.leaves,
+        )
+        for unit in there
+    )
+
+
+def legs(view: View, key: str) -> tuple[LegSlice, ...]:
+    """The networks of an appliance, in the order of `ZONES`."""
+    found = []
+    for zone, id in zip(ZONES, view.need(Appliance, key).leg_ports, strict=True):
+        port = view.need(Port, id)
+        subnets = [
+            (fixed.ip_address, subnet)
+            for fixed in port.fixed_ips
+            if fixed.ip_address and (subnet := view.get(Subnet, fixed.subnet_id)) is not None
+        ]
+        outside = zone == "outside"
+        found.append(
+            LegSlice(
+                zone=zone,
+                outside=outside,
+                addresses=tuple(f"{address}/{subnet.cidr.rpartition('/')[2]}" for address, subnet in subnets),
+                routes=tuple(
+                    (_EVERYTHING[subnet.ip_version], subnet.gateway_ip)
+                    for _, subnet in subnets
+                    if outside and subnet.gateway_ip
+                ),
+                mtu=min(BUS_MTU, view.need(Network, port.network_id).mtu),
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,187 @@
+"""Appliances: network functions that a tenant orders, and the compute units that do their work."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from trunkline.resources.network.checks import Uuid
+from trunkline.resources.reports import Condition, UnitReport
+from trunkline.resources.schema import (
+    Check,
+    Resource,
+    computed,
+    fixed,
+    hidden,
+    observed,
+    resource,
+    settable,
+)
+from trunkline.resources.types import Description, Id, Name
+
+Kind = Literal["data-plane", "dispatcher", "manager"]
+#: In the order in which packets from inside meet them.
+SERVICES = ("firewall", "nat", "balancer")
+#: The networks of an appliance, as policies name them: the number of a leg is its place here.
+ZONES = ("inside", "outside")
+#: Units are numbered from 1, below this.
+NUMBERS = 256
+
+
+def _services(values: list[str]) -> list[str]:
+    """In their order, each once."""
+    if not values:
+        raise ValueError(f"an appliance has one service or more of: {', '.join(SERVICES)}.")
+    if len(set(values)) < len(values):
+        raise ValueError("a service is named twice. Name each once.")
+    return [name for name in SERVICES if name in values]
+
+
+@resource(kind="appliance", plural="appliances", service="appliance", quota=10)
+class Appliance(Resource, kw_only=True):
+    """A firewall, NAT and load balancer between two networks, made of compute units."""
+
+    #: The project that owns it.
+    project_id: Annotated[Id, fixed(index=True)] = ""
+    #: A name for people.
+    name: Annotated[Name, settable()] = ""
+    #: A text for people.
+    description: Annotated[Description, settable()] = ""
+    #: Whether it forwards packets.
+    admin_state_up: Annotated[bool, settable()] = True
+    #: What it does. Whatever the order here, the firewall comes before NAT, and NAT before the balancer.
+    services: Annotated[
+        list[Literal["firewall", "nat", "balancer"]],
+        settable(required=True, filter=False),
+        Check(_services),
+    ] = []
+    #: The network that it is the gateway of: it has the gateway's address of each of the subnets.
+    inside_network_id: Annotated[Uuid, fixed(required=True, index=True, refers="network")] = ""
+    #: The network on its far side: it has an address of each family there, and its default routes lead there.
+    outside_network_id: Annotated[Uuid, fixed(required=True, index=True, refers="network")] = ""
+    #: How many data planes there are to be, which forward packets.
+    data_planes: Annotated[Annotated[int, Meta(ge=1, lt=NUMBERS)], settable()] = 2
+    #: How many dispatchers, which spread packets over them.
+    dispatchers: Annotated[Annotated[int, Meta(ge=1, lt=NUMBERS)], settable()] = 1
+    #: How many managers, which give them their policy: with two, one takes over when the other dies.
+    managers: Annotated[Annotated[int, Meta(ge=1, le=2)], settable()] = 1
+    #: What each of the units has of a host's processors.
+    cu_size: Annotated[Annotated[float, Meta(ge=0.01, le=256)], fixed(filter=False)] = 0.25
+    #: ... and of its memory, MiB.
+    cu_memory: Annotated[Annotated[int, Meta(ge=64, le=1 << 20)], fixed()] = 256
+    #: What units are: processes in namespaces of their own.
+    runtime: Annotated[Literal["namespace"], fixed()] = "namespace"
+    #: Counts the policies that it had.
+    policy_revision: Annotated[int, computed()] = 1
+    #: Its addresses on the network inside.
+    inside_addresses: Annotated[list[str], computed(filter=False)] = []
+    #: ... and on the one outside.
+    outside_addresses: Annotated[list[str], computed(filter=False)] = []
+    #: ACTIVE: every leg is served, and all data planes have their share and the newest policy. BUILD: it has
+    #: not been ACTIVE yet. UPDATING: it forwards, and a change is under way. DEGRADED: it forwards, and
+    #: something is not well. ERROR: it does not forward. DOWN: it is not to.
+    status: Annotated[str, observed()] = "BUILD"
+    #: What is not as it is to be: what, why, and what to do.
+    conditions: Annotated[list[Condition], observed(filter=False)] = []
+    #: Counts its changes.
+    revision_number: Annotated[int, computed()] = 0
+    #: When it was created, UTC.
+    created_at: Annotated[str, computed()] = ""
+    #: When it was last changed, UTC.
+    updated_at: Annotated[str, computed()] = ""
+    #: It was ACTIVE once.
+    was_active: Annotated[bool, hidden()] = False
+    #: VXLAN network identifiers of its buses.
+    bus_vni: Annotated[int, hidden()] = 0
+    control_vni: Annotated[int, hidden()] = 0
+    #: The ports that hold its addresses, in the order of `ZONES`.
+    leg_ports: Annotated[list[str], hidden()] = []
+    #: The number that was given to a unit last.
+    last_number: Annotated[int, hidden()] = 0
+
+
+@resource(kind="appliance_policy", plural="appliance_policies", service="appliance")
+class AppliancePolicy(Resource, kw_only=True):
+    """The policy of an appliance; its id is the appliance's."""
+
+    #: Counts the policies that the appliance had.
+    revision: Annotated[int, computed()] = 1
+    #: The policy itself.
+    document: Annotated[dict[str, Any], computed(filter=False)] = {}
+
+
+@resource(
+    kind="appliance_unit",
+    plural="units",
+    service="appliance",
+    quota=64,
+    unique=(("appliance_id", "number"),),
+)
+class Unit(Resource, kw_only=True):
+    """A compute unit: a fraction of a processor that does one part of an appliance's work."""
+
+    #: The project that owns its appliance.
+    project_id: Annotated[Id, computed(index=True)] = ""
+    #: The appliance that it is of.
+    appliance_id: Annotated[str, computed(index=True)] = ""
+    #: Its number there: two that are there at once have different ones.
+    number: Annotated[int, computed()] = 0
+    #: data-plane, dispatcher or manager.
+    kind: Annotated[Kind, computed()] = "data-plane"
+    #: The host that it is on.
+    host: Annotated[str, computed(guarded_read=True, index=True)] = ""
+    #: It is to go, once nothing depends on it any more.
+    leaves: Annotated[bool, computed()] = False
+    #: The number of the unit that comes instead of it; it leaves when that one does its work.
+    replaced_by: Annotated[int | None, computed()] = None
+    #: Why it is there.
+    cause: Annotated[str, computed()] = ""
+    #: When it was created, UTC.
+    created_at: Annotated[str, computed()] = ""
+    #: The address of its host on the underlay.
+    underlay: Annotated[str, hidden()] = ""
+    cores: Annotated[float, hidden()] = 0.0
+    memory_mib: Annotated[int, hidden()] = 0
+    #: Counts fresh starts.
+    serial: Annotated[int, hidden()] = 0
+    #: Of a dispatcher: its ports, in the order of `ZONES`.
+    ports: Annotated[list[str], hidden()] = []
+    bus_mac: Annotated[str, hidden()] = ""
+    control_mac: Annotated[str, hidden()] = ""
+    control_address: Annotated[str, hidden()] = ""
+    #: When it was created, and when it was told to leave, seconds since the epoch.
+    since: Annotated[float, hidden()] = 0.0
+    left_at: Annotated[float, hidden()] = 0.0
+    #: What its host saw of it last, but for what changes all the time.
+    seen: Annotated[UnitReport | None, hidden()] = None
+    #: The last of its own events that is stored: of which start of its program, and the serial.
+    heard: Annotated[tuple[str, int], hidden()] = ("", 0)
+
+
+@resource(kind="appliance_event", plural="events", service="appliance")
+class ApplianceEvent(Resource, kw_only=True):
+    """Something that happened in an appliance."""
+
+    #: The project that owns the appliance.
+    project_id: Annotated[Id, computed(index=True)] = ""
+    #: The appliance.
+    appliance_id: Annotated[str, computed(index=True)] = ""
+    #: Its place among those of the appliance: the newest has the highest.
+    serial: Annotated[int, computed()] = 0
+    #: When it happened, UTC.
+    at: Annotated[str, computed()] = ""
+    #: The number of the unit that it is about, None where it is about no single one.
+    unit: Annotated[int | None, computed()] = None
+    #: What happened.
+    what: Annotated[str, computed()] = ""
+    #: Why.
+    cause: Annotated[str, computed()] = ""
+
+
+@resource(kind="appliance_quota", plural="appliance_quotas", service="")
+class ApplianceQuota(Resource, kw_only=True):
+    """The limits that were set for a project; its id is the project's."""
+
+    #: Kind to limit, -1 for none.
+    limits: Annotated[dict[str, int], computed(filter=False)] = {}

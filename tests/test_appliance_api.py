@@ -1,0 +1,552 @@
+"""The Appliance API on a real store: what comes with an appliance, and what follows from hosts' reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from api_lab import ApiLab
+from msgspec.structs import replace
+
+from trunkline.api import appliance as api
+from trunkline.api.context import CLOUD
+from trunkline.api.engine import Call
+from trunkline.compiler.hosts import host_slices
+from trunkline.compiler.network import logical_network
+from trunkline.compiler.settings import Settings
+from trunkline.compiler.slices import HostSlice
+from trunkline.control.replica import Replica
+from trunkline.plan.units import Held, Room, Wish, fullest, place
+from trunkline.resources.appliance import Appliance, Unit
+from trunkline.resources.region import Host
+from trunkline.resources.reports import Condition, UnitEvent, UnitReport, UnitStatus
+
+BASE = "/appliance/v1/appliances"
+HOSTS = ("a1", "a2", "a3")
+
+
+class Lab:
+    """A region of three hosts that the tests speak for, with a network inside; and short ways to ask."""
+
+    def __init__(self, folder: Path) -> None:
+        self.api = ApiLab(folder)
+        self.figures = api.Figures()
+
+        def hosts(tx: Any) -> None:
+            tx.delete(Host, "h1")
+            for number, name in enumerate(HOSTS):
+                tx.insert(
+                    Host(
+                        id=name,
+                        alive=True,
+                        vcpus=4,
+                        memory_mib=4096,
+                        physical_networks=["physnet1"],
+                        underlay_address=f"10.99.0.{number + 1}",
+                    )
+                )
+
+        self.api.store.write_sync(hosts)
+        self.inside = self.network("10.5.0.0/24", "fd00:5::/64")
+        (public,) = self.api.ok("GET", "/network/v2.0/networks?name=public")["networks"]
+        self.public: str = public["id"]
+
+    def network(self, *cidrs: str, by: str = "demo", **fields: Any) -> str:
+        base = "/network/v2.0"
+        made = str(self.api.ok("POST", f"{base}/networks", {"network": fields}, by=by)["network"]["id"])
+        for cidr in cidrs:
+            version = 6 if ":" in cidr else 4
+            subnet = {"network_id": made, "ip_version": version, "cidr": cidr}
+            self.api.ok("POST", f"{base}/subnets", {"subnet": subnet}, by=by)
+        return made
+
+    def body(self, **fields: Any) -> dict[str, Any]:
+        least = {
+            "services": ["firewall", "nat"],
+            "inside_network_id": self.inside,
+            "outside_network_id": self.public,
+        }
+        return {"appliance": {**least, **fields}}
+
+    def make(self, **fields: Any) -> dict[str, Any]:
+        return dict(self.api.ok("POST", BASE, self.body(**fields), by="demo")["appliance"])
+
+    def refused(self, by: str = "demo", **fields: Any) -> tuple[int, str, str]:
+        """Status, field and message of a create that is refused; nothing is left of it."""
+        with self.api.unchanged():
+            reply = self.api.ask("POST", BASE, self.body(**fields), by=by)
+        assert reply.status_code >= 400, reply.text
+        error = reply.json()["error"]
+        return reply.status_code, error["field"], error["message"]
+
+    def show(self, id: str) -> dict[str, Any]:
+        return dict(self.api.ok("GET", f"{BASE}/{id}", by="demo")["appliance"])
+
+    def scale(self, id: str, **fields: Any) -> dict[str, Any]:
+        return dict(self.api.ok("PUT", f"{BASE}/{id}", {"appliance": fields}, by="demo")["appliance"])
+
+    def units(self, id: str, kind: str = "", by: str = "admin") -> list[dict[str, Any]]:
+        found = self.api.ok("GET", f"{BASE}/{id}/units", by=by)["units"]
+        return [unit for unit in found if kind in ("", unit["kind"])]
+
+    def events(self, id: str) -> list[str]:
+        return [event["what"] for event in self.api.ok("GET", f"{BASE}/{id}/events", by="demo")["events"]]
+
+    def stored(self, id: str) -> list[Unit]:
+        with self.api.store.read() as reader:
+            return sorted(reader.find(Unit, appliance_id=id), key=lambda unit: unit.number)
+
+    def slices(self) -> dict[str, HostSlice]:
+        return host_slices(Replica(self.api.store).refresh(), Settings())
+
+    def report(self, id: str, *, without: tuple[int, ...] = (), **other: Any) -> None:
+        """Every host reports its units as well: planes share the shards, the first dispatcher serves.
+
+        Args:
+            without: numbers of units that are not reported.
+            other: fields of the status of units, by ``u`` and their number.
+        """
+        there = [u for u in self.stored(id) if u.number not in without]
+        staying = [u for u in there if not u.leaves]
+        planes = [u for u in staying if u.kind == "data-plane"]
+        spread = {u.number: 256 // len(planes) for u in planes}
+        spread[planes[0].number] += 256 % len(planes)
+        first = {
+            kind: next((u for u in staying if u.kind == kind), None) for kind in ("dispatcher", "manager")
+        }
+        revision = self.show(id)["policy_revision"]
+        by_host: dict[str, list[UnitReport]] = {}
+        for unit in there:
+            leads = unit == first["manager"]
+            status = UnitStatus(
+                incarnation="one",
+                policy_revision=revision,
+                shards=spread.get(unit.number, 0),
+                serves=("inside", "outside") if unit == first["dispatcher"] else (),
+                leads=leads,
+                empty=tuple(u.number for u in there if u.leaves) if leads else (),
+                load=0.5,
+                packets=77,
+            )
+            status = replace(status, **other.get(f"u{unit.number}", {}))
+            seen = UnitReport(id=unit.id, state="running", status=status)
+            by_host.setdefault(unit.host, []).append(seen)
+        engine = self.api.api.engine
+        for host in HOSTS:
+            reports = by_host.get(host, [])
+            self.figures.take(host, reports)
+            self.api.store.write_sync(
+                lambda tx, h=host, r=reports: api.observe(Call(engine, CLOUD, tx), h, r)
+            )
+
+    def silence(self, host: str, id: str, alive: bool = False) -> None:
+        """A host is not heard of any more; it is looked at what follows."""
+        engine = self.api.api.engine
+
+        def write(tx: Any) -> None:
+            tx.observe(replace(tx.get(Host, host), alive=alive))
+            api.settle(Call(engine, CLOUD, tx), id)
+
+        self.api.store.write_sync(write)
+
+    def settle_later(self, id: str) -> None:
+        """As if what leaves had been told to long ago."""
+
+        def write(tx: Any) -> None:
+            for unit in tx.find(Unit, appliance_id=id):
+                if unit.leaves:
+                    tx.replace(replace(unit, left_at=1.0))
+
+        self.api.store.write_sync(write)
+        self.report(id)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    made = Lab(tmp_path)
+    yield made
+    made.api.close()
+
+
+# What comes with one.
+
+
+def test_an_appliance_comes_with_addresses_buses_and_units_on_different_hosts(lab: Lab) -> None:
+    made = lab.make(name="edge", data_planes=3, managers=2)
+    assert made["services"] == ["firewall", "nat"]
+    assert made["inside_addresses"] == ["10.5.0.1", "fd00:5::1"]
+    assert [address.split(".")[0] for address in made["outside_addresses"]] == ["203", "2001:db8:113::2"]
+    units = lab.units(made["id"])
+    assert [unit["number"] for unit in units] == [1, 2, 3, 4, 5, 6]
+    assert {unit["host"] for unit in lab.units(made["id"], "data-plane")} == set(HOSTS)
+    assert len({unit["host"] for unit in lab.units(made["id"], "manager")}) == 2
+    assert "host" not in lab.units(made["id"], by="demo")[0]
+
+
+def test_hosts_are_told_of_their_units_and_all_of_the_buses(lab: Lab) -> None:
+    id = lab.make(data_planes=3)["id"]
+    slices = lab.slices()
+    told = {unit.number: unit for host in HOSTS for unit in slices[host].units}
+    assert sorted(told) == [1, 2, 3, 4, 5]
+    (dispatcher,) = (unit for unit in told.values() if unit.kind == "dispatcher")
+    inside, outside = dispatcher.legs
+    assert inside.addresses == ("10.5.0.1/24", "fd00:5::1/64")
+    assert (inside.routes, inside.outside, outside.outside) == ((), False, True)
+    assert outside.routes == (("0.0.0.0/0", "203.0.113.1"), ("::/0", "2001:db8:113::1"))
+    host = next(u.host for u in lab.stored(id) if u.kind == "dispatcher")
+    ports = {port.id: port for port in slices[host].ports}
+    assert [(ports[p].attach, ports[p].server, ports[p].guard) for p in dispatcher.ports] == [
+        ("unit", dispatcher.id, None),
+        ("unit", dispatcher.id, None),
+    ]
+    policies = {unit.kind: unit.policy is not None for unit in told.values()}
+    assert policies == {"manager": True, "dispatcher": False, "data-plane": False}
+    buses = [slices[name].buses for name in HOSTS]
+    assert buses[0] == buses[1] == buses[2]
+    (bus,) = buses[0]
+    assert bus.bus_vni != bus.control_vni
+    assert {member.underlay for member in bus.members} == {"10.99.0.1", "10.99.0.2", "10.99.0.3"}
+    assert len({m.bus_mac for m in bus.members} | {m.control_mac for m in bus.members}) == 10
+
+
+def test_the_addresses_are_no_port_of_the_backend_and_the_dispatchers_are(lab: Lab) -> None:
+    id = lab.make()["id"]
+    ports = logical_network(Replica(lab.api.store).refresh(), Settings()).ports
+    (dispatcher,) = (unit for unit in lab.stored(id) if unit.kind == "dispatcher")
+    workloads = {key: port for key, port in ports.items() if port.role == "workload"}
+    assert set(workloads) == set(dispatcher.ports)
+    assert all(port.unknown and not port.addresses and port.enabled for port in workloads.values())
+    assert {port.host for port in workloads.values()} == {dispatcher.host}
+    lab.scale(id, admin_state_up=False)
+    ports = logical_network(Replica(lab.api.store).refresh(), Settings()).ports
+    assert not any(ports[key].enabled for key in dispatcher.ports)
+    assert "It is not to forward" in lab.events(id)
+
+
+def test_delete_leaves_nothing(lab: Lab) -> None:
+    before = lab.api.contents()
+    id = lab.make(data_planes=3)["id"]
+    lab.api.ok("PUT", f"{BASE}/{id}/policy", {"policy": {"firewall": {"default": "drop"}}}, by="demo")
+    lab.report(id)
+    lab.api.ok("DELETE", f"{BASE}/{id}", by="demo")
+    after = lab.api.contents()
+    # The change log tells that it was there.
+    assert {name for name in after if after[name] != before[name]} <= {"store_change", "store_meta"}
+
+
+def test_the_networks_and_ports_of_an_appliance_stay(lab: Lab) -> None:
+    id, network = lab.make()["id"], "/network/v2.0"
+    ports = lab.api.ok("GET", f"{network}/ports?network_id={lab.inside}")["ports"]
+    own = [port for port in ports if port["device_owner"].startswith("network:appliance")]
+    assert {port["device_owner"] for port in own} == {"network:appliance", "network:appliance_dispatcher"}
+    assert {port["device_id"] for port in own if port["device_owner"] == "network:appliance"} == {id}
+    for port in own:
+        path = f"{network}/ports/{port['id']}"
+        for method, body in (
+            ("DELETE", None),
+            ("PUT", {"port": {"device_owner": ""}}),
+            ("PUT", {"port": {"fixed_ips": []}}),
+        ):
+            reply = lab.api.ask(method, path, body, by="admin")
+            assert (reply.status_code, port["device_owner"] in reply.text) == (409, True), reply.text
+    assert lab.api.ask("DELETE", f"{network}/networks/{lab.inside}").status_code == 409
+    for subnet in lab.api.ok("GET", f"{network}/subnets?network_id={lab.inside}")["subnets"]:
+        path = f"{network}/subnets/{subnet['id']}"
+        assert lab.api.ask("DELETE", path).status_code == 409
+        assert lab.api.ask("PUT", path, {"subnet": {"gateway_ip": None}}).status_code == 409
+    with lab.api.unchanged():
+        made_up = {"port": {"network_id": lab.inside, "device_owner": "network:appliance_dispatcher"}}
+        assert lab.api.ask("POST", f"{network}/ports", made_up).status_code == 400
+
+
+# What is refused.
+
+
+def test_what_cannot_be_is_refused_by_the_name_of_the_field(lab: Lab) -> None:
+    empty, no_gateway, taken = lab.network(), lab.network(), lab.network("10.6.0.0/24")
+    subnet = {"network_id": no_gateway, "ip_version": 4, "cidr": "10.7.0.0/24", "gateway_ip": None}
+    lab.api.ok("POST", "/network/v2.0/subnets", {"subnet": subnet}, by="demo")
+    (held,) = lab.api.ok("GET", f"/network/v2.0/subnets?network_id={taken}")["subnets"]
+    router = lab.api.ok("POST", "/network/v2.0/routers", {"router": {}}, by="demo")["router"]["id"]
+    leg = f"/network/v2.0/routers/{router}/add_router_interface"
+    lab.api.ok("PUT", leg, {"subnet_id": held["id"]}, by="demo")
+    alike = lab.network("10.5.0.0/25")
+    for field, fields, status, words in (
+        ("services", {"services": []}, 400, "one service"),
+        ("services", {"services": ["nat", "nat"]}, 400, "twice"),
+        ("data_planes", {"data_planes": 0}, 400, ">= 1"),
+        ("dispatchers", {"dispatchers": 0}, 400, ">= 1"),
+        ("managers", {"managers": 3}, 400, "<= 2"),
+        ("data_planes", {"data_planes": 254}, 400, "256 units"),
+        ("cu_size", {"cu_size": 4.0}, 400, "3.2 in all"),
+        ("data_planes", {"data_planes": 40}, 409, "not enough processors"),
+        ("inside_network_id", {"inside_network_id": empty}, 400, "no subnet"),
+        ("inside_network_id", {"inside_network_id": no_gateway}, 400, "no gateway"),
+        ("inside_network_id", {"inside_network_id": taken}, 409, "router_interface"),
+        ("outside_network_id", {"outside_network_id": empty}, 400, "no subnet"),
+        ("outside_network_id", {"outside_network_id": lab.inside}, 400, "inside too"),
+        ("outside_network_id", {"outside_network_id": alike}, 400, "overlaps"),
+    ):
+        found = lab.refused(**fields)
+        assert (found[0], found[1], words in found[2], field in found[2]) == (status, field, True, True), (
+            found
+        )
+
+
+def test_a_network_that_one_may_not_attach_to_is_refused(lab: Lab) -> None:
+    theirs = lab.network("10.8.0.0/24", by="admin", shared=True)
+    assert lab.refused(inside_network_id=theirs)[:2] == (403, "inside_network_id")
+    assert lab.refused(inside_network_id=lab.public)[:2] == (403, "inside_network_id")
+    hidden = lab.network("10.9.0.0/24", by="otto")
+    for field in ("inside_network_id", "outside_network_id"):
+        assert lab.refused(**{field: hidden})[0] == 404
+
+
+def test_a_quota_of_units_and_of_appliances_is_kept(lab: Lab) -> None:
+    quota = f"/appliance/v1/quotas/{lab.api.projects['demo']}"
+    lab.api.ok("PUT", quota, {"quota": {"units": 5}})
+    assert lab.refused(data_planes=4)[:2] == (409, "data_planes")
+    id = lab.make(data_planes=3)["id"]
+    with lab.api.unchanged():
+        reply = lab.api.ask("PUT", f"{BASE}/{id}", {"appliance": {"dispatchers": 2}}, by="demo")
+    assert (reply.status_code, reply.json()["error"]["field"]) == (409, "dispatchers")
+    shown = lab.api.ok("GET", quota, by="demo")["quota"]
+    assert shown == {"appliances": {"limit": 10, "used": 1}, "units": {"limit": 5, "used": 5}}
+    lab.api.ok("PUT", quota, {"quota": {"appliances": 1, "units": -1}})
+    lab.inside = lab.network("10.11.0.0/24")
+    assert lab.refused()[:2] == (409, "appliance")
+    lab.api.ok("DELETE", quota)
+    assert lab.make()["status"] == "BUILD"
+
+
+# What follows from what is seen.
+
+
+def test_it_is_active_when_all_of_it_was_seen_and_not_before(lab: Lab) -> None:
+    made = lab.make()
+    id = made["id"]
+    assert (made["status"], made["conditions"]) == ("BUILD", [])
+    lab.report(id, without=(3,))
+    shown = lab.show(id)
+    assert shown["status"] == "BUILD"
+    assert any("unit 3" in each["what"] for each in shown["conditions"])
+    for reason, other in (
+        ("inside", {"u1": {"serves": ("outside",)}}),
+        ("revision", {"u3": {"policy_revision": 0}}),
+        ("shards", {"u3": {"shards": 0}}),
+        ("no manager", {"u2": {"leads": False}}),
+    ):
+        lab.report(id, **other)
+        shown = lab.show(id)
+        told = str(shown["conditions"])
+        assert (shown["status"] != "ACTIVE", reason in told) == (True, True), (reason, shown)
+    lab.report(id)
+    assert (lab.show(id)["status"], lab.show(id)["conditions"]) == ("ACTIVE", [])
+    assert lab.events(id)[-1].endswith("and is ACTIVE")
+
+
+def test_what_is_not_well_is_told_with_its_cause(lab: Lab) -> None:
+    id = lab.make()["id"]
+    lab.report(id)
+    problem = Condition(what="the kernel refuses", cause="no BPF", remedy="Build it with BPF.")
+    lab.report(id, u3={"problems": (problem,)})
+    (told,) = lab.show(id)["conditions"]
+    assert told == {
+        "what": "unit 3 (data-plane): the kernel refuses",
+        "cause": "no BPF",
+        "remedy": problem.remedy,
+    }
+    assert lab.show(id)["status"] == "DEGRADED"
+    lab.report(id, u1={"serves": ()})
+    assert lab.show(id)["status"] == "ERROR"
+    lab.report(id)
+    assert lab.show(id)["status"] == "ACTIVE"
+
+
+def test_a_policy_that_is_refused_is_told_and_the_old_one_stays(lab: Lab) -> None:
+    id = lab.make()["id"]
+    lab.report(id)
+    policy = {"firewall": {"default": "drop", "rules": [{"name": "a"}, {"name": "b"}]}}
+    set_ = lab.api.ok("PUT", f"{BASE}/{id}/policy", {"policy": policy}, by="demo")
+    assert (set_["revision"], set_["changes"]) == (2, [{"path": "firewall", "change": "added"}])
+    assert lab.api.ok("GET", f"{BASE}/{id}/policy", by="demo") == {"policy": policy, "revision": 2}
+    lab.report(id, u2={"refused": "unit 3: line 7: no such set"}, u3={"policy_revision": 1})
+    (told,) = lab.show(id)["conditions"]
+    assert ("revision 2 is refused" in told["what"], told["cause"]) == (True, "unit 3: line 7: no such set")
+    managers = [u for s in lab.slices().values() for u in s.units if u.kind == "manager"]
+    assert [(u.policy and u.policy.revision) for u in managers] == [2]
+
+
+def test_a_dry_run_says_what_would_change_and_changes_nothing(lab: Lab) -> None:
+    id = lab.make()["id"]
+    path = f"{BASE}/{id}/policy"
+    rules = [{"name": "a", "action": "drop"}, {"name": "b"}]
+    lab.api.ok("PUT", path, {"policy": {"firewall": {"default": "drop", "rules": rules}}}, by="demo")
+    new = {"firewall": {"rules": [{"name": "c"}, {"name": "a", "action": "accept"}]}, "nat": {}}
+    with lab.api.unchanged():
+        told = lab.api.ok("PUT", f"{path}?dry_run=true", {"policy": new}, by="demo")
+    assert told == {
+        "dry_run": True,
+        "revision": 3,
+        "changes": [
+            {"path": "firewall.default", "change": "removed"},
+            {"path": "firewall.rules[b]", "change": "removed"},
+            {"path": "firewall.rules[c]", "change": "added"},
+            {"path": "firewall.rules[a]", "change": "changed"},
+            {"path": "nat", "change": "added"},
+        ],
+    }
+    with lab.api.unchanged():
+        reply = lab.api.ask("PUT", path, {"policy": {"balancer": {}}}, by="demo")
+        assert (reply.status_code, reply.json()["error"]["field"]) == (400, "policy.balancer")
+
+
+def test_events_of_units_are_stored_once_and_the_oldest_go(lab: Lab) -> None:
+    id = lab.make()["id"]
+    events = tuple(UnitEvent(serial=n, at=1700000000.5 + n, what=f"event {n}", cause="why") for n in (1, 2))
+    for _ in range(3):
+        lab.report(id, u3={"events": events})
+    assert [what for what in lab.events(id) if what.startswith("event")] == ["event 1", "event 2"]
+    told = lab.api.ok("GET", f"{BASE}/{id}/events", by="demo")["events"]
+    (first,) = (event for event in told if event["what"] == "event 1")
+    assert (first["unit"], first["at"], first["cause"]) == (3, "2023-11-14T22:13:21.500Z", "why")
+    many = tuple(UnitEvent(serial=n, at=1.0, what=f"event {n}") for n in range(3, 300))
+    lab.report(id, u3={"events": many})
+    assert len(lab.events(id)) == 200
+
+
+# Elastic.
+
+
+def test_units_come_and_those_that_go_leave_first(lab: Lab) -> None:
+    id = lab.make(data_planes=1)["id"]
+    lab.report(id)
+    assert lab.scale(id, data_planes=4)["data_planes"] == 4
+    assert len(lab.units(id, "data-plane")) == 4
+    lab.report(id)
+    assert lab.show(id)["status"] == "ACTIVE"
+    lab.scale(id, data_planes=1)
+    planes = lab.units(id, "data-plane")
+    assert [unit["leaves"] for unit in planes].count(True) == 3
+    told = {m.number: m.leaves for s in lab.slices().values() for bus in s.buses for m in bus.members}
+    assert sum(told.values()) == 3
+    # Of the host with two, one goes first: two that are left would be on two hosts.
+    lab.report(id)
+    assert len(lab.units(id, "data-plane")) == 4, "they have only just been told to leave"
+    lab.settle_later(id)
+    (left,) = lab.units(id, "data-plane")
+    assert not left["leaves"]
+    assert lab.show(id)["status"] == "ACTIVE"
+    lab.scale(id, data_planes=2)
+    numbers = [unit["number"] for unit in lab.units(id, "data-plane")]
+    assert max(numbers) == 7, "the number of one that is gone is not given to the next one"
+
+
+def test_a_unit_that_still_has_flows_stays_and_so_does_one_that_is_wanted_after_all(lab: Lab) -> None:
+    id = lab.make(data_planes=2)["id"]
+    lab.report(id)
+    lab.scale(id, data_planes=1)
+    (leaving,) = (unit for unit in lab.units(id) if unit["leaves"])
+    number = leaving["number"]
+    lab.settle_later(id)
+    assert number not in [unit["number"] for unit in lab.units(id)]
+    lab.scale(id, data_planes=2)
+    lab.report(id)
+    lab.scale(id, data_planes=1)
+    (leaving,) = (unit for unit in lab.units(id) if unit["leaves"])
+    lab.report(id, **{f"u{leaving['number']}": {"shards": 5}})
+    lab.scale(id, data_planes=2)
+    there = lab.units(id, "data-plane")
+    assert (len(there), any(unit["leaves"] for unit in there)) == (2, False)
+    assert "The data-plane stays after all" in lab.events(id)
+
+
+def test_a_drained_unit_leaves_when_its_replacement_works(lab: Lab) -> None:
+    id = lab.make(dispatchers=1)["id"]
+    lab.report(id)
+    (old,) = lab.units(id, "dispatcher")
+    drain = f"{BASE}/{id}/units/{old['number']}/drain"
+    told = lab.api.ok("POST", drain, by="demo")["unit"]
+    assert (told["leaves"], told["replaced_by"]) == (False, 5)
+    assert lab.api.ask("POST", drain, by="demo").status_code == 409
+    assert lab.api.ask("POST", f"{BASE}/{id}/units/99/drain", by="demo").status_code == 404
+    new = next(unit for unit in lab.units(id) if unit["number"] == 5)
+    assert new["host"] != old["host"]
+    lab.report(id, without=(5,))
+    assert not any(unit["leaves"] for unit in lab.units(id))
+    lab.report(id)
+    assert [unit["number"] for unit in lab.units(id) if unit["leaves"]] == [old["number"]]
+    lab.settle_later(id)
+    assert [unit["number"] for unit in lab.units(id, "dispatcher")] == [5]
+    ports = lab.api.ok("GET", f"/network/v2.0/ports?network_id={lab.inside}")["ports"]
+    assert [p["device_owner"] for p in ports].count("network:appliance_dispatcher") == 1
+
+
+def test_units_of_a_silent_host_come_anew_on_others(lab: Lab) -> None:
+    id = lab.make(data_planes=3)["id"]
+    lab.report(id)
+    lost = {unit["number"] for unit in lab.units(id) if unit["host"] == "a2"}
+    assert lost
+    lab.silence("a2", id)
+    there = lab.units(id)
+    assert not lost & {unit["number"] for unit in there}
+    assert (len(there), {unit["host"] for unit in there}) == (5, {"a1", "a3"})
+    assert lab.show(id)["status"] != "ACTIVE"
+    lab.report(id)
+    assert lab.show(id)["status"] == "ACTIVE"
+    causes = [event["cause"] for event in lab.api.ok("GET", f"{BASE}/{id}/events", by="demo")["events"]]
+    assert any("its host is silent" in cause for cause in causes)
+
+
+def test_with_no_room_elsewhere_what_is_lost_is_told(lab: Lab) -> None:
+    id = lab.make(data_planes=1, cu_size=3.0)["id"]
+    lab.report(id)
+    (plane,) = lab.units(id, "data-plane")
+    lab.silence(plane["host"], id)
+    assert plane["number"] in [unit["number"] for unit in lab.units(id)]
+    shown = lab.show(id)
+    assert (shown["status"], "its host is silent" in str(shown["conditions"])) == ("ERROR", True)
+    lab.silence(plane["host"], id, alive=True)
+    assert lab.show(id)["status"] == "ACTIVE"
+
+
+def test_counters_are_shown_and_not_stored(lab: Lab) -> None:
+    id = lab.make()["id"]
+    lab.report(id)
+    revision = lab.api.store.revision
+    lab.report(id, u3={"packets": 99, "load": 0.9, "flows": 7})
+    assert lab.api.store.revision == revision
+    unit = next(u for u in lab.stored(id) if u.number == 3)
+    assert api.shown(unit, lab.figures, True)["observed"]["packets"] == 99
+    assert api.shown(unit, lab.figures, False)["state"] == "silent"
+
+
+def test_an_unchanged_appliance_is_read_back_whole(lab: Lab) -> None:
+    id = lab.make(name="edge")["id"]
+    with lab.api.store.read() as reader:
+        stored = reader.get(Appliance, id)
+    assert stored is not None
+    assert stored.leg_ports
+    listed = lab.api.ok("GET", f"{BASE}?name=edge&limit=1", by="demo")["appliances"]
+    assert [each["id"] for each in listed] == [id]
+    assert lab.api.ok("GET", BASE, by="otto")["appliances"] == []
+
+
+# Placement, without anything else.
+
+
+def test_units_of_a_kind_are_kept_apart_then_go_where_most_is_left() -> None:
+    rooms = [Room(name=name, vcpus=2, memory_mib=4096) for name in ("a", "b")]
+    wish = Wish(cores=0.5, memory_mib=256, group="x/data-plane")
+    held = [Held(host="a", cores=0.5, memory_mib=256, group="x/data-plane")]
+    assert place(rooms, held, wish) == "b"
+    other = [*held, Held(host="b", cores=1.0, memory_mib=256, group="y/data-plane")]
+    assert place(rooms, other, wish) == "b"
+    assert place(rooms, other, Wish(cores=0.5, memory_mib=1, group="z")) == "a"
+    # 0.8 of two processors is 1.6.
+    full = [*other, Held(host="b", cores=0.5, memory_mib=1, group="y/manager")]
+    assert place(rooms, full, wish) == "a"
+    assert "not enough processors" in str(place(rooms, full, Wish(cores=1.2, memory_mib=1, group="z")))
+    assert fullest(rooms, full, "y/data-plane", ["a", "b"]) == "b"
