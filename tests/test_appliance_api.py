@@ -368,9 +368,9 @@ def test_what_is_not_well_is_told_with_its_cause(lab: Lab) -> None:
 def test_a_policy_that_is_refused_is_told_and_the_old_one_stays(lab: Lab) -> None:
     id = lab.make()["id"]
     lab.report(id)
-    policy = {"firewall": {"default": "drop", "rules": [{"name": "a"}, {"name": "b"}]}}
+    policy = {"firewall": {"default": "drop", "rules": [{"name": "a", "action": "accept"}]}}
     set_ = lab.api.ok("PUT", f"{BASE}/{id}/policy", {"policy": policy}, by="demo")
-    assert (set_["revision"], set_["changes"]) == (2, [{"path": "firewall", "change": "added"}])
+    assert (set_["revision"], set_["changes"]) == (2, [{"path": "firewall.rules", "change": "added"}])
     assert lab.api.ok("GET", f"{BASE}/{id}/policy", by="demo") == {"policy": policy, "revision": 2}
     lab.report(id, u2={"refused": "unit 3: line 7: no such set"}, u3={"policy_revision": 1})
     (told,) = lab.show(id)["conditions"]
@@ -382,9 +382,10 @@ def test_a_policy_that_is_refused_is_told_and_the_old_one_stays(lab: Lab) -> Non
 def test_a_dry_run_says_what_would_change_and_changes_nothing(lab: Lab) -> None:
     id = lab.make()["id"]
     path = f"{BASE}/{id}/policy"
-    rules = [{"name": "a", "action": "drop"}, {"name": "b"}]
+    rules = [{"name": name, "action": "drop"} for name in ("a", "b")]
     lab.api.ok("PUT", path, {"policy": {"firewall": {"default": "drop", "rules": rules}}}, by="demo")
-    new = {"firewall": {"rules": [{"name": "c"}, {"name": "a", "action": "accept"}]}, "nat": {}}
+    accept = [{"name": name, "action": "accept"} for name in ("c", "a")]
+    new = {"firewall": {"rules": accept}, "nat": {}}
     with lab.api.unchanged():
         told = lab.api.ok("PUT", f"{path}?dry_run=true", {"policy": new}, by="demo")
     assert told == {
@@ -399,8 +400,18 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(lab: Lab) -> None:
         ],
     }
     with lab.api.unchanged():
-        reply = lab.api.ask("PUT", path, {"policy": {"balancer": {}}}, by="demo")
-        assert (reply.status_code, reply.json()["error"]["field"]) == (400, "policy.balancer")
+        source = {"from": "inside", "to": "outside", "addresses": ["203.0.113.77"]}
+        for field, sections in (
+            ("balancer", {"firewall": {}, "balancer": {}}),
+            ("firewall", {"nat": {}}),
+            ("firewall.rules[0].action", {"firewall": {"rules": [{"name": "a"}]}}),
+            ("nat.source[0].addresses[0]", {"firewall": {}, "nat": {"source": [source]}}),
+        ):
+            reply = lab.api.ask("PUT", path, {"policy": sections}, by="demo")
+            assert (reply.status_code, reply.json()["error"]["field"]) == (400, field), reply.text
+        services = {"appliance": {"services": ["nat"]}}
+        reply = lab.api.ask("PUT", f"{BASE}/{id}", services, by="demo")
+        assert (reply.status_code, reply.json()["error"]["field"]) == (400, "services")
 
 
 def test_events_of_units_are_stored_once_and_the_oldest_go(lab: Lab) -> None:

@@ -504,7 +504,9 @@ def _appliances(t: Things) -> Iterator[Valid]:
         "managers": 2,
     }
     yield Valid(f"PUT {base}/{{id}}", one, {"appliance": update})
-    policy = {"firewall": {"default": "drop"}}
+    rule = {"name": "web", "from": "inside", "to": "outside", "service": ["tcp/80"], "action": "accept"}
+    groups = {"addresses": {"lan": ["10.0.0.0/8"]}}
+    policy = {"firewall": {"default": "drop", "groups": groups, "rules": [rule]}}
     yield Valid(f"PUT {base}/{{id}}/policy", f"{one}/policy", {"policy": policy})
     quota = "/appliance/v1/quotas"
     limits = {"quota": {"appliances": 20, "units": 2000}}

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from trunkline.api.appliance import events, legs, policies, units
 from trunkline.api.engine import Call
-from trunkline.errors import BadField, BadRequest, Conflict, Exhausted
+from trunkline.errors import BadField, Conflict, Exhausted
 from trunkline.plan import numbers
 from trunkline.resources.appliance import Appliance, ApplianceEvent, AppliancePolicy, Unit
 
@@ -27,20 +27,17 @@ def create(call: Call, appliance: Appliance, given: frozenset[str]) -> Appliance
 
 
 def created(call: Call, appliance: Appliance) -> None:
-    """Its policy is empty at first."""
-    call.tx.insert(AppliancePolicy(id=appliance.id))
+    """It has a policy from the beginning."""
+    call.tx.insert(policies.first(appliance))
 
 
 def update(call: Call, old: Appliance, new: Appliance, given: frozenset[str]) -> Appliance:
     """Adds units or has some leave; switches it on or off."""
     if new.services != old.services:
-        document = policies.of(call.tx, new).document
-        unserved = [name for name in document if name in old.services and name not in new.services]
-        if unserved:
-            raise BadRequest(
-                f"Invalid input for services: the policy has a section {unserved[0]}. Remove that first.",
-                field="services",
-            )
+        try:
+            policies.checked(new, policies.of(call.tx, new).document)
+        except BadField as error:
+            raise BadField("services", f"its policy does not fit them. {error.message}") from None
     counts = {field: (getattr(old, field), getattr(new, field)) for field in units.FIELDS.values()}
     changed = [f"{field} {had} to {has}" for field, (had, has) in counts.items() if had != has]
     if changed:

@@ -10,18 +10,23 @@ from msgspec.structs import replace
 from trunkline.api.appliance import events
 from trunkline.api.engine import Call
 from trunkline.errors import BadField, BadRequest
-from trunkline.resources.appliance import SERVICES, Appliance, AppliancePolicy
+from trunkline.resources.appliance import SERVICES, ZONES, Appliance, AppliancePolicy
+from trunkline.resources.appliance_policy import Zone, check, parse
 from trunkline.store import Reader
 
 #: How many differences are told.
 MOST = 500
-#: The longest text in a policy, characters.
-LONGEST = 1000
 
 
 def of(reader: Reader, appliance: Appliance) -> AppliancePolicy:
     """The newest policy of an appliance."""
     return reader.get(AppliancePolicy, appliance.id) or AppliancePolicy(id=appliance.id)
+
+
+def first(appliance: Appliance) -> AppliancePolicy:
+    """The policy of a new appliance: a firewall lets nothing begin."""
+    document = {"firewall": {"default": "drop"}} if "firewall" in appliance.services else {}
+    return AppliancePolicy(id=appliance.id, document=document)
 
 
 def checked(appliance: Appliance, document: Any) -> dict[str, Any]:
@@ -32,30 +37,21 @@ def checked(appliance: Appliance, document: Any) -> dict[str, Any]:
     """
     if not isinstance(document, dict):
         raise BadRequest("The policy must be a JSON object.", field="policy")
-    for name, section in document.items():
-        if name not in SERVICES:
-            raise BadField(f"policy.{name}", f"there is no such section. There are: {', '.join(SERVICES)}.")
-        if name not in appliance.services:
+    policy = parse(document)
+    for name in SERVICES:
+        there = getattr(policy, name) is not None
+        if there and name not in appliance.services:
             raise BadField(
-                f"policy.{name}",
-                f"the appliance has no service {name}. Add it to its services, or remove this section.",
+                name,
+                f"the appliance has no service {name}. Add it to its services, or leave this section out.",
             )
-        if not isinstance(section, dict):
-            raise BadField(f"policy.{name}", "it must be an object.")
-        _refuse_long(section, f"policy.{name}")
+    if policy.firewall is None and "firewall" in appliance.services:
+        raise BadField(
+            "firewall", "without this section all connections may begin. Give it; its default is to drop."
+        )
+    legs = zip(ZONES, (appliance.inside_addresses, appliance.outside_addresses), strict=True)
+    check(policy, [Zone(name, name == "outside", tuple(addresses)) for name, addresses in legs])
     return document
-
-
-def _refuse_long(value: Any, path: str) -> None:
-    """Refuses texts that are no names, addresses or services."""
-    if isinstance(value, str) and len(value) > LONGEST:
-        raise BadField(path, f"it has {len(value)} characters; {LONGEST} is the most.")
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            _refuse_long(inner, f"{path}.{name}")
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            _refuse_long(inner, f"{path}[{number}]")
 
 
 def change(call: Call, appliance: Appliance, document: Any) -> tuple[AppliancePolicy, list[dict[str, Any]]]:
