@@ -6,6 +6,7 @@
     ovs-vswitchd restarted ------+    in this order   Metadata      namespaces, sockets
     every two seconds -----------'                    Images        the cache
                                                       Servers       QEMU
+                                                  Buses, Units  compute units of appliances
 
     slice, and BFD on the tunnels --> Announcer       whose gateways are here now
                                                          |
@@ -24,11 +25,10 @@ import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import msgspec
 
-from trunkline.agent import join, uplinks
+from trunkline.agent import capacity, join, uplinks
 from trunkline.agent.announcer import Announcer
 from trunkline.agent.buses import Buses
 from trunkline.agent.channel import Channel, Refused
@@ -46,6 +46,7 @@ from trunkline.agent.migration import Underlay
 from trunkline.agent.mirrors import Mirrors
 from trunkline.agent.ports import Ports
 from trunkline.agent.servers import Servers
+from trunkline.agent.units import Units
 from trunkline.compiler.slices import HostSlice, whole_names
 from trunkline.devices import disks, files, pki, process
 from trunkline.devices.openvswitch import TABLES, OpenFlowProbe
@@ -130,9 +131,11 @@ class Agent:
                 underlay=Underlay.of(config, config.underlay.address.partition("/")[0]),
             ),
         )
-        self._ports.held = self._servers.held_ports
+        self._units = Units(config, self._buses, self._changed, self._wake.set)
+        self._ports.held, self._ports.units = self._servers.held_ports, self._units.processes
         self._images.in_use = self._servers.images
         self._servers.open()
+        self._units.open()
         self._want(await asyncio.to_thread(self._remembered), certain=False)
         tasks = [
             asyncio.create_task(work(), name=name)
@@ -158,6 +161,7 @@ class Agent:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._servers.close()
+            await self._units.close()
             self._kept.close()
             await self._ports.close()
             await self._metadata.close()
@@ -232,6 +236,7 @@ class Agent:
             self._metadata,
             self._images,
             self._servers,
+            self._units,
             self._announcer,
             self._metering,
         ):
@@ -275,6 +280,7 @@ class Agent:
                 ("images", self._images.apply),
                 ("disks set aside", self._kept.apply),
                 ("servers", self._servers.apply),
+                ("units", self._units.apply),
             ):
                 well = await self._try(name, apply) and well
             if well:
@@ -375,8 +381,8 @@ class Agent:
             host=config.host,
             address=config.underlay.address.partition("/")[0],
             applied_revision=self._applied,
-            vcpus=os.cpu_count() or 1,
-            memory_mib=_memory_mib(),
+            vcpus=capacity.processors(),
+            memory_mib=capacity.memory_mib(),
             disk_gib=disks.total_bytes(config.folder) // disks.GIB,
             accelerator="kvm" if self._accelerated else "tcg",
             datapath=config.datapath,
@@ -388,6 +394,7 @@ class Agent:
             since=self._since,
             links=uplinks.speeds(config, self._db),
             meters=self._metering.reports,
+            units=self._units.reports(),
         )
 
 
@@ -397,11 +404,3 @@ _REMEDIES = {
     "placement keeps to them in any case. It is looked at again every two seconds.",
     "control": "The host goes on with what it knows, and tries again.",
 }
-
-
-def _memory_mib() -> int:
-    """The memory of the machine (proc(5), MemTotal)."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemTotal:"):
-            return int(line.split()[1]) // 1024
-    return 0

@@ -1,7 +1,7 @@
 """The ports of a host's workloads: their interfaces, plugged into Open vSwitch behind their guards.
 
-    namespace workload           server
-    eth0 = veth                  virtio-net
+    namespace workload, unit     server
+    eth0, tll... = veth          virtio-net
        |                            |
     tlv3f2a9c1e-aa               tlt3f2a9c1e-aa         a device of the kernel, in the host's namespace
        `------------.  .------------'
@@ -11,13 +11,15 @@
                     tli3f2a9c1e-aa                      iface-id = the port's id, seen by ovn-controller
                  integration bridge
 
-A tap is persistent: it is there before its server starts, and outlives it. Names end in the first 11
-characters of the port's id.
+A tap is persistent: it is there before its server starts, and outlives it. The pair of a unit's port ends
+with the unit's process, whose namespace has the inner end; the next process gets another pair. Names end in
+the first 11 characters of the port's id.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -36,7 +38,7 @@ from trunkline.errors import Unavailable
 
 log = logging.getLogger(__name__)
 _OWNER = "workload"
-_TAP, _VETH, _GUARD_END, _OWN_END = "tlt", "tlv", "tlg", "tli"
+_TAP, _VETH, _GUARD_END, _OWN_END, _LEG = "tlt", "tlv", "tlg", "tli", "tll"
 #: How long ovs-vswitchd may take to give new ports their numbers before the loop goes on without.
 _PLUG_SECONDS = 2.0
 #: The guards are put right this often even where nothing is seen to have changed.
@@ -51,7 +53,17 @@ def tap(port: str) -> str:
 
 def device(port: PortSlice) -> str:
     """The name of the device by which a port is plugged in on the guard bridge."""
-    return (_TAP if port.attach == "tap" else _VETH) + port.id[:11]
+    return tap(port.id) if port.attach == "tap" else outer(port.id)
+
+
+def outer(port: str) -> str:
+    """The name of the other end of what a port is in a namespace or a unit."""
+    return _VETH + port[:11]
+
+
+def leg(port: str) -> str:
+    """The name that a port's device has in its unit."""
+    return _LEG + port[:11]
 
 
 class Ports:
@@ -71,12 +83,16 @@ class Ports:
         self._flows: tuple[int, list[str], dict[int, Meter]] | None = None
         self._asserted = 0.0
         self._sweeper: asyncio.Task[None] | None = None
+        #: Devices of units that do not run.
+        self._absent: set[str] = set()
         #: Held while devices are made or removed.
         self._devices = asyncio.Lock()
         #: Ids of the ports that are plugged in, with their guards in place.
         self.plugged: frozenset[str] = frozenset()
         #: Says which ports running servers still hold: their taps must stay.
         self.held: Callable[[], Iterable[str]] = tuple
+        #: Says which processes units are now, by their ids: they get the inner ends of their ports.
+        self.units: Callable[[], Mapping[str, int]] = dict
 
     def want(self, slice_: HostSlice) -> None:
         """The ports of this slice, and no others."""
@@ -92,8 +108,10 @@ class Ports:
         Raises:
             Unavailable, Conflict, TransactError, OSError: something is in the way; the rest was done.
         """
+        await self._unplug_lost()
         async with self._devices:
             await asyncio.to_thread(self._make_devices)
+            self._absent = await asyncio.to_thread(self._lost)
         operations = openvswitch.port_operations(self._db, self._ends(), _OWNER)
         if operations:
             await self._db.transact(operations)
@@ -108,27 +126,61 @@ class Ports:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
 
+    async def _unplug_lost(self) -> None:
+        """Takes out what units that are gone had: ovs-vswitchd (3.1) never opens a new device of an old name,
+        unless it has seen the port go (ovs-vswitchd.conf.db(5), next_cfg)."""
+        db = self._db
+        self._absent = await asyncio.to_thread(self._lost)
+        if not self._absent.intersection(row["name"] for row in db.tables["Interface"].values()):
+            return
+        operations = openvswitch.port_operations(db, self._ends(), _OWNER)
+        uuid, before = openvswitch.root(db)
+        operations.append(db.ops.mutate("Open_vSwitch", uuid, [("next_cfg", "+=", 1)]))
+        await db.transact(operations)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PLUG_SECONDS):
+                while True:
+                    serial = db.serial
+                    if openvswitch.root(db)[1]["cur_cfg"] > before["next_cfg"]:
+                        return
+                    await db.changed(serial)
+
+    def _lost(self) -> set[str]:
+        """The outer ends whose units do not have the inner one."""
+        units, present, found = self.units(), links.names(), set()
+        for port in self._wanted.values():
+            if port.attach == "unit" and not (device(port) in present and _has_leg(units, port)):
+                found.add(device(port))
+        return found
+
     def _ends(self) -> list[WantedPort]:
         config, wanted = self._config, []
         for port in self._wanted.values():
             name = port.id[:11]
-            inner, outer = _OWN_END + name, _GUARD_END + name
+            inner, front = _OWN_END + name, _GUARD_END + name
             ids = {"iface-id": port.id, "attached-mac": port.mac, "iface-status": "active"}
-            if port.server:
+            if port.server and port.attach == "tap":
                 ids["vm-id"] = port.server
+            if device(port) not in self._absent:
+                wanted.append(WantedPort(config.guard_bridge, device(port)))
             wanted += [
-                WantedPort(config.guard_bridge, device(port)),
-                WantedPort(config.guard_bridge, outer, "patch", {"peer": inner}),
-                WantedPort(config.integration_bridge, inner, "patch", {"peer": outer}, ids),
+                WantedPort(config.guard_bridge, front, "patch", {"peer": inner}),
+                WantedPort(config.integration_bridge, inner, "patch", {"peer": front}, ids),
             ]
         return wanted
 
     def _make_devices(self) -> None:
-        present = links.names()
+        present, units = links.names(), self.units()
         lines: list[str] = []
         for port in self._wanted.values():
             name = device(port)
-            if port.attach == "namespace":
+            if port.attach == "unit":
+                if port.server not in units:
+                    continue
+                if name not in present or not _has_leg(units, port):
+                    self._make_leg(port, units[port.server], name in present)
+                    continue
+            elif port.attach == "namespace":
                 if name not in present or not namespace.exists(self._namespaces.name(port.id)):
                     self._make_namespace(port, name, name in present)
                     continue
@@ -140,7 +192,23 @@ class Ports:
                 lines.append(f"link set dev {name} mtu {port.mtu} up")
                 if port.attach == "namespace":
                     namespace.ip(self._namespaces.name(port.id), f"link set dev eth0 mtu {port.mtu}")
+                elif port.attach == "unit":
+                    inside = namespace.of_process(units[port.server])
+                    namespace.ip(inside, f"link set dev {leg(port.id)} mtu {port.mtu}")
         namespace.ip(None, *lines)
+
+    def _make_leg(self, port: PortSlice, pid: int, stale: bool) -> None:
+        name, inner, inside = device(port), leg(port.id), namespace.of_process(pid)
+        if stale:
+            namespace.ip(None, f"link delete dev {name}")
+        namespace.ip(
+            None,
+            f"link add name {name} mtu {port.mtu} type veth "
+            f"peer name {inner} netns {pid} address {port.mac} mtu {port.mtu}",
+            f"link set dev {name} up",
+        )
+        namespace.ip(inside, f"link set dev {inner} up")
+        namespace.checksums_in_software(inside, inner)
 
     def _make_namespace(self, port: PortSlice, name: str, stale: bool) -> None:
         inside = self._namespaces.name(port.id)
@@ -236,6 +304,15 @@ class Ports:
         for name in spaces[:_SWEPT_AT_ONCE]:
             self._namespaces.remove(name)
         return max(len(unwanted), len(spaces)) > _SWEPT_AT_ONCE
+
+
+def _has_leg(units: Mapping[str, int], port: PortSlice) -> bool:
+    """Whether the process that is now the port's unit has its inner end."""
+    try:
+        pid = units[port.server]
+        return leg(port.id) in namespace.interfaces(namespace.of_process(pid))
+    except (KeyError, Unavailable):
+        return False
 
 
 def _tag(sub: PortSlice, meters: Mapping[Key, int]) -> guards.GuardedTag:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from trunkline.agent import unit_files
 from trunkline.cli.progress import Step
 from trunkline.devices import lab, namespace, process, units
 from trunkline.devices.process import Process
@@ -54,6 +55,8 @@ def stop_everything(state: StateFolder, step: Step) -> None:
         step.note(f"{len(guests)} server{'s' if len(guests) > 1 else ''} power down")
         deadline = time.monotonic() + _GUESTS
         _all_at_once([partial(_end_guest, guest, pidfile, deadline) for guest, pidfile in guests])
+    # With their namespaces all that they started ends, too.
+    _all_at_once([partial(_end_unit, pidfile) for pidfile in state.root.glob("h/*/u/*.pid")])
     step.note("namespaces")
     for prefix in prefixes:
         lab.remove(prefix)
@@ -103,6 +106,11 @@ def _all_at_once(actions: Sequence[Callable[[], None]]) -> None:
         with ThreadPoolExecutor(min(len(actions), 32)) as pool:
             for done in [pool.submit(action) for action in actions]:
                 done.result()
+
+
+def _end_unit(pidfile: Path) -> None:
+    with contextlib.suppress(Refusal):
+        unit_files.end(pidfile)
 
 
 def _end_guest(guest: Process, pidfile: Path, deadline: float) -> None:

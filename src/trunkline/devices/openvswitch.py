@@ -25,7 +25,7 @@ from trunkline.errors import Conflict, Unavailable
 MARK = "trunkline"
 #: What the functions here need of the database.
 TABLES: dict[str, list[str]] = {
-    "Open_vSwitch": ["bridges", "external_ids", "ssl"],
+    "Open_vSwitch": ["bridges", "external_ids", "ssl", "next_cfg", "cur_cfg"],
     "Bridge": ["name", "ports", "datapath_type", "fail_mode", "mirrors", "other_config", "external_ids"],
     "Mirror": ["name", "select_src_port", "select_dst_port", "output_port", "external_ids"],
     "Port": ["name", "interfaces", "external_ids"],

@@ -14,10 +14,9 @@ import ctypes
 import errno
 import os
 import platform
-import subprocess
 from pathlib import Path
 
-from trunkline.devices import namespace
+from trunkline.devices import isolation, namespace
 from trunkline.errors import Conflict, Unavailable
 
 #: A part of a processor is had within each of so many microseconds. Shorter ones keep packets from waiting.
@@ -55,14 +54,22 @@ def poll(netns: str, device: str, peer_netns: str | None, peer: str) -> int:
     """
     namespace.segments_in_software(peer_netns, peer)
     namespace.joins_segments(netns, device)
-    # Another namespace's interfaces show only where sysfs was mounted in it, as `ip netns exec` does.
-    command = ("ip", "netns", "exec", netns, "tee", f"/sys/class/net/{device}/threaded")
-    done = subprocess.run(command, input="1", text=True, capture_output=True, timeout=10, check=False)
+    problem = namespace.inside(netns, lambda: _threaded(device))
     comms = Path("/proc").glob("[0-9]*/comm")
-    threads = [int(comm.parent.name) for comm in comms if not done.returncode and _is_of(comm, device)]
+    threads = [int(comm.parent.name) for comm in comms if not problem and _is_of(comm, device)]
     if len(threads) != 1:
-        raise Unavailable(f"{device} is not polled by one thread: {len(threads)}. {done.stderr.strip()}")
+        raise Unavailable(f"{device} is not polled by one thread: {problem or len(threads)}.")
     return threads[0]
+
+
+def _threaded(device: str) -> str:
+    """Says so to the kernel, in a thread of that namespace; returns what is in the way."""
+    isolation.see_own_interfaces()
+    try:
+        Path(f"/sys/class/net/{device}/threaded").write_text("1")
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def _is_of(comm: Path, device: str) -> bool:

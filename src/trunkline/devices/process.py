@@ -16,18 +16,20 @@ import select
 import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trunkline.devices import namespace
-from trunkline.errors import Unavailable
+from trunkline.devices import isolation, namespace
+from trunkline.errors import Refusal, Unavailable
 
 # Waits for a line on its standard input (end of file: whoever started it is gone, so it gives up), then
 # becomes the program. SIGHUP is ignored, as by nohup(1), unless the program has a use for it: one that is
 # sent before the program listens to it must not end it. That it is ignored is told on descriptor 3, and until
 # then nobody knows the process.
 _GATE = 'trap "" HUP; echo >&3; exec 3>&-; read -r go && cd -- "$1" && shift && exec "$@" </dev/null'
+# The first of a PID namespace becomes the program when /proc shows that namespace.
+_APART = 'mount -t proc proc /proc && exec "$@"'
 
 
 class MissingProgram(Unavailable):
@@ -51,6 +53,11 @@ class Command:
     #: Added to the caller's environment.
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
+    #: It has network, mount and PID namespaces of its own, which end with it; `netns` is not looked at. As
+    #: the first of its PID namespace it gets no signal that it has no handler for, but SIGKILL.
+    apart: bool = False
+    #: Called with its number before the program starts; what it raises keeps the program from starting.
+    before: Callable[[int], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -146,8 +153,9 @@ def spawn(command: Command, pidfile: Path) -> Process:
 
     Raises:
         MissingProgram: the program is not installed.
-        Unavailable: there is no such namespace, or no right to enter it.
+        Unavailable: there is no such namespace, or no right to enter it, or to make any.
         OSError: the log or the pid file cannot be written.
+        Refusal, OSError: what `before` raises.
     """
     environment = {**os.environ, **command.env}
     program = shutil.which(command.argv[0], path=environment.get("PATH"))
@@ -158,12 +166,15 @@ def spawn(command: Command, pidfile: Path) -> Process:
     try:
         log = os.open(command.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         try:
-            # The child is of the namespace of the thread that makes it.
-            pid = namespace.inside(
-                command.netns,
-                lambda: os.posix_spawn(
+            # The child is of the namespaces of the thread that makes it.
+            arguments = [program, *command.argv[1:]]
+            if command.apart:
+                arguments = ["/bin/sh", "-c", _APART, command.name, *arguments]
+
+            def start() -> int:
+                return os.posix_spawn(
                     "/bin/sh",
-                    ["sh", "-c", _GATE, command.name, str(command.cwd or "/"), program, *command.argv[1:]],
+                    ["sh", "-c", _GATE, command.name, str(command.cwd or "/"), *arguments],
                     environment,
                     file_actions=[
                         (os.POSIX_SPAWN_DUP2, gate, 0),
@@ -174,8 +185,9 @@ def spawn(command: Command, pidfile: Path) -> Process:
                     setsid=True,
                     setsigmask=[],
                     setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM],
-                ),
-            )
+                )
+
+            pid = isolation.apart(start) if command.apart else namespace.inside(command.netns, start)
         finally:
             os.close(log)
             os.close(teller)
@@ -183,8 +195,10 @@ def spawn(command: Command, pidfile: Path) -> Process:
         os.read(ready, 1)
         process = Process(pid, _start_time(pid) or 0)
         try:
+            if command.before is not None:
+                command.before(pid)
             _write(pidfile, process)
-        except OSError:
+        except (OSError, Refusal):
             # The gate is closed below, unopened: nothing of it stays.
             os.close(opener)
             opener = -1
@@ -221,6 +235,12 @@ def since(pid: int) -> float:
     return time.time() - age
 
 
+def used(pid: int) -> float:
+    """Seconds of processor time that a process has had, with all its threads; 0 if it is gone."""
+    stat = _stat(pid)
+    return 0.0 if stat is None else (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _write(pidfile: Path, process: Process) -> None:
     # Renamed into place but not synced to the disk: what it tells does not outlive the machine's run.
     draft = pidfile.with_name(f"{pidfile.name}.new")
@@ -230,14 +250,19 @@ def _write(pidfile: Path, process: Process) -> None:
 
 def _start_time(pid: int) -> int | None:
     """When the kernel started it, in clock ticks since boot; None if it is gone or has ended."""
+    fields = _stat(pid)
+    return None if fields is None or fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """What /proc/PID/stat has from field 3 on (proc(5)); None if it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             stat = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The name, in parentheses, may hold anything: fields are counted after the last one (proc(5)).
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    # The name, in parentheses, may hold anything: fields are counted after the last one.
+    return stat[stat.rindex(b")") + 2 :].split()
 
 
 @functools.cache

@@ -1,0 +1,233 @@
+"""How the program of a compute unit runs on a host: what any way of doing so has, and the first of them.
+
+    start ──▶ process ──▶ equip (again and again, until all is there) ──▶ the agent speaks on `socket`
+                 └──▶ ends by itself, or by `stop` ──▶ clear
+
+A process group in namespaces: one process is the first of a PID namespace and has a network namespace without
+a name, so that with it all others end and all its interfaces go. It may outlive the agent; its pid file and a
+state file with its control group tell the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from trunkline.agent import ports
+from trunkline.agent.buses import Buses
+from trunkline.agent.hosting import NotYet
+from trunkline.agent.unit_files import GRACE, Leavings, Left
+from trunkline.compiler.unit_slices import UnitSlice
+from trunkline.devices import cgroups, files, namespace, polling, process
+from trunkline.devices.process import Command, Process
+from trunkline.devices.units import python_environment
+from trunkline.errors import Refusal, Unavailable
+
+#: What is left of root's capabilities (capabilities(7)): networks, BPF, probes in time, and the users that
+#: balancers become.
+_CAPABILITIES = (
+    *("net_admin", "net_raw", "net_bind_service", "bpf", "perfmon", "sys_nice"),
+    *("setuid", "setgid", "kill", "chown", "dac_override", "fowner", "sys_chroot"),
+)
+#: The part of each processor that a dispatcher's prober may have before all others.
+_PROBES = 0.1
+#: A log that is longer is begun anew when the program is started, bytes.
+_LONGEST_LOG = 1 << 20
+
+
+class Runtime(Protocol):
+    """One unit's program. All but the properties may take a while: they are called in threads."""
+
+    #: Where the program listens for its agent.
+    socket: Path
+
+    def find(self) -> Process | None:
+        """The process, if it runs: one that an agent before this one started, too."""
+
+    def start(self, unit: UnitSlice) -> Process:
+        """Starts it; it does not run, and nothing is left of the last one. Raises Refusal, OSError."""
+
+    def equip(self, unit: UnitSlice, running: Process) -> str:
+        """Gives it the interfaces that it does not have yet.
+
+        Returns: why its packets are not kept within its part of a processor; "" where they are.
+        Raises:
+            NotYet: something is not there yet.
+            Refusal, OSError: the kernel refuses.
+        """
+
+    def limit(self, unit: UnitSlice) -> None:
+        """It has started: it has its part of the processors from now on, and no more. Raises OSError."""
+
+    def used(self, running: Process) -> tuple[float, float]:
+        """Seconds of processor time that its processes had, and that its packets had."""
+
+    def stop(self, running: Process) -> None:
+        """Ends it, and all that it started."""
+
+    def clear(self) -> None:
+        """It has ended: nothing of it stays on the host but its log. Raises Refusal, OSError."""
+
+    def forget(self) -> None:
+        """... and nothing at all."""
+
+    def last_words(self) -> str:
+        """Why it ended, as far as it or the kernel says."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """An interface whose packets have a part of the unit's processors."""
+
+    inner: str
+    netns: str | None
+    outer: str
+    part: float
+
+
+class InNamespaces:
+    """A process group in namespaces. Owns FOLDER/NAME.{pid,sock,log,run}, and what `Leavings` tells."""
+
+    def __init__(self, folder: Path, name: str, group: str, buses: Buses) -> None:
+        """`group`: what its control group is called, which no other of the machine is."""
+        self.socket = folder / f"{name}.sock"
+        self._pidfile, self._log = folder / f"{name}.pid", folder / f"{name}.log"
+        self._left = Left(folder / f"{name}.run")
+        self._name = name
+        self._group_name = group
+        self._buses = buses
+        self._log_start = 0
+        #: By interface: the threads that have a part of a processor, and how much.
+        self._threads: dict[str, tuple[int, float]] = {}
+
+    def find(self) -> Process | None:
+        return process.find(self._pidfile)
+
+    def start(self, unit: UnitSlice) -> Process:
+        self.clear()
+        if files.size(self._log) > _LONGEST_LOG:
+            self._log.unlink()
+        self._log_start = files.size(self._log)
+        group = cgroups.Group.named(cgroups.here(), self._group_name)
+        self._left.write(Leavings(unit.appliance, unit.number, group.folders))
+
+        def before(pid: int) -> None:
+            group.make()
+            group.limit_memory(unit.memory_mib)
+            if unit.kind == "dispatcher":
+                # Who cannot have it says so itself.
+                with contextlib.suppress(OSError):
+                    group.allow_realtime(min(_PROBES, unit.cores))
+            group.join(pid)
+
+        bus, control, legs = _names(unit)
+        program = (sys.executable, "-P", "-m", "trunkline.units", f"--socket={self.socket}")
+        devices = (f"--bus={bus}", f"--control={control}", *(f"--leg={name}" for name in legs))
+        bounded = ",".join(["-all", *(f"+{name}" for name in _CAPABILITIES)])
+        command = Command(
+            name=f"unit-{self._name}",
+            argv=("setpriv", f"--bounding-set={bounded}", "--", *program, *devices),
+            log=self._log,
+            env=python_environment(),
+            apart=True,
+            before=before,
+        )
+        return process.spawn(command, self._pidfile)
+
+    def equip(self, unit: UnitSlice, running: Process) -> str:
+        bus, control, legs = _names(unit)
+        member = next((each for each in unit.members if each.number == unit.number), None)
+        if member is None:
+            raise NotYet("it is not among the members of its appliance")
+        netns = namespace.of_process(running.pid)
+        before = set(namespace.interfaces(netns))
+        if bus not in before or control not in before:
+            namespace.ip(netns, "link set dev lo up")
+            try:
+                self._buses.plug(unit.appliance, member, running.pid, bus, control)
+            except Unavailable as error:
+                raise NotYet(str(error)) from None
+        for name in legs:
+            if name not in before:
+                raise NotYet(f"its port {name} is not there yet")
+        try:
+            for share in self._shares(unit):
+                self._promise(netns, share)
+        except (Refusal, OSError) as error:
+            return f"its packets are not kept within its part of a processor: {error}"
+        return ""
+
+    def _shares(self, unit: UnitSlice) -> list[Share]:
+        """Which interfaces have how much. A packet passes a dispatcher twice: by a leg, and by the bus."""
+        bus, _, legs = _names(unit)
+        where, outer = self._buses.netns(unit.appliance), self._buses.outer(unit.number)
+        if unit.kind == "manager":
+            return []
+        if not legs:
+            return [Share(bus, where, outer, unit.cores)]
+        part = unit.cores / 2 / len(legs)
+        ends = zip(legs, unit.ports, strict=True)
+        return [
+            Share(bus, where, outer, unit.cores / 2),
+            *(Share(inner, None, ports.outer(port), part) for inner, port in ends),
+        ]
+
+    def _promise(self, netns: str, share: Share) -> None:
+        thread, part = self._threads.get(share.inner, (0, 0.0))
+        if not Path(f"/proc/{thread}/comm").exists():
+            thread, part = polling.poll(netns, share.inner, share.netns, share.outer), 0.0
+            self._threads[share.inner] = thread, part
+        if part != share.part:
+            polling.promise(thread, share.part)
+            self._threads[share.inner] = thread, share.part
+
+    def limit(self, unit: UnitSlice) -> None:
+        group = self._group()
+        if group is not None:
+            group.limit_processors(unit.cores)
+            group.limit_memory(unit.memory_mib)
+
+    def used(self, running: Process) -> tuple[float, float]:
+        group = self._group()
+        own = sum(process.used(pid) for pid in group.processes()) if group else process.used(running.pid)
+        return own, sum(_used(thread) for thread, _ in self._threads.values())
+
+    def stop(self, running: Process) -> None:
+        running.terminate(GRACE)
+
+    def clear(self) -> None:
+        self._threads = {}
+        if (left := self._left.read()) is not None:
+            self._buses.unplug(left.appliance, left.number)
+        self._left.clear(self._pidfile, self.socket)
+
+    def forget(self) -> None:
+        self.clear()
+        self._log.unlink(missing_ok=True)
+
+    def last_words(self) -> str:
+        group = self._group()
+        if group is not None and group.killed():
+            return "it needed more memory than it may have"
+        return " / ".join(files.last_lines(self._log, 3, since=self._log_start))
+
+    def _group(self) -> cgroups.Group | None:
+        left = self._left.read()
+        return None if left is None else cgroups.Group(left.folders)
+
+
+def _names(unit: UnitSlice) -> tuple[str, str, tuple[str, ...]]:
+    """What its interfaces are called: names that no other interface of the machine has, for threads are named
+    for them."""
+    digits = unit.id.replace("-", "")[:11]
+    return f"tlb{digits}", f"tlc{digits}", tuple(ports.leg(port) for port in unit.ports)
+
+
+def _used(thread: int) -> float:
+    try:
+        return polling.used(thread)
+    except OSError:
+        return 0.0

@@ -1,0 +1,242 @@
+"""Compute units on a host: their processes, interfaces and parts of the processors, whoever dies.
+
+| claim | and in reverse |
+| --- | --- |
+| a unit has namespaces, interfaces and limits of its own, and is told its slice | |
+| its processes have their part of a processor, and its packets theirs | a start may have more |
+| it is started again when it dies, with new interfaces that carry packets | nothing of the old one stays |
+| it outlives its agent, which finds it again | |
+| when it is not wanted any more, nothing of it stays | |
+| what cannot be had is told, with its remedy | it is had once it can be |
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from agent_lab import AgentLab, changed, port, wait
+from probes import Space
+
+from trunkline.agent.unit_files import Left, end
+from trunkline.compiler.unit_slices import BusMember, BusSlice, LegSlice, UnitSlice
+from trunkline.devices import namespace, process
+from trunkline.resources.reports import UnitReport
+
+pytestmark = pytest.mark.machine
+APPLIANCE, UNIT, LEG = (str(uuid.uuid4()) for _ in range(3))
+CLIENT = port(2, attach="namespace")
+PORT = changed(port(1, server=UNIT, attach="unit", guard=None), id=LEG)
+MEMBER = BusMember(
+    number=9,
+    kind="dispatcher",
+    host="h1",
+    underlay="10.99.0.101",
+    bus_mac="02:0b:00:00:00:09",
+    control_mac="02:0c:00:00:00:09",
+    control_address="fd00:74:6c::9",
+)
+SLICE = UnitSlice(
+    id=UNIT,
+    appliance=APPLIANCE,
+    number=9,
+    kind="dispatcher",
+    cores=0.2,
+    memory_mib=256,
+    legs=(LegSlice(zone="inside", addresses=("10.0.0.1/24",), mtu=1442),),
+    ports=(LEG,),
+    members=(MEMBER,),
+)
+BUS = BusSlice(appliance=APPLIANCE, bus_vni=7001, control_vni=7002, mtu=1500, members=(MEMBER,))
+DEVICES = {"lo", f"tlb{UNIT.replace('-', '')[:11]}", f"tlc{UNIT.replace('-', '')[:11]}", f"tll{LEG[:11]}"}
+
+
+@pytest.fixture
+def lab() -> Iterator[AgentLab]:
+    lab = AgentLab()
+    try:
+        lab.start_all()
+        yield lab
+    finally:
+        lab.close()
+
+
+def want(lab: AgentLab, **other: object) -> None:
+    lab.put(units=(changed(SLICE, **other),), buses=(BUS,), ports=(PORT, CLIENT))
+
+
+def unit(lab: AgentLab, fits: Callable[[UnitReport], bool]) -> UnitReport:
+    """The first report about the unit that fits."""
+    found: list[UnitReport] = []
+
+    def look(report: object) -> bool:
+        found[:] = [u for u in report.units if u.id == UNIT and fits(u)]  # type: ignore[attr-defined]
+        return bool(found)
+
+    lab.report(look)
+    return found[0]
+
+
+def running(lab: AgentLab, fits: Callable[[UnitReport], bool] = lambda _: True) -> process.Process:
+    unit(lab, lambda u: u.state == "running" and fits(u))
+    found = process.find(lab.host / "u" / f"{UNIT[:8]}.pid")
+    assert found is not None
+    return found
+
+
+def groups(lab: AgentLab) -> tuple[Path, ...]:
+    """The folders of its control group: of processors, and of memory."""
+    left = Left(lab.host / "u" / f"{UNIT[:8]}.run").read()
+    assert left is not None
+    return Path(left.folders[0]), Path(left.folders[-1])
+
+
+def answers(lab: AgentLab, pid: int) -> bool:
+    """Whether the leg's address is known to a client on its network, when it asks now."""
+    namespace.ip(namespace.of_process(pid), f"address replace 10.0.0.1/24 dev tll{LEG[:11]}")
+    space = Space(namespace.names(f"{lab.prefix}p-")[0])
+    space.ip("neigh flush dev eth0")
+    space.run("ping", "-c", "1", "-W", "1", "10.0.0.1")
+    return PORT.mac in space.run("ip", "neigh", "show", "10.0.0.1").stdout
+
+
+def index(lab: AgentLab) -> int:
+    """The number of the leg's other end."""
+    return namespace.inside(lab.netns, lambda: socket.if_nametoindex(f"tlv{LEG[:11]}"))
+
+
+def switch(lab: AgentLab) -> None:
+    """What OVN would do: the two ports are on one network."""
+    wait(lambda: lab.vsctl("get", "bridge", "br-int", "name"))
+    management = f"unix:{lab.run}/br-int.mgmt"
+    subprocess.run(["ovs-ofctl", "add-flow", management, "actions=NORMAL"], check=True, timeout=10)
+    space = wait(lambda: Space(namespace.names(f"{lab.prefix}p-")[0]))
+    wait(lambda: "eth0" in namespace.interfaces(space.netns))
+    space.ip("address replace 10.0.0.5/24 dev eth0")
+
+
+def test_it_has_its_own_and_no_more_than_its_part(lab: AgentLab) -> None:
+    want(lab)
+    found = running(lab)
+    told = unit(lab, lambda u: u.state == "running")
+    assert told.problem is None
+    assert told.status is not None
+    # Its prober may go before others.
+    assert told.status.problems == ()
+    assert set(namespace.interfaces(namespace.of_process(found.pid))) == DEVICES
+    for kind in ("net", "mnt", "pid"):
+        assert os.readlink(f"/proc/{found.pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}")
+    # What root may do to the machine, it may not.
+    capabilities = Path(f"/proc/{found.pid}/status").read_text().partition("CapEff:")[2].split()[0]
+    assert not int(capabilities, 16) & 1 << 21  # CAP_SYS_ADMIN
+    cpu, memory = groups(lab)
+    for group in (cpu, memory):
+        assert str(found.pid) in (group / "cgroup.procs").read_text().split()
+    # Its packets: a thread for each interface, by deadline, half of its part for either.
+    threads = [
+        int(comm.parent.name)
+        for comm in Path("/proc").glob("[0-9]*/comm")
+        if any(comm.read_text().startswith(f"napi/{device}-") for device in DEVICES)
+    ]
+    assert len(threads) == 2
+    for thread in threads:
+        assert os.sched_getscheduler(thread) == 6
+        assert "500000/5000000/5000000" in chrt(thread)
+    # Its processes: one that takes what it gets.
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        (cpu / "cgroup.procs").write_text(str(busy.pid))
+        began, had = time.monotonic(), process.used(busy.pid)
+        time.sleep(1.5)
+        part = (process.used(busy.pid) - had) / (time.monotonic() - began)
+        assert 0.05 < part < 0.25
+    finally:
+        busy.kill()
+        busy.wait()
+    want(lab, cores=0.4)
+    wait(lambda: "1000000/5000000/5000000" in chrt(threads[0]))
+
+
+def chrt(thread: int) -> str:
+    return subprocess.run(["chrt", "-p", str(thread)], capture_output=True, text=True, check=True).stdout
+
+
+def test_one_that_is_killed_is_started_again(lab: AgentLab) -> None:
+    want(lab)
+    switch(lab)
+    first = running(lab)
+    wait(lambda: answers(lab, first.pid))
+    before = index(lab)
+    first.signal(signal.SIGKILL)
+    again = running(lab, lambda u: u.restarts == 1)
+    told = unit(lab, lambda u: u.restarts == 1)
+    assert told.problem is not None
+    assert "SIGKILL" in told.problem.cause
+    assert again.pid != first.pid
+    assert index(lab) != before
+    assert set(namespace.interfaces(namespace.of_process(again.pid))) == DEVICES
+    wait(lambda: answers(lab, again.pid))
+    # A fresh start is no accident.
+    want(lab, serial=1)
+    running(lab, lambda u: u.serial == 1 and u.restarts == 0)
+
+
+def test_it_outlives_its_agent_and_goes_with_its_slice(lab: AgentLab) -> None:
+    want(lab)
+    found = running(lab)
+    lab.kill("agent")
+    assert found.alive()
+    # Meanwhile it has not ended, and is told the rest when the agent is back.
+    want(lab, cores=0.4)
+    lab.start_agent()
+    cpu, memory = groups(lab)
+    wait(lambda: (cpu / "cpu.cfs_quota_us").read_text().strip() == "8000", 20)
+    assert running(lab).pid == found.pid
+    lab.put(ports=(CLIENT,))
+    lab.report(lambda r: not r.units)
+    gone(lab, found, cpu, memory)
+    wait(lambda: not namespace.names(f"{lab.prefix}b-"))
+    wait(lambda: f"tlv{LEG[:11]}" not in lab.vsctl("list-ports", "br-g"))
+    # And so without an agent, as when a cloud is stopped.
+    want(lab)
+    found = running(lab)
+    groups_ = groups(lab)
+    lab.kill("agent")
+    end(lab.host / "u" / f"{UNIT[:8]}.pid")
+    for left in (lab.host / "u").glob("*.[jl]*"):
+        left.unlink()
+    gone(lab, found, *groups_)
+
+
+def gone(lab: AgentLab, found: process.Process, cpu: Path, memory: Path) -> None:
+    """Nothing of it stays."""
+    assert not found.alive()
+    assert not cpu.exists()
+    assert not memory.exists()
+    assert not list((lab.host / "u").iterdir())
+    wait(lambda: not [n for n in namespace.interfaces(lab.netns) if n == f"tlv{LEG[:11]}"])
+
+
+def test_what_cannot_be_had_is_told(lab: AgentLab) -> None:
+    lab.put(units=(changed(SLICE, runtime="server"),), buses=(BUS,))
+    told = unit(lab, lambda u: u.state == "failed")
+    assert told.problem is not None
+    assert "namespace" in told.problem.remedy
+    # Its port is missing, and it needs more memory than it may have.
+    lab.put(units=(SLICE,), buses=(BUS,))
+    told = unit(lab, lambda u: u.problem is not None and "not there yet" in u.problem.cause)
+    assert told.state == "starting"
+    want(lab, memory_mib=6, serial=1)
+    told = unit(lab, lambda u: u.serial == 1 and u.state == "failed" and u.problem is not None)
+    assert told.problem is not None
+    assert "more memory" in told.problem.cause
+    want(lab, serial=2)
+    running(lab, lambda u: u.serial == 2)
