@@ -1,4 +1,4 @@
-"""Data planes as real units, which the test manages: words to them, and a dispatcher's fabric by hand.
+"""Data planes and a dispatcher, as they run on a host; the test is their manager.
 
 | claim | and in reverse |
 | --- | --- |
@@ -26,14 +26,11 @@ import msgspec
 import pytest
 from flows import PATIENCE, Connection, Flow, Ping, Tcp, must_pass, must_stop
 from probes import Space, wait_for
-from unit_lab import LEGS, TAG, RunningUnit, UnitLab, member
+from unit_lab import LEGS, RunningUnit, UnitLab, member
 
 from trunkline.devices import namespace
 from trunkline.errors import Refusal
 from trunkline.plan.shards import SHARDS
-from trunkline.resources.appliance_policy import parse
-from trunkline.units.fabric import Fabric, Leg
-from trunkline.units.ruleset import published, translated
 from trunkline.units.words import (
     PORT,
     Commit,
@@ -110,63 +107,27 @@ class Datagrams:
 
 
 class Managed:
-    """A lab with data planes; the test is their manager, and tells the dispatcher's fabric who has what."""
+    """A lab with data planes and a dispatcher, and words to them."""
 
-    def __init__(self, *planes: int, leaves: bool = False) -> None:
+    def __init__(self, *planes: int) -> None:
         self.lab = UnitLab({})
-        self.fabric: Fabric | None = None
         self._numbers = itertools.count(1)
         self._wires: dict[int, socket.socket] = {}
         self.table: list[ShardWord] = []
         try:
             self.lab.switch.ip("address add fd00:74:6c::ffff/64 dev control nodad")
-            self.lab.members[DISPATCHER] = member(DISPATCHER, "dispatcher")
-            self.lab.begin(*(member(n, "data-plane") for n in planes))
-            self._dispatcher()
+            kinds = dict.fromkeys(planes, "data-plane") | {DISPATCHER: "dispatcher"}
+            self.lab.begin(*(member(number, kind) for number, kind in kinds.items()))
             for number in planes:
-                self.lab.units[number].must_say(lambda status: bool(status.incarnation))
+                self.unit(number).must_say(lambda status: bool(status.incarnation), 20)
             self.apply(POLICY, 1)
         except BaseException:
             self.close()
             raise
 
-    def _dispatcher(self) -> None:
-        unit, own = Space(f"{TAG}-d", "bus"), self.lab.members[DISPATCHER]
-        namespace.create(unit.netns)
-        devices = {"bus": ("bus", own.bus_mac)}
-        devices |= {leg.zone: (leg.zone, f"02:0d:00:00:{n:02x}:c8") for n, leg in enumerate(LEGS)}
-        for name, (switch, mac) in devices.items():
-            end = f"{switch}{DISPATCHER}"
-            self.lab.switch.ip(
-                f"link add {end} type veth peer name {name} netns {unit.netns} address {mac}",
-                f"link set dev {end} master {switch} up",
-            )
-            unit.ip(f"link set dev {name} up")
-        self.lab.switch.ip(f"link set dev bus{DISPATCHER} type bridge_slave learning off flood off")
-        self.lab.switch.run(
-            "bridge", "fdb", "replace", own.bus_mac, "dev", f"bus{DISPATCHER}", "master", "static"
-        )
-        for leg in LEGS:
-            unit.ip(*(f"address add {a} dev {leg.zone}{' nodad' * (':' in a)}" for a in leg.addresses))
-        forwarding = [
-            ("ipv4/ip_forward", 1),
-            ("ipv6/conf/all/forwarding", 1),
-            ("ipv6/conf/bus/disable_ipv6", 1),
-        ]
-        namespace.sysctl(unit.netns, forwarding)
-        legs = [Leg(leg.zone, leg.outside) for leg in LEGS]
-        self.fabric = Fabric(unit.netns, "bus", DISPATCHER, legs, spreads=True)
-        for each in self.lab.members.values():
-            self.fabric.tell_unit(each.number, each.bus_mac)
-        self.fabric.tell_blocks(translated(parse(POLICY)))
-        for endpoint in published(parse(POLICY)):
-            self.fabric.tell_published(*endpoint)
-
     def close(self) -> None:
         for wire in self._wires.values():
             wire.close()
-        if self.fabric is not None:
-            self.fabric.close()
         self.lab.close()
 
     def unit(self, number: int) -> RunningUnit:
@@ -198,44 +159,30 @@ class Managed:
             for number in self.lab.units:
                 self.ask(number, *word)
 
-    def have(self, *words: ShardWord, dispatcher: bool = True) -> None:
+    def have(self, *words: ShardWord) -> None:
         """Everybody is told who has these shards."""
         for number, unit in self.lab.units.items():
             if unit.process.poll() is None:
                 self.ask(number, Shards, words)
-        for word in words:
-            if dispatcher:
-                self._spread(word)
-
-    def _spread(self, word: ShardWord) -> None:
-        assert self.fabric is not None
-        self.fabric.tell_shard(word.shard, word.owner)
 
     def begin(self, table: list[ShardWord]) -> None:
         self.table = table
         self.have(*table)
+        # Who does not know whose the shards are serves no leg.
+        self.unit(DISPATCHER).must_say(lambda status: len(status.serves) == len(LEGS), 20)
 
     def move(self, shard: int, to: int, second: int) -> None:
         """As a manager does."""
-        before = self.table[shard]
-        after = ShardWord(shard, to, second, before.owner)
-        self.ask(to, Shards, (after,))
-        self.ask(before.owner, Hand, (shard,), to)
-        self._spread(after)
-        self.ask(before.owner, Hand, (shard,), to)
-        after = ShardWord(shard, to, second)
-        self.ask(to, Shards, (after,))
-        if second != before.owner:
-            self.ask(before.owner, Forget, (shard,))
-        self.have(after, dispatcher=False)
-        self.table[shard] = after
-
-    def kill(self, number: int) -> None:
-        """... and dispatchers switch by themselves."""
-        self.unit(number).kill()
-        for word in self.table:
-            if word.owner == number:
-                self._spread(ShardWord(word.shard, word.second))
+        before = self.table[shard].owner
+        self.ask(to, Shards, (ShardWord(shard, to, second, before),))
+        self.ask(before, Hand, (shard,), to)
+        self.table[shard] = ShardWord(shard, to, second)
+        self.ask(DISPATCHER, Shards, (self.table[shard],))
+        self.ask(before, Hand, (shard,), to)
+        self.ask(to, Shards, (self.table[shard],))
+        if second != before:
+            self.ask(before, Forget, (shard,))
+        self.have(self.table[shard])
 
     def known(self, number: int) -> dict[str, tuple[int, int]]:
         """The connections in a unit's kernel: by name, mark and timeout."""
@@ -246,7 +193,8 @@ class Managed:
         """Waits until each connection is known to the owner of its shard, and to the second."""
 
         def all_are() -> bool:
-            known = {n: self.known(n) for n, unit in self.lab.units.items() if unit.process.poll() is None}
+            planes = [unit for unit in self.lab.of("data-plane") if unit.process.poll() is None]
+            known = {unit.own.number: self.known(unit.own.number) for unit in planes}
             for word in self.table:
                 owned, seconds = (
                     {name for name, (mark, _) in known.get(unit, {}).items() if mark == word.shard}
@@ -309,7 +257,7 @@ def test_connections_go_on_when_shards_move_and_when_their_data_plane_dies() -> 
         statuses = [cloud.unit(n).must_say(lambda status: status.shards > 0) for n in PLANES]
         assert sum(status.shards for status in statuses) == SHARDS
         assert not any("copies" in unit.log.read_text() for unit in cloud.lab.units.values())
-        cloud.kill(2)
+        cloud.unit(2).kill()
         must_pass(*flows)
 
 
@@ -320,7 +268,7 @@ def test_a_policy_is_in_force_when_it_is_committed_and_breaks_nothing() -> None:
         new = [Tcp(cloud.lab.client, cloud.lab.server, address, 82) for address in OUTSIDE]
         allowed = [Tcp(cloud.lab.client, cloud.lab.server, address, 81) for address in OUTSIDE]
         must_pass(*flows, *new, *allowed)
-        for number in cloud.lab.units:
+        for number in (1, 2):
             cloud.ask(number, Prepare, 2, NARROW)
             with pytest.raises(Refusal, match=r"firewall\.rules\[0\]"):
                 cloud.ask(number, Prepare, 3, {"firewall": {"rules": [OUT | {"to": "nowhere"}]}})
@@ -337,14 +285,16 @@ def test_a_policy_is_in_force_when_it_is_committed_and_breaks_nothing() -> None:
             assert all(flow.once() for flow in flows)
         must_pass(*new, *allowed)
         cloud.apply(NARROW, 14)
-        must_stop(*new, control=allowed[0])
+        # The out-of-band bus is nobody's to reach, whatever is allowed.
+        bus = [Ping(cloud.lab.client, member(number, "data-plane").control_address) for number in (1, 2)]
+        must_stop(*new, *bus, control=allowed[0])
         must_pass(*flows, *allowed)
         for number in cloud.lab.units:
             cloud.unit(number).must_say(lambda status: status.policy_revision == 14)
-        drops = [
-            unit.must_say(lambda status: "default" in status.drops).drops for unit in cloud.lab.units.values()
+        said = [
+            unit.must_say(lambda status: "default" in status.drops) for unit in cloud.lab.of("data-plane")
         ]
-        assert sum(found["default"] for found in drops) >= 6
+        assert sum(status.drops["default"] for status in said) >= 6
 
 
 def test_news_that_were_lost_are_made_good() -> None:
@@ -363,5 +313,5 @@ def test_news_that_were_lost_are_made_good() -> None:
         wait_for(lambda: "could be read" in unit.log.read_text() or None, 20, "that something was lost")
         cloud.copied()
         assert len(cloud.known(2)) > 20_000
-        cloud.kill(1)
+        cloud.unit(1).kill()
         must_pass(*flows)

@@ -100,7 +100,8 @@ def changes(before: Mapping[str, LegSlice], after: Mapping[str, LegSlice], mac: 
                 f"link add {zone} address {mac} mtu {leg.mtu} arp off "
                 f"type veth peer name {other} mtu {leg.mtu}",
                 f"link set dev {other} up",
-                f"link set dev {zone} up",
+                # No addresses of its own making, nor questions to others.
+                f"link set dev {zone} addrgenmode none up",
             ]
         elif old.mtu != leg.mtu:
             lines.append(f"link set dev {zone} mtu {leg.mtu}")
