@@ -171,18 +171,20 @@ class Managed:
         # Who does not know whose the shards are serves no leg.
         self.unit(DISPATCHER).must_say(lambda status: len(status.serves) == len(LEGS), 20)
 
-    def move(self, shard: int, to: int, second: int) -> None:
-        """As a manager does."""
-        before = self.table[shard].owner
-        self.ask(to, Shards, (ShardWord(shard, to, second, before),))
-        self.ask(before, Hand, (shard,), to)
-        self.table[shard] = ShardWord(shard, to, second)
-        self.ask(DISPATCHER, Shards, (self.table[shard],))
-        self.ask(before, Hand, (shard,), to)
-        self.ask(to, Shards, (self.table[shard],))
+    def move(self, shards: list[int], to: int, second: int) -> None:
+        """As a manager does; one unit has them all."""
+        (before,) = {self.table[shard].owner for shard in shards}
+        self.ask(to, Shards, [ShardWord(shard, to, second, before) for shard in shards])
+        self.ask(before, Hand, shards, to)
+        words = [ShardWord(shard, to, second) for shard in shards]
+        self.ask(DISPATCHER, Shards, words)
+        self.ask(before, Hand, shards, to)
+        self.ask(to, Shards, words)
         if second != before:
-            self.ask(before, Forget, (shard,))
-        self.have(self.table[shard])
+            self.ask(before, Forget, shards)
+        self.have(*words)
+        for word in words:
+            self.table[word.shard] = word
 
     def known(self, number: int) -> dict[str, tuple[int, int]]:
         """The connections in a unit's kernel: by name, mark and timeout."""
@@ -247,11 +249,15 @@ def test_connections_go_on_when_shards_move_and_when_their_data_plane_dies() -> 
         chance = random.Random(7)
         # Those that flows are in.
         used = sorted({mark for n in PLANES for mark, _ in cloud.known(n).values()})
-        for _ in range(50):
-            shard = chance.choice(used)
-            to = chance.choice([n for n in PLANES if n != cloud.table[shard].owner])
-            cloud.move(shard, to, chance.choice([n for n in PLANES if n != to]))
-            must_pass(*chance.sample(flows, 3))
+        moved = 0
+        while moved < 50:
+            owner, to, third = chance.sample(PLANES, 3)
+            shards = [shard for shard in used if cloud.table[shard].owner == owner]
+            shards = chance.sample(shards, min(5, len(shards)))
+            if shards:
+                cloud.move(shards, to, chance.choice((owner, third)))
+                moved += len(shards)
+                must_pass(*flows)
         must_pass(*flows)
         cloud.copied()
         statuses = [cloud.unit(n).must_say(lambda status: status.shards > 0) for n in PLANES]
@@ -282,7 +288,7 @@ def test_a_policy_is_in_force_when_it_is_committed_and_breaks_nothing() -> None:
         must_pass(*new)
         for revision in range(4, 14):
             cloud.apply(POLICY if revision % 2 else NARROW, revision)
-            assert all(flow.once() for flow in flows)
+            must_pass(*flows)
         must_pass(*new, *allowed)
         cloud.apply(NARROW, 14)
         # The out-of-band bus is nobody's to reach, whatever is allowed.
@@ -306,12 +312,12 @@ def test_news_that_were_lost_are_made_good() -> None:
         with contextlib.closing(cloud.lab.client.open(socket.AF_INET6, socket.SOCK_DGRAM)) as many:
             # The kernel has more to tell than it has room for while nobody reads.
             unit.process.send_signal(signal.SIGSTOP)
-            for port in range(10_000, 40_000):
+            for port in range(10_000, 26_000):
                 with contextlib.suppress(OSError):
                     many.sendto(b"", (OUTSIDE[1], port))
             unit.process.send_signal(signal.SIGCONT)
         wait_for(lambda: "could be read" in unit.log.read_text() or None, 20, "that something was lost")
         cloud.copied()
-        assert len(cloud.known(2)) > 20_000
+        assert len(cloud.known(2)) > 15_000
         cloud.unit(1).kill()
         must_pass(*flows)
