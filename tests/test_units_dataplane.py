@@ -297,10 +297,12 @@ def test_a_policy_is_in_force_when_it_is_committed_and_breaks_nothing() -> None:
         must_pass(*flows, *allowed)
         for number in cloud.lab.units:
             cloud.unit(number).must_say(lambda status: status.policy_revision == 14)
-        said = [
-            unit.must_say(lambda status: "default" in status.drops) for unit in cloud.lab.of("data-plane")
-        ]
-        assert sum(status.drops["default"] for status in said) >= 6
+        planes = list(cloud.lab.of("data-plane"))
+
+        def dropped() -> bool:
+            return sum(unit.statuses[-1].drops.get("default", 0) for unit in planes) >= 6
+
+        wait_for(dropped, 20, "what the rules drop is counted")
 
 
 def test_news_that_were_lost_are_made_good() -> None:
