@@ -77,7 +77,7 @@ class Appliance:
     def join(self) -> None:
         number = max(self.planes, default=0) + 1
         self.planes[number] = Unit()
-        self.moves.joined(number, {}, spreads=False)
+        self.moves.joined(number, {}, spreads=False, fresh=True)
         self.want()
 
     def leave(self) -> None:

@@ -63,6 +63,11 @@ class Moves:
         self._busy: dict[int, Task] = {}
         #: Units and shards whose task began for something that is not wanted any more.
         self._void: set[tuple[int, int]] = set()
+        #: What was looked at last, and whether there may be something to do since.
+        self._absent: Set[int] = frozenset()
+        self._stirred = True
+        #: Grows whenever something happened for which others may be wanted to have shards.
+        self.turn = 0
 
     # What happened.
 
@@ -81,17 +86,26 @@ class Moves:
         for unit, table in tables.items():
             self.joined(unit, table, spreads=unit in dispatchers)
 
-    def joined(self, unit: int, table: Mapping[int, ShardWord], *, spreads: bool) -> None:
-        """A unit can be told things, and has this table. Flows that it has for nothing it forgets first."""
+    def joined(
+        self, unit: int, table: Mapping[int, ShardWord], *, spreads: bool, fresh: bool = False
+    ) -> None:
+        """A unit can be told things, and has this table.
+
+        Flows that it has for nothing it forgets first; one that is `fresh` has none.
+        """
+        self.turn += 1
         (self._dispatchers if spreads else self._planes).add(unit)
         self._known[unit] = dict(table)
-        if not spreads:
+        self._stirred = True
+        if not spreads and not fresh:
             for shard, held in enumerate(self.held):
                 if unit not in held.parts():
                     self._set(shard, replace(held, litter=held.litter | {unit}))
 
     def left(self, unit: int) -> None:
         """A unit cannot be told anything; what it has is there."""
+        self.turn += 1
+        self._stirred = True
         self._planes.discard(unit)
         self._dispatchers.discard(unit)
         self._known.pop(unit, None)
@@ -108,6 +122,7 @@ class Moves:
 
     def silent(self, unit: int) -> int:
         """Dispatchers send past a data plane, wherever another one has what it has; of how many shards."""
+        self.turn += 1
         owned = [shard for shard, held in enumerate(self.held) if held.owner == unit]
         for shard in owned:
             self._set(shard, steps.passed(self.held[shard]))
@@ -123,14 +138,17 @@ class Moves:
             if shard in told or before == word:
                 continue
             known[shard] = word
+            self._stirred = True
             if before.owner == _UNSURE:
                 continue
             held = self.held[shard]
             if word.owner in {held.former, held.second} - {NOBODY, held.owner}:
+                self.turn += 1
                 self._set(shard, steps.passed(held))
 
     def _set(self, shard: int, held: Held) -> None:
         before, self.held[shard] = self.held[shard], held
+        self._stirred = True
         if (before.owner, before.former, before.filling) != (held.owner, held.former, held.filling):
             tasks = self._busy.values()
             self._void |= {
@@ -141,6 +159,7 @@ class Moves:
         """A task ended; `well`: as it was meant to, and not in a way that is not known."""
         if self._busy.get(task.unit) is not task:
             return
+        self._stirred = True
         del self._busy[task.unit]
         if isinstance(task, Tell):
             known = self._known[task.unit]
@@ -160,6 +179,7 @@ class Moves:
         Shards of a unit that cannot be told anything stay: what it has cannot be had. Those that are silent
         may keep copies, where nobody else could have them.
         """
+        self._stirred = True
         units = {f"{unit:03d}": host for unit, host in hosts.items()}
         free, before = [], []
         for shard, held in enumerate(self.held):
@@ -180,6 +200,8 @@ class Moves:
 
     def tasks(self, absent: Set[int] = frozenset()) -> list[Task]:
         """What units are to be told now. `absent`: dispatchers that may send, and cannot be told."""
+        if absent == self._absent and not self._stirred:
+            return []
         moving = sum(held.moving for held in self.held)
         filling = sum(held.filling != NOBODY for held in self.held)
         for shard in range(SHARDS):
@@ -197,6 +219,7 @@ class Moves:
             if task is not None:
                 self._busy[unit] = task
                 found.append(task)
+        self._absent, self._stirred = absent, False
         return found
 
     def steady(self) -> bool:

@@ -1,0 +1,110 @@
+"""A leader's connection to a unit: made again whenever it ends, and never in a hurry."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any, Protocol
+
+from trunkline.compiler.unit_slices import BusMember
+from trunkline.errors import Refusal, Unavailable
+from trunkline.resources.reports import UnitStatus
+from trunkline.units.wire import Wire
+from trunkline.units.words import PORT, Has, Lead, Said
+
+#: How long to wait before the next try, seconds: twice as long each time, up to the second.
+_SOON, _LATER = 0.05, 1.0
+#: How long a unit may take to answer that it follows, and to say anything at all.
+_PATIENCE, _SILENCE = 3.0, 6.0
+
+
+class Leader(Protocol):
+    """Who a unit's connection is for. All are called from the event loop."""
+
+    def up(self, link: Link) -> None:
+        """The unit follows: `has` and `wire` are set."""
+
+    def down(self, link: Link) -> None:
+        """The connection ended."""
+
+    def has(self, link: Link) -> None:
+        """The unit has switched shards by itself."""
+
+    def said(self, link: Link) -> None:
+        """The unit says how it is."""
+
+    def refused(self, epoch: int, manager: int) -> None:
+        """The unit follows another manager."""
+
+
+class Link:
+    """One unit. `run` ends when it is cancelled."""
+
+    def __init__(self, member: BusMember, lead: tuple[int, int], leader: Leader) -> None:
+        """`lead`: epoch and number of the manager."""
+        self.member = member
+        self.wire: Wire | None = None
+        self.known: Has | None = None
+        self.status: UnitStatus | None = None
+        self._lead, self._leader = lead, leader
+        self._heard = 0.0
+
+    async def run(self) -> None:
+        pause = _SOON
+        while True:
+            try:
+                wire = await Wire.connect(self.member.control_address, PORT, _PATIENCE)
+                if await self._follow(wire):
+                    pause = _SOON
+            except Unavailable:
+                pass
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LATER)
+
+    async def ask(self, word: Any, *values: Any, patience: float = 10.0) -> None:
+        """As `Wire.ask`; raises Unavailable too where there is no connection."""
+        if self.wire is None:
+            raise Unavailable(f"Unit {self.member.number} is not connected.")
+        await self.wire.ask(word, *values, patience=patience)
+
+    async def _follow(self, wire: Wire) -> bool:
+        """Leads the unit until the connection ends; returns whether it followed."""
+        loop = asyncio.get_running_loop()
+        self._begin()
+        hearing = asyncio.create_task(self._hear(wire), name=f"unit {self.member.number}")
+        try:
+            try:
+                await wire.ask(Lead, *self._lead, patience=_PATIENCE)
+            except Refusal:
+                if self.known is not None:
+                    self._leader.refused(self.known.epoch, self.known.manager)
+                return False
+            if self.known is None:
+                return False
+            self.wire, self._heard = wire, loop.time()
+            self._leader.up(self)
+            while not hearing.done() and loop.time() - self._heard < _SILENCE:
+                await asyncio.wait([hearing], timeout=_SILENCE / 4)
+            return True
+        finally:
+            hearing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await hearing
+            if self.wire is not None:
+                self.wire = None
+                self._leader.down(self)
+
+    def _begin(self) -> None:
+        self.known = self.status = None
+
+    async def _hear(self, wire: Wire) -> None:
+        async for word in wire.heard():
+            self._heard = asyncio.get_running_loop().time()
+            if isinstance(word, Has):
+                self.known = word
+                if self.wire is not None:
+                    self._leader.has(self)
+            elif isinstance(word, Said):
+                self.status = word.status
+                if self.wire is not None:
+                    self._leader.said(self)
