@@ -358,6 +358,8 @@ def test_what_is_not_well_is_told_with_its_cause(lab: Lab) -> None:
         "cause": "no BPF",
         "remedy": problem.remedy,
     }
+    assert lab.show(id)["status"] == "ACTIVE", "it does what it is for all the same"
+    lab.report(id, u2={"leads": False})
     assert lab.show(id)["status"] == "DEGRADED"
     lab.report(id, u1={"serves": ()})
     assert lab.show(id)["status"] == "ERROR"

@@ -20,6 +20,7 @@ COMMANDS = {
     "ssh": ("trunkline.cli.ssh", "A shell in a server, from outside through its floating IP."),
     "logs": ("trunkline.cli.logs", "The logs of daemons."),
     "demo": ("trunkline.cli.demo", "Use cases, built and measured through the public API."),
+    "appliance": ("trunkline.cli.appliance", "Firewalls, NAT and balancers that grow and shrink."),
     "host": ("trunkline.cli.host", "Real machines as hosts of a cloud."),
 }
 

@@ -29,10 +29,10 @@ _PREFIXES = {
 
 
 class ApiError(Unavailable):
-    """The cloud said no; the message has its words."""
+    """The cloud said no; the message has its words. `field`: which field it is about, where that is told."""
 
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, status: int, message: str, field: str = "") -> None:
+        super().__init__(message, field=field)
         self.status = status
 
 
@@ -133,19 +133,22 @@ class Api:
         finally:
             connection.close()
         if response.status >= 400:
-            raise ApiError(response.status, f"{method} {path}: {response.status} {_words(content)}")
+            words, field = _words(content)
+            raise ApiError(response.status, f"{method} {path}: {response.status} {words}", field)
         answer = json.loads(content) if content.strip() else None
         return {name.lower(): value for name, value in response.getheaders()}, answer
 
 
-def _words(content: bytes) -> str:
-    """The message of an error body, in whichever service's form."""
+def _words(content: bytes) -> tuple[str, str]:
+    """The message of an error body, in whichever service's form, and the field that it is about or ""."""
     try:
         body = json.loads(content)
         inner = next(iter(body.values())) if isinstance(body, dict) and len(body) == 1 else body
-        return str(inner.get("message", inner)) if isinstance(inner, dict) else str(inner)
+        if not isinstance(inner, dict):
+            return str(inner), ""
+        return str(inner.get("message", inner)), str(inner.get("field", ""))
     except (ValueError, AttributeError):
-        return content.decode(errors="replace")[:300]
+        return content.decode(errors="replace")[:300], ""
 
 
 def get_json(

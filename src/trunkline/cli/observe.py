@@ -1,7 +1,7 @@
 """What is seen of a cloud: by its keeper, by the pid files, and by control where it answers.
 
 {"well": bool, "cloud": {...}, "daemons": [...], "control": {...} or null, "backend": ..., "hosts": [...],
- "gateways": [...], "servers": [...], "problems": [{"what", "cause", "remedy"}, ...]}
+ "gateways": [...], "servers": [...], "appliances": [...], "problems": [{"what", "cause", "remedy"}, ...]}
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def observe(state: StateFolder) -> dict[str, Any]:
         "hosts": control.get("hosts", []),
         "gateways": control.get("gateways", []),
         "servers": control.get("servers", []),
+        "appliances": control.get("appliances", []),
         "problems": problems,
     }
 

@@ -112,6 +112,15 @@ def _show(seen: dict[str, Any]) -> None:
             for s in seen["servers"]
         ],
     )
+    _table(
+        console,
+        "Appliances",
+        ("id", "name", "status", "units", "hosts"),
+        [
+            (a["id"], escape(a["name"]), a["status"], f"{a['running']} of {a['units']}", " ".join(a["hosts"]))
+            for a in seen["appliances"]
+        ],
+    )
     for problem in seen["problems"]:
         console.print(f"\n[red]✗ {escape(problem['what'])}[/]")
         console.print(f"  cause: {escape(problem['cause'])}")

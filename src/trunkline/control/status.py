@@ -3,7 +3,8 @@
 GET /status    with the key of STATE/run/status.key in X-Trunkline-Key
 
 {"well": bool, "cloud": {...}, "control": {...}, "backend": {...},
- "hosts": [...], "gateways": [...], "servers": [...], "problems": [{"what", "cause", "remedy"}, ...]}
+ "hosts": [...], "gateways": [...], "servers": [...], "appliances": [...],
+ "problems": [{"what", "cause", "remedy"}, ...]}
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from trunkline.control import promises
 from trunkline.control.directory import RegionDirectory
 from trunkline.control.loop import LoopState
 from trunkline.plan import gateways
+from trunkline.resources.appliance import Appliance, Unit
 from trunkline.resources.compute import Server
 from trunkline.resources.network import GatewayPort, Router, gateways_of
 from trunkline.resources.region import Host
@@ -65,6 +67,12 @@ def document(reader: Reader, sources: Sources) -> dict[str, Any]:
             problems.append(
                 Problem(f"server {entry['name']} ({entry['id']}): {p['what']}", p["cause"], p["remedy"])
             )
+    appliances = [_appliance(reader, a) for a in reader.select(Appliance)]
+    for entry in appliances:
+        problems += [
+            Problem(f"appliance {entry['name'] or entry['id']}: {c['what']}", c["cause"], c["remedy"])
+            for c in entry["conditions"]
+        ]
     loop = sources.loop
     return {
         "well": not problems,
@@ -91,6 +99,7 @@ def document(reader: Reader, sources: Sources) -> dict[str, Any]:
             for gateway in gateways_of(router)
         ],
         "servers": servers,
+        "appliances": appliances,
         "problems": [asdict(p) for p in problems],
     }
 
@@ -165,6 +174,23 @@ def _host(host: Host, sources: Sources) -> dict[str, Any]:
             for d in report.daemons
         ],
         "problems": problems,
+    }
+
+
+def _appliance(reader: Reader, appliance: Appliance) -> dict[str, Any]:
+    units = reader.find(Unit, appliance_id=appliance.id)
+    troubled = appliance.status in ("DEGRADED", "ERROR")
+    return {
+        "id": appliance.id,
+        "name": appliance.name,
+        "project_id": appliance.project_id,
+        "status": appliance.status,
+        "units": len(units),
+        "running": sum(u.seen is not None and u.seen.state == "running" for u in units),
+        "hosts": sorted({unit.host for unit in units}),
+        "conditions": [
+            {"what": c.what, "cause": c.cause, "remedy": c.remedy} for c in appliance.conditions if troubled
+        ],
     }
 
 

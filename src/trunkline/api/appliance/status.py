@@ -26,6 +26,8 @@ class Finding:
     condition: Condition
     #: A change is under way, and this is a part of it.
     passing: bool = False
+    #: A unit says so of itself; what it is for, it does.
+    remark: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,10 @@ def state(appliance: Appliance, units: Sequence[Unit], silent: Collection[str], 
     )
     if not appliance.admin_state_up:
         return State("DOWN", findings)
-    if not findings:
+    wrong = [finding for finding in findings if not finding.remark]
+    if not wrong:
         return State("ACTIVE", findings)
-    passing = all(finding.passing for finding in findings)
+    passing = all(finding.passing for finding in wrong)
     forwards = _served(heard) >= set(ZONES) and any(_status(unit).shards for unit in heard)
     if not appliance.was_active and passing:
         return State("BUILD", findings)
@@ -116,7 +119,8 @@ def _units(units: Sequence[Unit], silent: Collection[str], now: float) -> Iterat
             yield _found(f"{_name(unit)} does not run yet", cause, remedy, passing=not late)
         else:
             for problem in seen.status.problems:
-                yield _found(f"{_name(unit)}: {problem.what}", problem.cause, problem.remedy)
+                what = f"{_name(unit)}: {problem.what}"
+                yield Finding(Condition(what=what, cause=problem.cause, remedy=problem.remedy), remark=True)
 
 
 def _legs(heard: Sequence[Unit], units: Sequence[Unit], now: float) -> Iterator[Finding]:
@@ -179,5 +183,5 @@ def _shards(heard: Sequence[Unit]) -> Iterator[Finding]:
         )
 
 
-def _found(what: str, cause: str, remedy: str = "", *, passing: bool = False) -> Finding:
+def _found(what: str, cause: str, remedy: str, *, passing: bool = False) -> Finding:
     return Finding(Condition(what=what, cause=cause, remedy=remedy), passing)
