@@ -32,7 +32,10 @@ def changed_map(old: Mapping[K, V], come: Mapping[K, V], gone: Collection[K] = (
         return small
     own = {**own, **come, **dict.fromkeys(gone, _MISSING)}
     if len(own) <= _MOST:
-        return _Map(base, own)
+        # Counted by what changes: to look at each of `own` costs more than all else here.
+        keys = come.keys() | gone
+        more = sum(own[key] is not _MISSING for key in keys) - sum(key in old for key in keys)
+        return _Map(base, own, len(old) + more)
     whole = {**base, **own}
     for key in [key for key, value in own.items() if value is _MISSING]:
         del whole[key]
@@ -45,8 +48,10 @@ def changed_set(old: Set[K], flipped: Set[K]) -> Set[K]:
     if len(base) < SMALL:
         return frozenset(old ^ flipped)
     own = own ^ flipped
+    if len(own) <= _MOST:
+        return _Set(base, own, len(old) + sum(-1 if key in old else 1 for key in flipped))
     # The right one of both is copied, and what is in the left one is looked up.
-    return _Set(base, own) if len(own) <= _MOST else frozenset(own ^ base)
+    return frozenset(own ^ base)
 
 
 def differing_keys(one: Mapping[K, V], other: Mapping[K, V]) -> list[K]:
@@ -77,11 +82,10 @@ class _Map(Mapping[K, V]):
 
     __slots__ = ("_length", "base", "own")
 
-    def __init__(self, base: Mapping[K, V], own: Mapping[K, V]) -> None:
+    def __init__(self, base: Mapping[K, V], own: Mapping[K, V], length: int) -> None:
         self.base = base
         self.own = own
-        new = sum((value is not _MISSING) - (key in base) for key, value in own.items())
-        self._length = len(base) + new
+        self._length = length
 
     def __getitem__(self, key: K) -> V:
         value = self.get(key, _MISSING)
@@ -118,10 +122,10 @@ class _Set(Set[K]):
 
     __slots__ = ("_length", "base", "own")
 
-    def __init__(self, base: Set[K], own: Set[K]) -> None:
+    def __init__(self, base: Set[K], own: Set[K], length: int) -> None:
         self.base = base
         self.own = own
-        self._length = len(base) + sum(-1 if key in base else 1 for key in own)
+        self._length = length
 
     @classmethod
     def _from_iterable(cls, members: Iterable[Any]) -> Set[Any]:
