@@ -68,6 +68,7 @@ class Walk:
     def check(self) -> None:
         """Compares what was compiled by steps with what is compiled from nothing."""
         snapshot = self._replica.refresh()
+        assert snapshot.objects == Replica(self._lab.store).refresh().objects, self.done
         network, slices = self._compiler.compile(snapshot)
         told = {host: replace(one, revision=snapshot.intent) for host, one in slices.items()}
         assert network == logical_network(snapshot, SETTINGS), self.done

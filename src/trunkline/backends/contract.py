@@ -51,6 +51,9 @@ class Backend(Protocol):
     async def start(self) -> None:
         """Connects; returns when the backend can be applied to. Reconnects by itself from then on."""
 
+    def prepare(self, network: LogicalNetwork) -> None:
+        """Works out what `apply` needs of a network. May take long: call it in a thread, and then `apply`."""
+
     async def apply(self, network: LogicalNetwork) -> Applied:
         """Drives the data plane's configuration to `network`: one transaction, its own rows only.
 

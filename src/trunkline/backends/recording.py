@@ -62,6 +62,9 @@ class RecordingBackend:
         await self._reachable.wait()
         self.started = True
 
+    def prepare(self, network: LogicalNetwork) -> None:
+        return
+
     async def apply(self, network: LogicalNetwork) -> Applied:
         if not self._reachable.is_set():
             raise Unavailable("the recording backend is disconnected")

@@ -1,6 +1,6 @@
 """The loop that drives the world towards the newest revision.
 
-    store --changed--> refresh --> compile --> backend.apply      (the logical network)
+    store --changed--> refresh --> compile --> backend.prepare, apply   (the logical network)
                                          \\--> directory.publish   (each host's slice)
     backend --changed--> observe --> store (what was seen)
     backend --settled--> a rest --> the next round
@@ -15,6 +15,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -83,6 +84,8 @@ class Loop:
         self._publish = publish
         self._observed = observed
         self._replica = Replica(store)
+        #: One of its own: of several that wait, two wake up for each thing to do.
+        self._thread = ThreadPoolExecutor(1, "loop")
         #: The newest snapshot, and what was compiled from it.
         self._newest: tuple[Snapshot, LogicalNetwork] | None = None
 
@@ -119,7 +122,8 @@ class Loop:
         self.state.rounds += 1
         started = time.perf_counter()
         if self._newest is None or self._newest[0].revision != self._store.revision:
-            snapshot, network, slices = await asyncio.to_thread(self._compiled)
+            running = asyncio.get_running_loop()
+            snapshot, network, slices = await running.run_in_executor(self._thread, self._compiled)
             self._newest = snapshot, network
             self._publish(slices)
         snapshot, network = self._newest
@@ -136,9 +140,11 @@ class Loop:
         return bool(applied.inserted or applied.changed or applied.removed)
 
     def _compiled(self) -> tuple[Snapshot, LogicalNetwork, Mapping[str, HostSlice]]:
-        """The newest snapshot, and what follows from it. Reads the database: in a thread."""
+        """The newest snapshot, and what follows from it. May take long: in a thread."""
         snapshot = self._replica.refresh()
-        return snapshot, *self._compiler.compile(snapshot)
+        network, slices = self._compiler.compile(snapshot)
+        self._backend.prepare(network)
+        return snapshot, network, slices
 
     async def _settle(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from trunkline.compiler.snapshot import Snapshot
 from trunkline.persistent import changed_map
 from trunkline.resources.schema import Resource, Spec, spec_of, specs
-from trunkline.store import Reader, Store
+from trunkline.store import Reader, Store, Written
 
 #: The services whose resources are compiled.
 COMPILED = frozenset({"network", "compute", "image", "region", "appliance"})
 
 
 class Replica:
-    """Owns the newest snapshot. `refresh` reads what has changed since, or everything.
+    """Owns the newest snapshot. `refresh` takes what was changed since, or reads it, or everything.
 
     A snapshot that was handed out is never changed: the classes in which something has changed have other
     maps.
@@ -23,13 +25,18 @@ class Replica:
         self._snapshot: Snapshot | None = None
 
     def refresh(self) -> Snapshot:
-        """The newest snapshot. Reads the database: call it in a thread."""
-        with self._store.read() as reader:
-            revision = reader.revision
-            if self._snapshot is None:
-                self._snapshot = _whole(reader, revision)
-            elif revision > self._snapshot.revision:
-                self._snapshot = _advanced(reader, self._snapshot, revision)
+        """The newest snapshot. May read the database: call it in a thread."""
+        old = self._snapshot
+        recent = None if old is None else self._store.recent(old.revision)
+        if old is None or recent is None:
+            with self._store.read() as reader:
+                written = None if old is None else _read(reader, old.revision)
+                if old is None or written is None:
+                    self._snapshot = _whole(reader)
+                else:
+                    self._snapshot = _advanced(old, reader.revision, written)
+        else:
+            self._snapshot = _advanced(old, *recent)
         return self._snapshot
 
     def forget(self) -> None:
@@ -41,29 +48,40 @@ def _compiled() -> list[Spec]:
     return [spec for spec in specs().values() if spec.service in COMPILED]
 
 
-def _whole(reader: Reader, revision: int) -> Snapshot:
+def _whole(reader: Reader) -> Snapshot:
     objects = {spec.cls: {o.id: o for o in reader.select(spec.cls)} for spec in _compiled()}
-    return Snapshot(revision=revision, intent=revision, objects=objects)
+    return Snapshot(revision=reader.revision, intent=reader.revision, objects=objects)
 
 
-def _advanced(reader: Reader, old: Snapshot, revision: int) -> Snapshot:
-    changes = reader.changes(old.revision)
+def _read(reader: Reader, after: int) -> list[Written] | None:
+    """What was changed after a revision, as it is now; None where that cannot be told."""
+    changes = reader.changes(after)
     if changes is None:
-        return _whole(reader, revision)
-    intent = old.intent
-    touched: dict[type[Resource], set[str]] = {}
-    wanted: dict[type[Resource], set[str]] = {}
+        return None
+    ids: dict[type[Resource], set[str]] = {}
     for change in changes:
+        ids.setdefault(spec_of(change.kind).cls, set()).add(change.id)
+    now = {cls: {one.id: one for one in reader.get_all(cls, some)} for cls, some in ids.items()}
+    return [Written(change, now[spec_of(change.kind).cls].get(change.id)) for change in changes]
+
+
+def _advanced(old: Snapshot, revision: int, written: Iterable[Written]) -> Snapshot:
+    if revision == old.revision:
+        return old
+    intent = old.intent
+    touched: dict[type[Resource], dict[str, Resource | None]] = {}
+    wanted: dict[type[Resource], set[str]] = {}
+    for change, resource in written:
         spec = spec_of(change.kind)
         if spec.service in COMPILED:
-            touched.setdefault(spec.cls, set()).add(change.id)
+            touched.setdefault(spec.cls, {})[change.id] = resource
             if change.op != "observe":
                 wanted.setdefault(spec.cls, set()).add(change.id)
                 intent = max(intent, change.revision)
     objects = dict(old.objects)
-    for cls, ids in touched.items():
-        found = {obj.id: obj for obj in reader.get_all(cls, ids)}
-        objects[cls] = changed_map(objects.get(cls, {}), found, ids - found.keys())
+    for cls, now in touched.items():
+        come = {id: one for id, one in now.items() if one is not None}
+        objects[cls] = changed_map(objects.get(cls, {}), come, now.keys() - come.keys())
     return Snapshot(
         revision=revision, intent=intent, objects=objects, since=old.revision, touched=touched, changed=wanted
     )

@@ -9,11 +9,11 @@
 Tables are derived from the specs of resources in tables.py.
 """
 
-from trunkline.store.reader import Change, Reader
+from trunkline.store.reader import Change, Reader, Written
 from trunkline.store.remembered import Remembered
 from trunkline.store.sqlite import CannotOpen
 from trunkline.store.store import Store
 from trunkline.store.tables import table_of
 from trunkline.store.tx import Tx
 
-__all__ = ["CannotOpen", "Change", "Reader", "Remembered", "Store", "Tx", "table_of"]
+__all__ = ["CannotOpen", "Change", "Reader", "Remembered", "Store", "Tx", "Written", "table_of"]

@@ -1,12 +1,17 @@
-"""Waiting for the next revision, in any event loop."""
+"""The newest revisions: waiting for the next one, in any event loop, and what the last ones changed."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Iterable
 
 from trunkline.errors import Unavailable
+from trunkline.store.reader import Written
+
+#: So many changes are kept, for those who follow close behind; the others read them.
+RECENT = 256
 
 
 class Feed:
@@ -16,6 +21,9 @@ class Feed:
         self._revision = revision
         self._opened = revision
         self._by_kind: dict[str, int] = {}
+        self._recent: deque[Written] = deque()
+        #: All that was changed after this revision is among the recent.
+        self._forgotten = revision
         self._closed = False
         self._lock = threading.Lock()
         self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
@@ -29,10 +37,26 @@ class Feed:
         """The newest revision that changed a resource of these kinds, or the one before all known here."""
         return max((self._by_kind.get(kind, self._opened) for kind in kinds), default=self._opened)
 
-    def publish(self, revision: int, kinds: Iterable[str]) -> None:
-        """Makes it the newest one, which changed these kinds, and wakes everyone."""
+    def recent(self, after: int) -> tuple[int, list[Written]] | None:
+        """The newest revision, and what was changed after a revision; None where that is not kept."""
         with self._lock:
-            self._by_kind.update(dict.fromkeys(kinds, revision))
+            if after < self._forgotten:
+                return None
+            found: list[Written] = []
+            for one in reversed(self._recent):
+                if one.change.revision <= after:
+                    break
+                found.append(one)
+            return self._revision, found[::-1]
+
+    def publish(self, revision: int, written: Iterable[Written]) -> None:
+        """Makes it the newest one, up to which this was changed, and wakes everyone."""
+        with self._lock:
+            for one in written:
+                self._by_kind[one.change.kind] = revision
+                self._recent.append(one)
+            while len(self._recent) > RECENT:
+                self._forgotten = self._recent.popleft().change.revision
             self._revision = revision
             self._wake()
 

@@ -32,6 +32,13 @@ class Change(NamedTuple):
     op: Op
 
 
+class Written(NamedTuple):
+    """A change, and the resource as it is after it; None where it is gone."""
+
+    change: Change
+    resource: Resource | None
+
+
 _META = Prepared(sa.select(META.c.value).where(META.c.key == sa.bindparam("of_key")))
 _CHANGES = Prepared(
     sa.select(CHANGE.c.revision, CHANGE.c.kind, CHANGE.c.id, CHANGE.c.op)

@@ -21,7 +21,7 @@ from trunkline.store import sqlite
 from trunkline.store.feed import Feed
 from trunkline.store.lock import Lock
 from trunkline.store.migrate import migrate, refuse_foreign
-from trunkline.store.reader import Reader
+from trunkline.store.reader import Reader, Written
 from trunkline.store.tables import META, Schema
 from trunkline.store.tx import Tx
 from trunkline.store.writer import CLOSED, Job, Writer
@@ -101,6 +101,13 @@ class Store:
         Of changes before the store was opened it knows nothing: the revision at that time stands for them.
         """
         return self._feed.newest(kinds)
+
+    def recent(self, after: int) -> tuple[int, list[Written]] | None:
+        """The newest revision, and what was changed after a revision; no I/O.
+
+        Returns: None where that is too long ago, or before the store was opened: `Reader.changes` may know.
+        """
+        return self._feed.recent(after)
 
     async def changed(self, after: int) -> int:
         """Waits for a revision newer than `after`, and returns the newest.

@@ -15,7 +15,7 @@ from trunkline.errors import Conflict, NotFound
 from trunkline.resources.schema import R, Resource
 from trunkline.store import sqlite
 from trunkline.store.prepared import Prepared
-from trunkline.store.reader import Op, Reader
+from trunkline.store.reader import Change, Op, Reader, Written
 from trunkline.store.tables import CHANGE, CLAIM, Model, model_of
 
 T = TypeVar("T")
@@ -45,6 +45,8 @@ class Tx(Reader):
         #: The revision that this write spends, if it changes anything.
         self.next_revision = revision
         self._changes: dict[tuple[str, str], Op | None] = {}
+        #: What each of these is now; None for what is gone.
+        self._left: dict[tuple[str, str], Resource | None] = {}
         self._claims_changed = False
         #: What was read or written by its id; None for what is not there.
         self._seen: dict[tuple[type[Resource], str], Resource | None] = {}
@@ -128,9 +130,13 @@ class Tx(Reader):
         return released
 
     @property
-    def kinds(self) -> set[str]:
-        """The kinds of the resources that it changed."""
-        return {kind for (kind, _), op in self._changes.items() if op is not None}
+    def written(self) -> list[Written]:
+        """What it changed."""
+        return [
+            Written(Change(self.next_revision, *key, op), self._left[key])
+            for key, op in self._changes.items()
+            if op is not None
+        ]
 
     def finish(self) -> bool:
         """Writes the change log, for the writer alone. Returns whether anything changed."""
@@ -166,6 +172,7 @@ class Tx(Reader):
         self._seen[model.cls, id] = obj
         self._found.pop(model.cls, None)
         key = (model.kind, id)
+        self._left[key] = obj
         self._changes[key] = _together(self._changes[key], op) if key in self._changes else op
 
     def _execute(self, statement: sa.Executable, values: Any = None) -> CursorResult[*tuple[Any, ...]]:

@@ -26,6 +26,7 @@ from sqlalchemy.exc import DBAPIError
 from trunkline.errors import Unavailable
 from trunkline.store import sqlite
 from trunkline.store.prepared import Prepared
+from trunkline.store.reader import Written
 from trunkline.store.tables import CHANGE, META
 from trunkline.store.tx import Tx
 
@@ -72,7 +73,7 @@ class Job:
 
 class Writer:
     """Owns the writing connection and the thread. `committed` is called in it, after each commit, with the
-    revision and the kinds of the resources that it changed."""
+    revision and what was changed."""
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class Writer:
         floor: int,
         keep: int,
         group: int,
-        committed: Callable[[int, set[str]], None],
+        committed: Callable[[int, list[Written]], None],
     ) -> None:
         self._engine = engine
         #: Kept from one group to the next; after a failure there is another one.
@@ -144,7 +145,7 @@ class Writer:
 
     def _serve(self, jobs: list[Job]) -> None:
         try:
-            revision, floor, kinds = self._commit(jobs)
+            revision, floor, written = self._commit(jobs)
         except BaseException as error:  # whatever it is: callers must hear of it, and the thread go on
             expected = isinstance(error, DBAPIError)
             _LOG.error("Of %d writes, nothing is stored: %s", len(jobs), error, exc_info=not expected)
@@ -155,12 +156,12 @@ class Writer:
             self._floor = floor
             if revision != self._revision:
                 self._revision = revision
-                self._committed(revision, kinds)
+                self._committed(revision, written)
         _resolve(jobs)
 
-    def _commit(self, jobs: list[Job]) -> tuple[int, int, set[str]]:
-        """Runs the jobs in one transaction. Returns the new revision, the new floor of the log, the kinds."""
-        revision, floor, kinds = self._revision, self._floor, set[str]()
+    def _commit(self, jobs: list[Job]) -> tuple[int, int, list[Written]]:
+        """Runs the jobs in one transaction. Returns the new revision, the floor of the log, the changes."""
+        revision, floor, written = self._revision, self._floor, list[Written]()
         now = datetime.now(UTC)
         if self._connection is None:
             self._connection = self._engine.connect()
@@ -170,18 +171,18 @@ class Writer:
                 tx = Tx(connection, revision + 1, now)
                 if _attempt(connection, job, tx, alone=len(jobs) == 1):
                     revision += 1
-                    kinds |= tx.kinds
+                    written += tx.written
             if revision == self._revision:
                 # Nothing was changed, or all of it by a job that was alone and failed.
                 transaction.rollback()
-                return revision, floor, kinds
+                return revision, floor, written
             _SET.change(connection, {"of_key": "revision", "new_value": str(revision)})
             # Not at each commit, so that what is deleted at once is worth a statement.
             if revision - floor > self._keep + self._keep // 8:
                 floor = revision - self._keep
                 _PRUNE.change(connection, {"floor": floor})
                 _SET.change(connection, {"of_key": "floor", "new_value": str(floor)})
-        return revision, floor, kinds
+        return revision, floor, written
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

@@ -103,6 +103,10 @@ class OvnBackend:
             while not database.connected:
                 await database.changed()
 
+    def prepare(self, network: LogicalNetwork) -> None:
+        """Translates it."""
+        self._translated(network)
+
     async def apply(self, network: LogicalNetwork) -> Applied:
         """Makes the northbound database hold `network`, in one transaction if nobody interferes.
 
@@ -111,22 +115,19 @@ class OvnBackend:
                 somebody else changes them as fast as we do.
         """
         async with self._lock:
-            try:
-                wanted = await self._translated(network)
-            except BaseException:
-                self._compare_all()
-                raise
+            wanted = self._translated(network)
             self._writing = True
             try:
                 return await self._apply(wanted, network.revision)
             finally:
                 self._writing = False
 
-    async def _translated(self, network: LogicalNetwork) -> Wanted:
-        if network is self._translation.network:
+    def _translated(self, network: LogicalNetwork) -> Wanted:
+        try:
             return self._translation.update(network)
-        # In a thread, so that what many changes make does not keep requests waiting.
-        return await asyncio.to_thread(self._translation.update, network)
+        except BaseException:
+            self._compare_all()
+            raise
 
     async def _apply(self, wanted: Wanted, revision: int) -> Applied:
         done, took = Plan(), 0.0
