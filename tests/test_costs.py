@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from network_lab import ANN, ROOT, Cloud, cloud
 
-from trunkline.backends.ovn.rows import Translation
+from trunkline.backends.ovn.rows import Translation, Wanted
 from trunkline.compiler.derive import Derivations, Node
 from trunkline.compiler.incremental import Compiler
 from trunkline.compiler.settings import Settings
@@ -83,6 +83,15 @@ def test_a_port_is_derived_alone_however_many_there_are(cloud: Cloud, ran: Count
     assert set(few.values()) == {1}
 
 
+def test_what_was_just_written_is_not_read_again(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, _ = cloud.net("10.0.0.0/16")
+    steps = _Steps(cloud)
+    port = cloud.make("port", network_id=network["id"])
+    with monkeypatch.context() as patch:
+        patch.setattr(cloud.store, "read", None)
+        assert port["id"] in steps.follow().tables()["Logical_Switch_Port"]
+
+
 def _run_for_a_port(cloud: Cloud, steps: _Steps, network: str, ran: Counter[str]) -> dict[str, int]:
     cloud.make("port", network_id=network)
     ran.clear()
@@ -99,8 +108,8 @@ class _Steps:
         self._translation = Translation()
         self.follow()
 
-    def follow(self) -> None:
-        self._translation.update(self._compiler.compile(self._replica.refresh())[0])
+    def follow(self) -> Wanted:
+        return self._translation.update(self._compiler.compile(self._replica.refresh())[0])
 
 
 def _counted(cloud: Cloud, statements: list[str], bodies: dict[str, Any]) -> dict[str, int]:

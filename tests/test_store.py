@@ -19,7 +19,8 @@ from sqlalchemy.schema import CreateTable
 from store_toys import TOYS, Colour, Every, Order, Part
 
 from trunkline.errors import Conflict, NotFound, Unavailable
-from trunkline.store import Change, Remembered, Store, Tx, table_of
+from trunkline.store import Change, Remembered, Store, Tx, Written, table_of
+from trunkline.store.feed import RECENT
 from trunkline.store.tables import Schema
 
 
@@ -316,8 +317,9 @@ def test_the_feed_tells_what_a_write_amounts_to(store: Store, steps: str, op: st
 
     store.write_sync(write)
     with store.read() as r:
-        changes = r.changes(before)
+        changes, now = r.changes(before), r.get(Order, "1")
     assert changes == ([] if op is None else [Change(before + 1, "toy_order", "1", op)])
+    assert store.recent(before) == (store.revision, [Written(change, now) for change in changes])
     assert store.revision == before + (op is not None)
 
 
@@ -336,6 +338,25 @@ def test_a_log_that_was_pruned_says_so(tmp_path: Path) -> None:
     with store.read() as r:
         assert r.changes(0) is None
         assert r.revision == store.revision == 40
+    store.close()
+
+
+def test_what_was_written_last_is_known_without_reading_and_what_was_before_is_not(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store", specs=TOYS)
+    insert(store, Order(id="first"))
+    store.close()
+    store = Store.open(tmp_path / "store", specs=TOYS)
+    assert store.recent(1) == (1, [])
+    assert store.recent(0) is None, "it was written by another process"
+    orders = [Order(id=str(number)) for number in range(RECENT + 2)]
+    for order in orders:
+        insert(store, order)
+    found = [Written(Change(n, "toy_order", order.id, "insert"), order) for n, order in enumerate(orders, 2)]
+    assert store.recent(1) is None
+    assert store.recent(3) == (store.revision, found[2:])
+    assert store.recent(store.revision) == (store.revision, [])
+    insert(store, *(Order(id=f"many {number}") for number in range(RECENT + 1)))
+    assert store.recent(store.revision - 1) is None, "of one revision all is known, or nothing"
     store.close()
 
 
