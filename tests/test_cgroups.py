@@ -27,6 +27,7 @@ def second(folder: Path, controllers: str) -> Path:
         place.mkdir(parents=True)
         for name in ("cgroup.subtree_control", "cgroup.procs", "cpu.max", "memory.max", "memory.oom.group"):
             (place / name).touch()
+        (place / "cpu.weight").write_text("100")
     (root / "cgroup.controllers").write_text(controllers)
     return root
 
@@ -55,6 +56,9 @@ def test_what_is_written_with_version_2(tmp_path: Path) -> None:
     group.make()
     for above in (root, root / "trunkline"):
         assert (above / "cgroup.subtree_control").read_text() == "+cpu +memory"
+    assert (root / "trunkline" / "cpu.weight").read_text() == "10000", (
+        "what is promised is had by a busy host too"
+    )
     group.limit_memory(256)
     group.join(4711)
     group.limit_processors(0.25)

@@ -106,6 +106,9 @@ class Group:
             if self._version == 2:
                 for above in (self._cpu.parent.parent, self._cpu.parent):
                     _write(above / "cgroup.subtree_control", "+cpu +memory")
+            # All groups together would count as one process: what they are limited to, they are promised too.
+            weight = ("cpu.weight", "10000") if self._version == 2 else ("cpu.shares", "262144")
+            _write(self._cpu.parent / weight[0], weight[1])
         except OSError as error:
             raise Unavailable(f"The control group {self._cpu} cannot be made: {error}.") from None
 
