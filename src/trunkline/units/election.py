@@ -57,21 +57,20 @@ class Election:
         self._followed = True
 
     def refused(self, epoch: int, manager: int, now: float) -> None:
-        """A unit follows another one.
+        """A unit follows another one, or did until now.
 
         One that just begins did not know of that epoch, and takes a higher one. One that units followed is
         deposed, and gives the other one time.
         """
         self._highest = max(self._highest, epoch)
-        if not self.leads or (epoch, manager) <= (self.epoch, self.number):
+        if not self.leads or manager == self.number:
             return
-        if self._followed:
+        if self._followed and (epoch, manager) > (self.epoch, self.number):
             self.leads = False
             self._not_before = now + PATIENCE * 2 ** min(self._refused + 1, _DOUBLED)
             self._refused += 1
-        else:
-            self.epoch = self._highest + 1
-            self._highest = self.epoch
+        elif epoch >= self.epoch:
+            self._begin()
 
     def tick(self, now: float, others: set[int]) -> None:
         """Time has passed. `others`: the managers that there are to be besides this one."""
@@ -92,6 +91,8 @@ class Election:
             return
         if self.willing and any(number > self.number for number in willing):
             return
+        self._begin()
+
+    def _begin(self) -> None:
         self.leads, self._followed = True, False
-        self.epoch = self._highest + 1
-        self._highest = self.epoch
+        self.epoch = self._highest = self._highest + 1

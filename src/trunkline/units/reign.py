@@ -19,7 +19,7 @@ from trunkline.errors import Refusal, Unavailable
 from trunkline.units.links import Link
 from trunkline.units.policy_rounds import PolicyRounds
 from trunkline.units.shard_moves import Drop, Give, Moves, Task, Tell, by_shard
-from trunkline.units.words import Forget, Hand, Members, Shards
+from trunkline.units.words import NOBODY, Forget, Hand, Members, Shards
 
 #: How long one that begins waits for all units to say what they have, seconds.
 _LEARN = 3.0
@@ -118,6 +118,10 @@ class Reign:
     def up(self, link: Link) -> None:
         number, known, kind = link.member.number, link.known, link.member.kind
         assert known is not None
+        if known.epoch >= self._lead[0] and known.manager != self._lead[1]:
+            # It followed another one in this epoch, which is no new one then.
+            self.refused(known.epoch, known.manager)
+            return
         self._followed()
         before = self._incarnations.get(number)
         if before is not None and before != known.incarnation:
@@ -159,7 +163,7 @@ class Reign:
         if not self._is_of(link):
             return
         if link.status.epoch > self._lead[0]:
-            self.refused(link.status.epoch, self._lead[1])
+            self.refused(link.status.epoch, NOBODY)
         if link.member.number not in self.policies.units:
             self._has_policy(link)
         self._wake.set()

@@ -138,11 +138,13 @@ class Unit:
             async for word in wire.heard():
                 if isinstance(word, Lead):
                     lead = (word.epoch, word.manager)
+                    # Whom it followed until now.
+                    has = self._has(role)
                     if lead >= self._follows:
                         self._follows = lead
                         self._managers.add(wire)
                         self._changed.set()
-                    await wire.say(self._has(role))
+                    await wire.say(has)
                 if isinstance(word, Said | Has | Done):
                     continue
                 if lead is not None and lead < self._follows:

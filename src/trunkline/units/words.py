@@ -119,7 +119,8 @@ class Said(msgspec.Struct, frozen=True, tag=True):
 class Has(msgspec.Struct, frozen=True, tag=True):
     """Whom a unit follows, and the shards as it has them: those that it was told, or took, since it began.
 
-    Said when somebody wants to lead it, before the answer, and when a dispatcher has switched by itself.
+    Said when somebody wants to lead it, before the answer: then it is whom it followed until then. And when a
+    dispatcher has switched by itself.
     """
 
     incarnation: str
