@@ -101,15 +101,18 @@ class Lab:
     def slices(self) -> dict[str, HostSlice]:
         return host_slices(Replica(self.api.store).refresh(), Settings())
 
-    def report(self, id: str, *, without: tuple[int, ...] = (), **other: Any) -> None:
+    def report(
+        self, id: str, *, without: tuple[int, ...] = (), hosts: tuple[str, ...] = HOSTS, **other: Any
+    ) -> None:
         """Every host reports its units as well: planes share the shards, the first dispatcher serves.
 
         Args:
             without: numbers of units that are not reported.
+            hosts: those that report.
             other: fields of the status of units, by ``u`` and their number.
         """
         there = [u for u in self.stored(id) if u.number not in without]
-        staying = [u for u in there if not u.leaves]
+        staying = [u for u in there if not u.leaves and u.host in hosts]
         planes = [u for u in staying if u.kind == "data-plane"]
         spread = {u.number: 256 // len(planes) for u in planes}
         spread[planes[0].number] += 256 % len(planes)
@@ -134,7 +137,7 @@ class Lab:
             seen = UnitReport(id=unit.id, state="running", status=status)
             by_host.setdefault(unit.host, []).append(seen)
         engine = self.api.api.engine
-        for host in HOSTS:
+        for host in hosts:
             reports = by_host.get(host, [])
             self.figures.take(host, reports)
             self.api.store.write_sync(
@@ -503,14 +506,32 @@ def test_units_of_a_silent_host_come_anew_on_others(lab: Lab) -> None:
     lost = {unit["number"] for unit in lab.units(id) if unit["host"] == "a2"}
     assert lost
     lab.silence("a2", id)
-    there = lab.units(id)
-    assert not lost & {unit["number"] for unit in there}
-    assert (len(there), {unit["host"] for unit in there}) == (5, {"a1", "a3"})
-    assert lab.show(id)["status"] != "ACTIVE"
-    lab.report(id)
+    there = {unit["number"]: unit for unit in lab.units(id)}
+    assert lost < there.keys(), "who is not heard of may forward all the same"
+    new = {there[number]["replaced_by"] for number in lost}
+    assert {there[number]["host"] for number in new} <= {"a1", "a3"}
+    assert lab.show(id)["status"] == "DEGRADED"
+    lab.report(id, hosts=("a1", "a3"))
+    lab.report(id, hosts=("a1", "a3"))
+    units = lab.units(id)
+    assert (len(units), {unit["host"] for unit in units}) == (5, {"a1", "a3"})
     assert lab.show(id)["status"] == "ACTIVE"
-    causes = [event["cause"] for event in lab.api.ok("GET", f"{BASE}/{id}/events", by="demo")["events"]]
-    assert any("its host is silent" in cause for cause in causes)
+    told = lab.api.ok("GET", f"{BASE}/{id}/events", by="demo")["events"]
+    assert any("its host is silent" in event["cause"] for event in told)
+
+
+def test_a_host_that_is_back_in_time_hands_over_what_its_units_have(lab: Lab) -> None:
+    id = lab.make(data_planes=3)["id"]
+    lab.report(id)
+    here = {unit["number"] for unit in lab.units(id) if unit["host"] == "a2"}
+    lab.silence("a2", id)
+    lab.silence("a2", id, alive=True)
+    lab.report(id)
+    leaving = {unit["number"] for unit in lab.units(id) if unit["leaves"]}
+    assert leaving == here
+    lab.settle_later(id)
+    assert not here & {unit["number"] for unit in lab.units(id)}
+    assert lab.show(id)["status"] == "ACTIVE"
 
 
 def test_with_no_room_elsewhere_what_is_lost_is_told(lab: Lab) -> None:

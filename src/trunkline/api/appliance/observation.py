@@ -130,19 +130,29 @@ def _silent(call: Call, appliance: Appliance) -> set[str]:
 
 
 def _replace_lost(call: Call, appliance: Appliance, silent: set[str]) -> Appliance:
-    """Units of silent hosts are given up: those that were to stay come anew elsewhere."""
-    for unit in units.of(call.tx, appliance.id) if silent else ():
+    """Units of silent hosts come anew elsewhere, and are given up when those that come do their work.
+
+    Not before: who is not heard of may forward all the same.
+    """
+    there = units.of(call.tx, appliance.id) if silent else []
+    by_number = {unit.number: unit for unit in there}
+    for unit in there:
         if unit.host not in silent:
             continue
-        cause = f"Unit {unit.number} was lost: its host is silent"
         if not unit.leaves and unit.replaced_by is None:
+            cause = f"Unit {unit.number} may be lost: its host is silent"
             try:
-                appliance, new = units.add(call, appliance, unit.kind, cause)
+                appliance, new = units.add(call, appliance, unit.kind, cause, without=[unit.host])
             except Exhausted:
                 continue  # Told by the status, until there is room.
             _follow_replacement(call, appliance, unit, new.number)
-        events.note(call, appliance, f"The {unit.kind} is given up", cause, unit=unit.number)
-        units.drop(call, unit)
+            unit = replace(unit, replaced_by=new.number)
+            call.tx.replace(unit)
+        instead = by_number.get(unit.replaced_by or 0)
+        if unit.leaves or unit.seen is None or (instead and status.works(instead, appliance)):
+            what = f"The {unit.kind} is given up"
+            events.note(call, appliance, what, "Its host is silent", unit=unit.number)
+            units.drop(call, unit)
     return appliance
 
 
