@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEER ?= $(CURDIR)/.peer
 
-.PHONY: up down test lint bench bench-peer conformance packages
+.PHONY: up down test lint bench bench-peer bench-appliance conformance packages
 
 up: packages $(VENV)/installed
 	$(BIN)/trunkline --state $(STATE) up --hosts $(HOSTS) $(if $(PORT),--port $(PORT)) --prove
@@ -36,6 +36,10 @@ bench: packages $(VENV)/installed-test
 bench-peer: packages $(VENV)/installed-test
 	scripts/install-peer $(PEER)
 	$(BIN)/python -m bench.compare $(PEER) $(BENCH)
+
+bench-appliance: packages $(VENV)/installed-test
+	$(BIN)/python -m bench.appliance --kills $(BENCH)
+	$(BIN)/python -m bench.appliance.peers
 
 conformance: packages $(VENV)/installed-test
 	$(BIN)/python conformance/run.py --state $(STATE) --vxlan

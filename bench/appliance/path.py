@@ -52,10 +52,10 @@ class Path:
                 f"link add {bridge} type bridge forward_delay 0 mcast_snooping 0",
                 f"link set dev {bridge} up",
             )
-        self.plug(self.client, "inside", f"{CLIENT}/24")
-        self.plug(self.server, "outside", *(f"{address}/24" for address in SERVERS))
-        namespace.ip(self.client, f"route add default via {INSIDE}")
-        namespace.ip(self.server, f"route add default via {OUTSIDE}")
+        self.plug(self.client, "inside", f"{CLIENT}/24", "fd00:a::5/64")
+        self.plug(self.server, "outside", *(f"{address}/24" for address in SERVERS), "fd00:b::9/64")
+        namespace.ip(self.client, f"route add default via {INSIDE}", "route add default via fd00:a::1")
+        namespace.ip(self.server, f"route add default via {OUTSIDE}", "route add default via fd00:b::1")
         for space in (self.client, self.server):
             make_room(space)
         plain = self.space("p")
