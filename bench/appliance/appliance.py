@@ -3,36 +3,72 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 Kind = Literal["data-plane", "dispatcher", "manager"]
-#: What connections and flows are made to, through which service.
-TARGETS: Mapping[str, str] = {
-    "source translation": "192.0.2.9:8000-8001",
-    "firewall alone": "[fd00:b::9]:8000",
-    "balancer": "203.0.113.80:8000",
-}
-_FAR = ("192.0.2.10", "192.0.2.11")
 _OUT = {"name": "out", "from": "inside", "to": "outside", "action": "accept"}
+_IN = {
+    "name": "in",
+    "from": "outside",
+    "destination": "192.0.2.1",
+    "service": "tcp/8000",
+    "action": "accept",
+}
+
+
+@dataclass(frozen=True)
+class Way:
+    """Connections through one or two services."""
+
+    name: str
+    #: Whether they are made from inside.
+    outward: bool
+    targets: tuple[str, ...]
+    listens: tuple[str, ...]
+    #: Where flows of datagrams go: for gaps.
+    flows: tuple[str, ...] = ()
+    #: How many of all connections are made so.
+    part: float = 0.5
+
+
+_NAT, _FIREWALL = "192.0.2.9:8000-8001", "[fd00:b::9]:8000-8001"
+_MEMBERS = (8100, 8101)
+WAYS = (
+    Way(
+        name="firewall and source translation",
+        outward=True,
+        targets=(_NAT, _FIREWALL),
+        listens=(_NAT, _FIREWALL),
+        flows=("192.0.2.9:8000", "[fd00:b::9]:8000"),
+        part=0.75,
+    ),
+    Way(
+        name="balancer",
+        outward=False,
+        targets=("192.0.2.1:8000",),
+        listens=tuple(f"10.0.0.5:{port}" for port in _MEMBERS),
+        part=0.25,
+    ),
+)
 
 
 def policy(turn: int) -> dict[str, object]:
-    """A policy by which all `TARGETS` are reached; each turn another one."""
+    """A policy by which all `WAYS` are open; each turn another one."""
     idle = [
         {**_OUT, "name": f"idle {n}", "destination": f"198.51.100.{n}", "action": "drop"}
         for n in range(turn * 7 % 40)
     ]
     members = [
         # A back end leaves and comes: connections that it has stay with it.
-        {"address": address, "port": 8000, "weight": int(turn % 3 != n + 1)}
-        for n, address in enumerate(_FAR)
+        {"address": "10.0.0.5", "port": port, "weight": int(turn % 3 != n + 1)}
+        for n, port in enumerate(_MEMBERS)
     ]
-    source = {"from": "inside", "to": "outside", "addresses": ["192.0.2.1"]}
-    listener = {"name": "web", "address": "203.0.113.80", "port": 8000, "members": members}
+    source = {"from": "inside", "to": "outside", "addresses": ["192.0.2.1"], "ports": "16384-65535"}
+    listener = {"name": "web", "address": "192.0.2.1", "port": 8000, "members": members}
     return {
-        "firewall": {"rules": [*idle, _OUT]},
+        "firewall": {"rules": [*idle, _OUT, _IN]},
         "nat": {"source": [source]},
         "balancer": {"listeners": [listener]},
     }
@@ -42,8 +78,8 @@ class Appliance(Protocol):
     """One that runs. Each call returns when it is done, and what it did, in words."""
 
     #: Namespaces of the ends.
-    near: str
-    far: str
+    inside: str
+    outside: str
 
     def size(self, kind: Kind) -> int:
         """How many units there are of it, without those that leave."""

@@ -47,7 +47,7 @@ class ByHand:
     """An `Appliance`. Owns its units; the path is the caller's."""
 
     def __init__(self, path: Path, planes: int, dispatchers: int, managers: int, seed: int) -> None:
-        self.near, self.far = path.client, path.server
+        self.inside, self.outside = path.client, path.server
         self._lab = _Lab(path)
         self._chance = random.Random(seed)
         self._used = dict(_FIRST)

@@ -125,16 +125,17 @@ class Turns:
         self._turn = 0
 
     def due(self, now: float, most: int = 256) -> list[tuple[int, float]]:
-        """At most so many: who, and how late it is."""
+        """At most so many: who, and how late it is; the first one as late as the oldest that is left out."""
         if not self._count:
             return []
         step = self._period / self._count
         oldest = math.ceil((now - self._forgotten - self._began) / step)
+        late = now - self._began - self._turn * step
         self._turn = max(self._turn, oldest)
         last = min(int((now - self._began) / step) + 1, self._turn + most)
         found = [(turn % self._count, now - self._began - turn * step) for turn in range(self._turn, last)]
         self._turn = max(self._turn, last)
-        return found
+        return [(found[0][0], late), *found[1:]] if found else []
 
     def next(self) -> float:
         """When somebody is due again."""

@@ -1,0 +1,147 @@
+"""Events at random, one after the other, under traffic; and the table of what was seen."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench.appliance.appliance import Appliance, draw
+from bench.appliance.loads import Loads
+from bench.figures import Figure, columns
+from trunkline.traffic.pair import Result
+from trunkline.traffic.words import Period
+
+_QUIET = "quiet"
+_SCALING = ("scale out", "scale in")
+#: What dies, and how long a flow may wait then, ms.
+_BOUNDS = {"data plane killed": 150.0, "dispatcher killed": 150.0}
+
+
+@dataclass(frozen=True)
+class Happened:
+    """An event that is over."""
+
+    name: str
+    #: As the traffic knows it.
+    mark: str
+    #: Until all was as it is to be, seconds.
+    took: float
+
+
+@dataclass
+class Run:
+    """What was done."""
+
+    happened: list[Happened] = field(default_factory=list)
+    #: Seconds without an event, at the beginning, and how many units were taken for dead meanwhile.
+    quiet: float = 0.0
+    alarms: int = 0
+    #: Why it ended before its time.
+    problem: str = ""
+
+
+def put_through(
+    appliance: Appliance, loads: Loads, *, events: int, kills: bool, seed: int, quiet: float, pause: float
+) -> Run:
+    """A quiet time, then so many events; it ends with one after which not all is as it is to be."""
+    run = Run(quiet=quiet)
+    chance = random.Random(seed)
+    loads.mark(_QUIET)
+    alarms = appliance.alarms()
+    time.sleep(quiet)
+    run.alarms = appliance.alarms() - alarms
+    try:
+        for number in range(events):
+            event = draw(appliance, chance, kills=kills)
+            mark = f"{number} {event.name}"
+            loads.mark(mark)
+            began = time.monotonic()
+            words = event.do(appliance)
+            appliance.settle()
+            run.happened.append(Happened(event.name, mark, time.monotonic() - began))
+            time.sleep(pause)
+            _tell(loads, run.happened[-1], words)
+    except AssertionError as error:
+        run.problem = f"{mark}: {error}"
+    loads.mark("afterwards")
+    return run
+
+
+def _tell(loads: Loads, event: Happened, words: str) -> None:
+    """A line about what happened, with how it stands."""
+    live = loads.live()
+    line = {
+        "event": event.mark,
+        "done": words,
+        "took": round(event.took, 3),
+        "established": live.established if live else 0,
+        "broken": live.broken if live else {},
+        "longest_gap": round(live.longest_gap, 4) if live else 0.0,
+    }
+    print(json.dumps(line), file=sys.stderr, flush=True)
+
+
+def figures(
+    run: Run, established: Mapping[str, int], results: Mapping[str, Result], shares: Sequence[float]
+) -> list[Figure]:
+    """The table of what was seen. `shares`: how long new data planes waited for theirs, seconds."""
+    found = [Figure("events after which not all was as it is to be", [float(bool(run.problem))], "", 0.0)]
+    for name, result in results.items():
+        why = Counter(said[0].why for said in result.broken.values())
+        what = f"{name}: connections broken, of {established[name]:,}, in {len(run.happened):,} events"
+        note = ", ".join(f"{count} {each}" for each, count in why.items())
+        found.append(Figure(what, [why.total()], "", 0.0, note=note))
+        found.append(Figure(f"{name}: refused at the beginning", [len(result.refused)], "", 0.0))
+    first = next(iter(results.values()))
+    found.append(Figure("flows translated anew", [len(first.moved)], "", 0.0))
+    periods = {period.name: period for period in first.near.periods}
+    found += _of_events(run, periods)
+    if shares:
+        took = [seconds * 1e3 for seconds in shares]
+        found.append(Figure("a new data plane has its share after", took, "ms", 250.0))
+    found.append(Figure(f"false alarms in {run.quiet:g} s without events", [run.alarms], "", 0.0))
+    own = first.near.own
+    found.append(Figure("the measuring itself was late, 99.9%", [own.p999 * 1e3], "ms"))
+    found.append(Figure("the measuring itself was late, longest", [own.longest * 1e3], "ms"))
+    return found
+
+
+def _of_events(run: Run, periods: Mapping[str, Period]) -> list[Figure]:
+    """By kind of event: for how long no answer came, and what delay was added."""
+    quiet = periods[_QUIET]
+    found = [Figure("quiet: outage of a flow, longest", [quiet.longest_gap * 1e3], "ms")]
+    by_name: dict[str, list[Happened]] = defaultdict(list)
+    for event in run.happened:
+        by_name[event.name].append(event)
+    for name, events in sorted(by_name.items()):
+        gaps = sorted(periods[event.mark].longest_gap * 1e3 for event in events)
+        what = f"{name} ({len(events)}): outage of a flow, longest"
+        found.append(
+            Figure(what, [gaps[-1]], "ms", _BOUNDS.get(name), note=f"median {gaps[len(gaps) // 2]:.0f}")
+        )
+        found.append(Figure(f"{name}: until all was settled", [event.took for event in events], "s"))
+    added = [
+        (periods[event.mark].flows.p999 - quiet.flows.p999) * 1e3
+        for event in run.happened
+        if event.name in _SCALING
+    ]
+    if added:
+        found.append(Figure("delay added while scaling, 99.9%", added, "ms", 1.0))
+    return found
+
+
+def broken(results: Mapping[str, Result]) -> str:
+    """The first connections that broke, by what happened since they last answered; "" where none did."""
+    rows = [
+        [name, str(number), each.side, each.why, str(each.position), " | ".join(each.marks[-3:]), each.detail]
+        for name, result in results.items()
+        for number, said in list(result.broken.items())[:20]
+        for each in said
+    ]
+    head = ["", "connection", "seen by", "why", "byte", "marks since its last answer", ""]
+    return columns(head, rows) if rows else ""
