@@ -11,7 +11,6 @@ import contextlib
 import ipaddress
 import logging
 import os
-import resource
 import socket
 import sys
 import time
@@ -42,21 +41,18 @@ _PATIENCE, _PAUSE = 5.0, 0.2
 
 @dataclass
 class _Load:
-    """How much of its processors a unit used lately; the kernel's own threads are the agent's to add."""
+    """How much of its processors its processes used lately; the kernel's threads are the agent's to add."""
 
     cores: float
     at: float = field(default_factory=time.monotonic)
     used: float = 0.0
     load: float = 0.0
 
-    def now(self) -> float:
-        now = time.monotonic()
+    def now(self, others: float) -> float:
+        """`others`: seconds that other processes had."""
+        now, used = time.monotonic(), time.process_time() + others
         if now - self.at >= 1.0:
-            used = sum(
-                usage.ru_utime + usage.ru_stime
-                for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-            )
-            self.load = min(1.0, (used - self.used) / (now - self.at) / self.cores)
+            self.load = max(0.0, min(1.0, (used - self.used) / (now - self.at) / self.cores))
             self.at, self.used = now, used
         return self.load
 
@@ -137,10 +133,7 @@ class Dispatcher:
             case Members(members=members):
                 self._are(members)
             case Shards(shards=shards):
-                self._shards |= {each.shard: each for each in shards}
-                moved = tuple(pair for pair in self._seen.moved if pair[0] not in {w.shard for w in shards})
-                self._seen = msgspec.structs.replace(self._seen, moved=moved)
-                self._tell(shards)
+                self._have(fabric, shards)
             case Prepare(revision=revision, document=document):
                 self._prepare(revision, document)
             case Commit(revision=revision):
@@ -152,6 +145,17 @@ class Dispatcher:
                 raise Refusal(f"{type(word).__name__} is nothing for a dispatcher.")
         self._changed()
 
+    def _have(self, fabric: Fabric, words: tuple[ShardWord, ...]) -> None:
+        new = {word.shard: word for word in words}
+        self._shards |= new
+        moved = tuple(pair for pair in self._seen.moved if pair[0] not in new)
+        self._seen = msgspec.structs.replace(self._seen, moved=moved)
+        for word in words:
+            # For one that is silent, the prober knows better.
+            if word.owner not in self._seen.silent:
+                fabric.tell_shard(word.shard, None if word.owner == NOBODY else word.owner)
+        self._tell(words)
+
     def _prepare(self, revision: int, document: dict[str, Any]) -> None:
         assert self._slice is not None
         self._prepared = 0
@@ -162,7 +166,7 @@ class Dispatcher:
 
     # The prober.
 
-    def _tell(self, shards: Iterable[ShardWord] = ()) -> None:
+    def _tell(self, shards: Iterable[ShardWord] = (), moved: tuple[tuple[int, int], ...] = ()) -> None:
         """What is known, and these shards."""
         if self._prober is None or self._slice is None:
             return
@@ -177,8 +181,14 @@ class Dispatcher:
             tuple(leg.addresses for leg in self._slice.legs),
             own is not None and own.leaves,
             tuple(shards),
+            moved,
         )
-        self._prober.send(msgspec.msgpack.encode(told))
+        try:
+            self._prober.send(msgspec.msgpack.encode(told))
+        except OSError:
+            # It does not listen: the next one is told everything.
+            with contextlib.suppress(OSError):
+                self._prober.shutdown(socket.SHUT_RDWR)
 
     async def run(self) -> None:
         """Has a prober run, always."""
@@ -220,7 +230,7 @@ class Dispatcher:
             theirs.close()
             try:
                 self._prober = ours
-                self._tell(self._shards.values())
+                self._tell(self._shards.values(), self._seen.moved)
                 while data := await self._says(ours):
                     self._sees(msgspec.msgpack.decode(data, type=Seen))
                 return f"It ended with status {await process.wait()}."
@@ -274,7 +284,7 @@ class Dispatcher:
         return UnitStatus(
             incarnation="",
             policy_revision=self._revision,
-            load=round(self._load.now(), 4),
+            load=round(self._load.now(self._seen.used), 4),
             packets=counters["received"] + counters["sent"],
             bytes=counters["received_bytes"] + counters["sent_bytes"],
             drops={name: n for name, n in counters.items() if name.startswith("dropped_") and n},

@@ -24,6 +24,7 @@ import socket
 import struct
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -70,6 +71,8 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
     addresses: tuple[tuple[str, ...], ...]
     leaves: bool
     shards: tuple[ShardWord, ...] = ()
+    #: Of these, those that a prober before this one gave to other units than was told.
+    moved: tuple[tuple[int, int], ...] = ()
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True):
@@ -81,6 +84,8 @@ class Seen(msgspec.Struct, frozen=True, array_like=True):
     events: tuple[tuple[str, str], ...] = ()
     #: Shards that go to another unit than was told, and that unit.
     moved: tuple[tuple[int, int], ...] = ()
+    #: Seconds of a processor that it has had.
+    used: float = 0.0
     #: Why it runs like everybody else, "" where it does not.
     unscheduled: str = ""
 
@@ -147,10 +152,11 @@ class Prober:
         return True
 
     def _told(self, told: Told) -> None:
-        self._members = {member.unit: member for member in told.members}
-        self._watch.members(self._members)
+        known, self._members = self._members, {member.unit: member for member in told.members}
+        new = [unit for unit, member in self._members.items() if known.get(unit) != member]
+        self._watch.members(self._members, new)
         self._leaves = told.leaves
-        self._use(self._owners.tell(told.shards, self._watch.silent))
+        self._use(self._owners.tell(told.shards, self._watch.silent, dict(told.moved)))
         for number, (leg, addresses) in enumerate(zip(self._legs, told.addresses, strict=True)):
             before, leg.addresses = leg.addresses, addresses
             if self._serving.takes[number] and before != addresses:
@@ -187,11 +193,13 @@ class Prober:
             self._packets[unit] = packets
         lost, back = self._watch.interval(late=late)
         silent = self._watch.silent
+        before = dict(self._owners.used) if silent else {}
         moved = self._owners.without(silent) if silent else {}
         self._use(moved)
+        went = Counter(before[shard] for shard in moved)
         for unit in lost:
             why = f"{MISSES} probes, {INTERVAL * 1000:.0f} ms apart, were not answered"
-            self._events.append((f"Unit {unit} is silent; {_shards(len(moved))} to their seconds.", why))
+            self._events.append((f"Unit {unit} is silent; {_shards(went[unit])} to their seconds.", why))
         self._events += [(f"Unit {unit} answers again.", "") for unit in back]
         self._begun = self._begun or self._watch.knows()
         ready = self._ready()
@@ -277,7 +285,7 @@ class Prober:
         if seen == self._said and not self._events and now < self._said_at + _SAY:
             return
         serves, silent, moved = seen
-        message = Seen(serves, silent, tuple(self._events), moved, self.unscheduled)
+        message = Seen(serves, silent, tuple(self._events), moved, time.process_time(), self.unscheduled)
         with contextlib.suppress(BlockingIOError):
             self._parent.send(msgspec.msgpack.encode(message))
             self._said, self._said_at = seen, now

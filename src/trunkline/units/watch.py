@@ -5,7 +5,7 @@ Nothing here sends or waits: it is told what was heard, and says what follows.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from trunkline.units.words import NOBODY, ShardWord
@@ -30,9 +30,10 @@ class Watch:
     def __init__(self) -> None:
         self._units: dict[int, _Unit] = {}
 
-    def members(self, units: Collection[int]) -> None:
-        """Those who are probed; of one that comes, nothing is known yet."""
-        self._units = {unit: self._units.get(unit) or _Unit() for unit in units}
+    def members(self, units: Collection[int], new: Collection[int] = ()) -> None:
+        """Those who are probed; of one that comes, or is `new`, nothing is known yet."""
+        known = {number: unit for number, unit in self._units.items() if number not in new}
+        self._units = {number: known.get(number) or _Unit() for number in units}
 
     def heard(self, unit: int) -> None:
         """A sign of life."""
@@ -101,14 +102,19 @@ class Owners:
         """The shards for which another unit is used than was told, and that."""
         return {n: used for n, used in self._used.items() if used != self._told[n].owner}
 
-    def tell(self, words: Iterable[ShardWord], silent: Collection[int]) -> dict[int, int]:
-        """What a manager says: the units to be used for these shards."""
+    @property
+    def used(self) -> Mapping[int, int]:
+        return self._used
+
+    def tell(
+        self, words: Iterable[ShardWord], silent: Collection[int], moved: Mapping[int, int] | None = None
+    ) -> dict[int, int]:
+        """What a manager says: the units to be used for these shards. `moved` as another one left it."""
         found = {}
         for word in words:
             self._told[word.shard] = word
-            self._used[word.shard] = word.owner
-            found[word.shard] = word.owner
-        return found | self.without({*silent})
+            found[word.shard] = self._used[word.shard] = (moved or {}).get(word.shard, word.owner)
+        return found | self.without(silent)
 
     def without(self, silent: Collection[int]) -> dict[int, int]:
         """The shards whose unit is another one now, since these are silent, and those units."""
