@@ -219,6 +219,12 @@ def test_a_unit_is_silent_after_three_misses_and_not_where_the_prober_was_late()
     assert [watch.interval(late=False)[0] for _ in range(MISSES + 1)] == [[], [], [1], []]
     watch.heard(1)
     assert watch.interval(late=True) == ([], [1])
+    for _ in range(MISSES - 1):
+        assert watch.last() == []
+        watch.interval(late=False)
+    assert watch.suspects == [1]
+    assert watch.last() == [1]
+    assert watch.interval(late=False) == ([], [])
 
 
 def test_shards_go_to_their_seconds_and_stay_there_until_a_manager_says() -> None:

@@ -35,7 +35,7 @@ from trunkline.devices.bpf import Map
 from trunkline.errors import Unavailable
 from trunkline.units.leg import LegDevice
 from trunkline.units.serving import Change, Heard, Serving
-from trunkline.units.watch import INTERVAL, MISSES, Owners, Watch
+from trunkline.units.watch import INTERVAL, LAST, MISSES, Owners, Watch
 from trunkline.units.words import NOBODY, ShardWord
 
 #: Of the fabric's frames (units/fabric.bpf.c): LEGS, `struct probe` with the header before it.
@@ -128,18 +128,22 @@ class Prober:
         poll = select.poll()
         poll.register(self._parent, select.POLLIN)
         poll.register(self._bus, select.POLLIN)
-        due = time.monotonic()
+        began = woke = time.monotonic()
+        due = began
         while True:
             pause = max(0.0, due - time.monotonic())
             poll.poll(1000 * (min(pause, _SUSPECTED) if self._watch.suspects else pause))
             if not self._hears_dispatcher():
                 return
             self._hear()
-            now = time.monotonic()
-            if now >= due:
-                self._interval(now, late=now - due > _LATE)
-                due = max(due + INTERVAL, now + INTERVAL / 2)
+            before, woke = woke, time.monotonic()
+            if woke >= due:
+                self._interval(woke, late=woke - due > _LATE)
+                began, due = woke, max(due + INTERVAL, woke + INTERVAL / 2)
             elif suspects := self._watch.suspects:
+                if woke - began >= LAST and woke - before < _SUSPECTED + _LATE:
+                    self._look()
+                    self._follow(woke, self._watch.last(), [])
                 self._probe(suspects)
 
     # What is heard.
@@ -185,13 +189,30 @@ class Prober:
     # What follows.
 
     def _interval(self, now: float, *, late: bool) -> None:
-        # Who sends is there, though its answers may be lost among what it does not come to.
+        self._look()
+        self._follow(now, *self._watch.interval(late=late))
+        for leg in self._legs:
+            if leg.announce and leg.announce[0] <= now:
+                leg.announce.pop(0)
+                leg.device.announce(leg.addresses)
+        self._round += 1
+        self._beat = (self._beat + 1) % 256
+        flags = _READY * self._ready() | _LEAVES * self._leaves
+        value = (self._maps["here"].get(_NUMBER.pack(0), _SELF.size) or bytes(_SELF.size))[:8]
+        self._maps["here"].put(_NUMBER.pack(0), _SELF.pack(value, flags, self._beat))
+        self._probe(self._members)
+        self._say(now)
+
+    def _look(self) -> None:
+        """Who sends is there, though its answers may be lost among what it does not come to."""
         for unit in self._watch.unheard():
             packets = self._maps["heard"].get(_NUMBER.pack(unit), 8) or b""
             if packets != self._packets.get(unit, packets):
                 self._watch.heard(unit)
             self._packets[unit] = packets
-        lost, back = self._watch.interval(late=late)
+
+    def _follow(self, now: float, lost: list[int], back: list[int]) -> None:
+        """What follows when these are silent, and those are not any more."""
         silent = self._watch.silent
         before = dict(self._owners.used) if silent else {}
         moved = self._owners.without(silent) if silent else {}
@@ -202,20 +223,8 @@ class Prober:
             self._events.append((f"Unit {unit} is silent; {_shards(went[unit])} to their seconds.", why))
         self._events += [(f"Unit {unit} answers again.", "") for unit in back]
         self._begun = self._begun or self._watch.knows()
-        ready = self._ready()
         if self._begun:
-            self._serve(now, ready)
-        for leg in self._legs:
-            if leg.announce and leg.announce[0] <= now:
-                leg.announce.pop(0)
-                leg.device.announce(leg.addresses)
-        self._round += 1
-        self._beat = (self._beat + 1) % 256
-        flags = _READY * ready | _LEAVES * self._leaves
-        value = (self._maps["here"].get(_NUMBER.pack(0), _SELF.size) or bytes(_SELF.size))[:8]
-        self._maps["here"].put(_NUMBER.pack(0), _SELF.pack(value, flags, self._beat))
-        self._probe(self._members)
-        self._say(now)
+            self._serve(now)
 
     def _ready(self) -> bool:
         """Whether it can serve: it knows where to send what comes, and reaches somebody who takes it."""
@@ -223,7 +232,7 @@ class Prober:
         alone = len(planes) == len(self._members)
         return len(self._owners) > 0 and (alone or any(self._watch.answers(unit) for unit in planes))
 
-    def _serve(self, now: float, ready: bool) -> None:
+    def _serve(self, now: float) -> None:
         answering = [
             unit
             for unit, member in self._members.items()
@@ -234,9 +243,11 @@ class Prober:
             # Nobody reaches this one. Another one serves now, and its addresses are not to be here too.
             changes = self._serving.give_up("nobody answers on the bus")
         else:
-            changes = self._serving.decide(answering, now, ready=ready, leaves=self._leaves)
+            changes = self._serving.decide(answering, now, ready=self._ready(), leaves=self._leaves)
         for change in changes:
             self._change(change, now)
+        if any(change.take for change in changes):
+            self._probe(self._members)
 
     def _change(self, change: Change, now: float) -> None:
         leg = self._legs[change.leg]

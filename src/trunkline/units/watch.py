@@ -14,6 +14,8 @@ from trunkline.units.words import NOBODY, ShardWord
 INTERVAL = 0.03
 #: Who did not answer so many in a row is silent.
 MISSES = 3
+#: How long the last of these may take. Who missed one is asked more often, so that this is not the only one.
+LAST = 0.015
 
 
 @dataclass
@@ -64,6 +66,17 @@ class Watch:
                     unit.silent = True
             unit.answered = False
         return lost, back
+
+    def last(self) -> list[int]:
+        """Who missed all before the last one has had the time for that: who is silent since."""
+        lost = [
+            number
+            for number, unit in self._units.items()
+            if unit.misses == MISSES - 1 and unit.silent is False and not unit.answered
+        ]
+        for number in lost:
+            self._units[number].misses, self._units[number].silent = MISSES, True
+        return lost
 
     def answers(self, unit: int) -> bool:
         return unit in self._units and self._units[unit].silent is False
