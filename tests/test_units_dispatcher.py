@@ -327,7 +327,8 @@ def test_what_a_killed_data_plane_had_goes_on_with_the_seconds(scene: Scene) -> 
         for number in (FIRST, OTHER):
             scene.unit(number).must_say(lambda status: status.silent == ())
         must_pass(*connections)
-        assert scene.status(one).packets == 0
+        # What it says by itself is little: groups that it is in.
+        assert scene.status(one).packets < 10
         for number in (FIRST, OTHER):
             scene.tell(number)
         flows = [Udp(scene.client, scene.server, SERVERS[1], 7) for _ in range(20)]

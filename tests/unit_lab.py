@@ -140,9 +140,13 @@ class RunningUnit:
         self._agent.close()
 
     def kill(self) -> None:
-        """As ``kill -9``; its interfaces go with it."""
+        """As ``kill -9``; its interfaces go with it.
+
+        The kernel takes its time to end a namespace, on a busy machine seconds; agents do not wait for that.
+        """
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
+        self._lab.unplug(self.own.number)
 
 
 class UnitLab:
@@ -188,6 +192,11 @@ class UnitLab:
             assert self.switch.run("bridge", *entry).returncode == 0
         done = ["nsenter", f"--target={pid}", "--net", "--", "ip", "link", "set", "dev", inner, "up"]
         subprocess.run(done, check=True, timeout=10)
+
+    def unplug(self, number: int) -> None:
+        """Takes the interfaces of a unit from the lab's bridges, where they have not gone already."""
+        for switch in ("bus", "control", "inside", "outside"):
+            self.switch.run("ip", "link", "delete", "dev", f"{switch}{number}")
 
     def begin(self, *members: BusMember) -> None:
         """Starts units of these, side by side, and tells everybody who there is."""
