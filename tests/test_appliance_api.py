@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from api_lab import ApiLab
 from msgspec.structs import replace
 
@@ -566,6 +569,17 @@ def test_an_unchanged_appliance_is_read_back_whole(lab: Lab) -> None:
     listed = lab.api.ok("GET", f"{BASE}?name=edge&limit=1", by="demo")["appliances"]
     assert [each["id"] for each in listed] == [id]
     assert lab.api.ok("GET", BASE, by="otto")["appliances"] == []
+
+
+def test_the_policy_of_the_manual_is_one(lab: Lab) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "appliance.md").read_text()
+    begin = text.index("    firewall:\n")
+    document = yaml.safe_load(textwrap.dedent(text[begin : text.index("The zones are", begin)]))
+    made = lab.make(services=["firewall", "nat", "balancer"])
+    own = next(address for address in made["outside_addresses"] if ":" not in address)
+    document = json.loads(json.dumps(document).replace("203.0.113.10", own))
+    told = lab.api.ok("PUT", f"{BASE}/{made['id']}/policy", {"policy": document}, by="demo")
+    assert told["revision"] == 2
 
 
 # Placement, without anything else.
