@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any, Protocol
 
 from trunkline.compiler.unit_slices import BusMember
 from trunkline.errors import Refusal, Unavailable
 from trunkline.resources.reports import UnitStatus
 from trunkline.units.wire import Wire
-from trunkline.units.words import PORT, Has, Lead, Said
+from trunkline.units.words import PORT, Has, Lead, Members, Said
 
 #: How long to wait before the next try, seconds: twice as long each time, up to the second.
 _SOON, _LATER = 0.05, 1.0
 #: How long a unit may take to answer that it follows, and to say anything at all.
-_PATIENCE, _SILENCE = 3.0, 6.0
+_PATIENCE, _SILENCE = 3.0, 10.0
 
 
 class Leader(Protocol):
     """Who a unit's connection is for. All are called from the event loop."""
+
+    def members(self) -> tuple[BusMember, ...]:
+        """Who there is."""
 
     def up(self, link: Link) -> None:
         """The unit follows: `has` and `wire` are set."""
@@ -75,6 +77,7 @@ class Link:
         try:
             try:
                 await wire.ask(Lead, *self._lead, patience=_PATIENCE)
+                await wire.ask(Members, self._leader.members(), patience=_SILENCE)
             except Refusal:
                 if self.known is not None:
                     self._leader.refused(self.known.epoch, self.known.manager)
@@ -87,12 +90,11 @@ class Link:
                 await asyncio.wait([hearing], timeout=_SILENCE / 4)
             return True
         finally:
-            hearing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await hearing
             if self.wire is not None:
                 self.wire = None
                 self._leader.down(self)
+            hearing.cancel()
+            await asyncio.wait([hearing])
 
     def _begin(self) -> None:
         self.known = self.status = None

@@ -115,6 +115,9 @@ class Reign:
         with contextlib.suppress(Refusal):
             await link.ask(Members, self._slice.members, patience=_TOLD)
 
+    def members(self) -> tuple[BusMember, ...]:
+        return self._slice.members
+
     def up(self, link: Link) -> None:
         number, known, kind = link.member.number, link.known, link.member.kind
         assert known is not None
@@ -237,7 +240,11 @@ class Reign:
             if number in self._joined and members[number].kind == "data-plane":
                 passed = moves.silent(number)
                 self._tell(f"Unit {number} does not answer dispatchers.", f"{passed} shards are others' now.")
+        # The only one that is left keeps what it has: it may be there, and nobody else can take it.
+        others = self._joined & self._of("data-plane")
         for number in sorted(silent):
+            if number in self._of("data-plane") and not others - {number}:
+                continue
             known = number in self._incarnations or moves.busy_with(number)
             if known and not self._is_up(number):
                 self._gone(number, "Its connection ended, and dispatchers hear nothing of it.")
