@@ -7,7 +7,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path as File
 
 from bench.appliance.appliance import Kind, policy
@@ -109,7 +109,10 @@ class ByHand:
         return f"data plane {number} came"
 
     def shrink(self) -> str:
-        number = self._chance.choice(self._there("data-plane")).own.number
+        return self._leave([unit.own.number for unit in self._there("data-plane")])
+
+    def _leave(self, able: Sequence[int]) -> str:
+        number = self._chance.choice(able)
         self._lab.leave(number)
         self._until(
             lambda: any(number in unit.statuses[-1].empty for unit in self._leaders()), f"{number} is empty"
@@ -118,7 +121,8 @@ class ByHand:
         return f"data plane {number} left"
 
     def replace(self) -> str:
-        return f"{self.grow()}, {self.shrink()}"
+        old = [unit.own.number for unit in self._there("data-plane")]
+        return f"{self.grow()}, {self._leave(old)}"
 
     def change(self) -> str:
         revision = self._lab.policy.revision + 1

@@ -136,12 +136,27 @@ def _of_events(run: Run, periods: Mapping[str, Period]) -> list[Figure]:
 
 
 def broken(results: Mapping[str, Result]) -> str:
-    """The first connections that broke, by what happened since they last answered; "" where none did."""
+    """The first connections that broke, by what happened since they last answered, and the first flows that were
+    translated anew, by what had happened last; "" where none did.
+    """
     rows = [
         [name, str(number), each.side, each.why, str(each.position), " | ".join(each.marks[-3:]), each.detail]
         for name, result in results.items()
         for number, said in list(result.broken.items())[:20]
         for each in said
+    ]
+    rows += [
+        [
+            name,
+            f"flow {each.flow}",
+            "far",
+            f"{each.before}, then {each.after}",
+            "",
+            result.mark_at(each.at),
+            "",
+        ]
+        for name, result in results.items()
+        for each in result.moved[:20]
     ]
     head = ["", "connection", "seen by", "why", "byte", "marks since its last answer", ""]
     return columns(head, rows) if rows else ""

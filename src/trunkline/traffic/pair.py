@@ -71,6 +71,10 @@ class Result:
         """The first that is called so; "" is what was before all marks."""
         return next(period for period in self.near.periods if period.name == mark)
 
+    def mark_at(self, when: float) -> str:
+        """The mark that held at a time; "" before all marks."""
+        return next((each.name for each in reversed(self.near.periods) if each.began <= when), "")
+
 
 class Traffic:
     """Owns both ends' processes, for as long as the block. One thread may use it."""
