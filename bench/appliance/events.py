@@ -136,8 +136,8 @@ def _of_events(run: Run, periods: Mapping[str, Period]) -> list[Figure]:
 
 
 def broken(results: Mapping[str, Result]) -> str:
-    """The first connections that broke, by what happened since they last answered, and the first flows that were
-    translated anew, by what had happened last; "" where none did.
+    """The first connections that broke, by what happened since they last answered, and the first flows that
+    were translated anew, by what had happened last; "" where none did.
     """
     rows = [
         [name, str(number), each.side, each.why, str(each.position), " | ".join(each.marks[-3:]), each.detail]
