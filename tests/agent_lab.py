@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from fake_control import FakeControl
 
+from trunkline.agent import unit_files
 from trunkline.compiler.slices import Guard, HostSlice, ImageSlice, PortSlice, ServerSlice
 from trunkline.devices import namespace, process
 from trunkline.devices.units import takes_connections
@@ -237,6 +238,8 @@ class AgentLab:
         for file in self.host.glob("s/*.pid"):
             if (running := process.find(file)) is not None:
                 running.terminate(3.0)
+        for file in self.host.glob("u/*.run"):
+            unit_files.end(file.with_suffix(".pid"))
         self.control.close()
         namespace.delete(*namespace.names(self.prefix))
         shutil.rmtree(self.folder)

@@ -94,7 +94,7 @@ def running(lab: AgentLab, fits: Callable[[UnitReport], bool] = lambda _: True) 
 
 def groups(lab: AgentLab) -> tuple[Path, ...]:
     """The folders of its control group: of processors, and of memory."""
-    left = Left(lab.host / "u" / f"{UNIT[:8]}.run").read()
+    left = Left(lab.host / "u" / f"{UNIT[:8]}.pid").read()
     assert left is not None
     return Path(left.folders[0]), Path(left.folders[-1])
 
@@ -134,6 +134,11 @@ def test_it_has_its_own_and_no_more_than_its_part(lab: AgentLab) -> None:
     assert set(namespace.interfaces(namespace.of_process(found.pid))) == DEVICES
     for kind in ("net", "mnt", "pid"):
         assert os.readlink(f"/proc/{found.pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}")
+    # What is the host's it does not see, but for the socket.
+    inside = ("sh", "-c", f"cd {lab.host} && find . /run -not -path '/run/mount*' | sort")
+    command = ["nsenter", f"--target={found.pid}", "--mount", "--", *inside]
+    told_files = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert told_files == [".", "./u", f"./u/{UNIT[:8]}", f"./u/{UNIT[:8]}/s", "/run"]
     # What root may do to the machine, it may not.
     capabilities = Path(f"/proc/{found.pid}/status").read_text().partition("CapEff:")[2].split()[0]
     assert not int(capabilities, 16) & 1 << 21  # CAP_SYS_ADMIN

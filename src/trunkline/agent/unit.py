@@ -124,7 +124,7 @@ class Unit:
             since=self._since,
             restarts=self._started.restarts,
             problem=self._problem or self._crashes.told or refused,
-            status=None if status is None else msgspec.structs.replace(status, load=round(self._load, 3)),
+            status=status,
         )
 
     def _state(self) -> State:
@@ -309,8 +309,10 @@ class Unit:
         if not self._heard:
             self._wake.set()
         news = self._status is None or _without_counters(status) != _without_counters(self._status)
-        self._status, self._heard = status, now
         self._look_at_load(now)
+        # The kernel's threads are not the program's to see.
+        self._status = msgspec.structs.replace(status, load=max(status.load, round(self._load, 3)))
+        self._heard = now
         if news or now > self._news + _NEWS:
             self._news = now
             self._changed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import msgspec
@@ -22,11 +23,17 @@ class Leavings(msgspec.Struct, frozen=True):
     folders: tuple[str, ...]
 
 
-class Left:
-    """That file."""
+def socket_of(pidfile: Path) -> Path:
+    """Where the program listens for its agent: in a folder of which it sees nothing but that."""
+    return pidfile.with_suffix("") / "s"
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+
+class Left:
+    """That file: NAME.run."""
+
+    def __init__(self, pidfile: Path) -> None:
+        """By the pid file, NAME.pid."""
+        self._pidfile, self._file = pidfile, pidfile.with_suffix(".run")
 
     def read(self) -> Leavings | None:
         """None where there is none: nothing is left."""
@@ -39,16 +46,19 @@ class Left:
         """Before anything of it is made."""
         files.replace(self._file, msgspec.json.encode(leavings), durable=False)
 
-    def clear(self, *others: Path) -> None:
-        """Removes the group and the file, and others of the process, which has ended. Raises Unavailable."""
+    def clear(self) -> None:
+        """Removes the group, and the files of the process, which has ended. Raises Unavailable."""
         if (left := self.read()) is not None:
             cgroups.Group(left.folders).remove()
-        for file in (*others, self._file):
+        socket = socket_of(self._pidfile)
+        for file in (socket, self._pidfile, self._file):
             file.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            socket.parent.rmdir()
 
 
 def end(pidfile: Path) -> None:
     """Ends a unit whose agent is gone, and removes what it leaves. Raises Unavailable."""
     if (running := process.find(pidfile)) is not None:
         running.terminate(GRACE)
-    Left(pidfile.with_suffix(".run")).clear(pidfile, pidfile.with_suffix(".sock"))
+    Left(pidfile).clear()

@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from trunkline.agent import ports
+import trunkline
+from trunkline.agent import ports, unit_files
 from trunkline.agent.buses import Buses
 from trunkline.agent.hosting import NotYet
 from trunkline.agent.unit_files import GRACE, Leavings, Left
 from trunkline.compiler.unit_slices import UnitSlice
 from trunkline.devices import cgroups, files, namespace, polling, process
+from trunkline.devices.isolation import View
 from trunkline.devices.process import Command, Process
 from trunkline.devices.units import python_environment
 from trunkline.errors import Refusal, Unavailable
@@ -89,13 +92,20 @@ class Share:
 
 
 class InNamespaces:
-    """A process group in namespaces. Owns FOLDER/NAME.{pid,sock,log,run}, and what `Leavings` tells."""
+    """A process group in namespaces. Owns FOLDER/NAME, NAME.{pid,log,run}, and what `Leavings` tells."""
 
-    def __init__(self, folder: Path, name: str, group: str, buses: Buses) -> None:
-        """`group`: what its control group is called, which no other of the machine is."""
-        self.socket = folder / f"{name}.sock"
+    def __init__(self, folder: Path, name: str, group: str, buses: Buses, hidden: Sequence[Path]) -> None:
+        """Args:
+        group: what its control group is called, which no other of the machine is.
+        hidden: folders that the program does not see, unless it is in them itself.
+        """
+        self.socket = unit_files.socket_of(folder / f"{name}.pid")
+        own = [Path(place).resolve() for place in (sys.prefix, sys.base_prefix, trunkline.__file__)]
+        self._hidden = tuple(
+            place for place in hidden if not any(path.is_relative_to(place.resolve()) for path in own)
+        )
         self._pidfile, self._log = folder / f"{name}.pid", folder / f"{name}.log"
-        self._left = Left(folder / f"{name}.run")
+        self._left = Left(self._pidfile)
         self._name = name
         self._group_name = group
         self._buses = buses
@@ -108,6 +118,7 @@ class InNamespaces:
 
     def start(self, unit: UnitSlice) -> Process:
         self.clear()
+        self.socket.parent.mkdir(mode=0o700, exist_ok=True)
         if files.size(self._log) > _LONGEST_LOG:
             self._log.unlink()
         self._log_start = files.size(self._log)
@@ -132,7 +143,7 @@ class InNamespaces:
             argv=("setpriv", f"--bounding-set={bounded}", "--", *program, *devices),
             log=self._log,
             env=python_environment(),
-            apart=True,
+            apart=View(self._hidden, self.socket.parent),
             before=before,
         )
         return process.spawn(command, self._pidfile)
@@ -202,7 +213,7 @@ class InNamespaces:
         self._threads = {}
         if (left := self._left.read()) is not None:
             self._buses.unplug(left.appliance, left.number)
-        self._left.clear(self._pidfile, self.socket)
+        self._left.clear()
 
     def forget(self) -> None:
         self.clear()

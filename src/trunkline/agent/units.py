@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -76,5 +77,7 @@ class Units:
         await asyncio.gather(*(unit.close() for unit in self._units.values()))
 
     def _add(self, started: Started, name: str) -> None:
-        runtime = InNamespaces(self._folder, name, self._prefix + name, self._buses)
+        # What is the host's is nobody's business there: its keys, its slice, the sockets of its daemons.
+        hidden = (self._folder.parent, Path("/run"))
+        runtime = InNamespaces(self._folder, name, self._prefix + name, self._buses, hidden)
         self._units[started.id] = Unit(started, self._folder / f"{name}.json", runtime, *self._callbacks)

@@ -56,7 +56,7 @@ def stop_everything(state: StateFolder, step: Step) -> None:
         deadline = time.monotonic() + _GUESTS
         _all_at_once([partial(_end_guest, guest, pidfile, deadline) for guest, pidfile in guests])
     # With their namespaces all that they started ends, too.
-    _all_at_once([partial(_end_unit, pidfile) for pidfile in state.root.glob("h/*/u/*.pid")])
+    _all_at_once([partial(_end_unit, left.with_suffix(".pid")) for left in state.root.glob("h/*/u/*.run")])
     step.note("namespaces")
     for prefix in prefixes:
         lab.remove(prefix)

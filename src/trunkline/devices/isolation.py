@@ -10,6 +10,8 @@ import errno
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from trunkline.errors import Unavailable
@@ -18,11 +20,19 @@ T = TypeVar("T")
 
 # linux/sched.h, linux/mount.h.
 _NEWNS, _NEWPID, _NEWNET = 0x00020000, 0x20000000, 0x40000000
-_MS_REC, _MS_PRIVATE = 0x4000, 0x40000
+_MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x2, 0x4, 0x1000, 0x4000, 0x40000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def apart(start: Callable[[], T]) -> T:
+@dataclass(frozen=True)
+class View:
+    """What of the machine's files is not seen by who is apart: folders that are empty but for one below."""
+
+    hidden: tuple[Path, ...] = ()
+    shown: Path | None = None
+
+
+def apart(start: Callable[[], T], view: View = View()) -> T:
     """What `start` returns, which runs in new network and mount namespaces; a process that it starts is the
     first of a new PID namespace, with which all others there end.
 
@@ -39,6 +49,8 @@ def apart(start: Callable[[], T]) -> T:
         try:
             _check(_libc.unshare(_NEWNET | _NEWPID))
             see_own_interfaces()
+            for folder in view.hidden:
+                _hide(folder, view.shown)
             results.append(start())
         except BaseException as failure:
             failures.append(failure)
@@ -51,6 +63,20 @@ def apart(start: Callable[[], T]) -> T:
     return results[0]
 
 
+def _hide(folder: Path, shown: Path | None) -> None:
+    kept = -1
+    if shown is not None and shown.is_relative_to(folder):
+        kept = os.open(shown, os.O_PATH | os.O_CLOEXEC)
+    try:
+        _mount(b"tmpfs", folder, b"tmpfs", _MS_NOSUID | _MS_NODEV, b"mode=0755,size=8m")
+        if kept >= 0 and shown is not None:
+            shown.mkdir(parents=True)
+            _mount(f"/proc/self/fd/{kept}".encode(), shown, None, _MS_BIND)
+    finally:
+        if kept >= 0:
+            os.close(kept)
+
+
 def see_own_interfaces() -> None:
     """The calling thread has mounts of its own from now on, and its /sys is that of its network namespace.
 
@@ -59,8 +85,14 @@ def see_own_interfaces() -> None:
     """
     _check(_libc.unshare(_NEWNS))
     # Or the machine would get the mount, too.
-    _check(_libc.mount(None, b"/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None))
-    _check(_libc.mount(b"sysfs", b"/sys", b"sysfs", ctypes.c_ulong(0), None))
+    _mount(None, Path("/"), None, _MS_REC | _MS_PRIVATE)
+    _mount(b"sysfs", Path("/sys"), b"sysfs", 0)
+
+
+def _mount(
+    source: bytes | None, place: Path, kind: bytes | None, flags: int, data: bytes | None = None
+) -> None:
+    _check(_libc.mount(source, os.fsencode(place), kind, ctypes.c_ulong(flags), data))
 
 
 def _check(result: int) -> None:

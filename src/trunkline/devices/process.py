@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trunkline.devices import isolation, namespace
+from trunkline.devices.isolation import View
 from trunkline.errors import Refusal, Unavailable
 
 # Waits for a line on its standard input (end of file: whoever started it is gone, so it gives up), then
@@ -55,7 +56,7 @@ class Command:
     cwd: Path | None = None
     #: It has network, mount and PID namespaces of its own, which end with it; `netns` is not looked at. As
     #: the first of its PID namespace it gets no signal that it has no handler for, but SIGKILL.
-    apart: bool = False
+    apart: View | None = None
     #: Called with its number before the program starts; what it raises keeps the program from starting.
     before: Callable[[int], None] | None = None
 
@@ -187,7 +188,11 @@ def spawn(command: Command, pidfile: Path) -> Process:
                     setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM],
                 )
 
-            pid = isolation.apart(start) if command.apart else namespace.inside(command.netns, start)
+            pid = (
+                isolation.apart(start, command.apart)
+                if command.apart
+                else namespace.inside(command.netns, start)
+            )
         finally:
             os.close(log)
             os.close(teller)
