@@ -42,6 +42,16 @@ def layers(boxes: Sequence[tuple[int, Box]]) -> list[int]:
     return found
 
 
+def depth(spans: Sequence[tuple[int, int]]) -> int:
+    """How many of these ranges have one value in common, at the most."""
+    steps = sorted([(first, 0) for first, _ in spans] + [(last, 1) for _, last in spans])
+    most = now = 0
+    for _, ends in steps:
+        now += -1 if ends else 1
+        most = max(most, now)
+    return most
+
+
 class _Meetings:
     """Which boxes meet a given one."""
 

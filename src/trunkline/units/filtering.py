@@ -16,7 +16,7 @@ from trunkline.resources.appliance_policy import Firewall, Rule, words
 from trunkline.resources.appliance_policy.document import ANY
 from trunkline.resources.appliance_policy.groups import all_prefixes, all_services
 from trunkline.resources.appliance_policy.words import TCP, UDP, Network, Service
-from trunkline.units.classifier import Box, layers
+from trunkline.units.classifier import Box, depth, layers
 from trunkline.units.rates import limit
 from trunkline.units.tables import Table
 
@@ -71,19 +71,40 @@ def _match(table: Table, name: str, firewall: Firewall, met: Sequence[int], shar
             inner = f"{name}_{version}_{kind}"
             which = f"meta l4proto {kind} " if protocol else ""
             rules.append(f"meta nfproto ipv{version} {which}goto {inner}")
-            found = layers(ours)
-            ip = "ip" if version == 4 else "ip6"
-            last = "ct original proto-dst" if protocol else "meta l4proto"
-            key = f"{which}ct original {ip} saddr . ct original {ip} daddr . {last}"
-            table.chain(inner, [f"{key} vmap @{inner}_{layer}" for layer in range(max(found) + 1)])
-            members: list[list[str]] = [[] for _ in range(max(found) + 1)]
-            for (number, box), layer in zip(ours, found, strict=True):
-                members[layer].append(f'{_written(version, box)} comment "{number}" : {verdicts[number]}')
-            of = "inet_service" if protocol else "inet_proto"
-            kept = f"type ipv{version}_addr . ipv{version}_addr . {of} : verdict"
-            for layer, elements in enumerate(members):
-                lines = [kept, "flags interval", "counter", f"elements = {{ {', '.join(elements)} }}"]
-                table.set("map", f"{inner}_{layer}", lines)
+            for layer, members in enumerate(_layered(ours)):
+                elements = [(box, number, verdicts[number]) for number, box in members]
+                key = _map(table, f"{inner}_{layer}", version, protocol, elements)
+                table.chain(inner).append(f"{which}{key} vmap @{inner}_{layer}")
+
+
+def _layered(boxes: Sequence[tuple[int, Box]]) -> list[list[tuple[int, Box]]]:
+    found = layers(boxes)
+    members: list[list[tuple[int, Box]]] = [[] for _ in range(max(found) + 1)]
+    for each, layer in zip(boxes, found, strict=True):
+        members[layer].append(each)
+    return members
+
+
+def _map(
+    table: Table, name: str, version: int, protocol: int | None, elements: Sequence[tuple[Box, int, str]]
+) -> str:
+    """Adds the map of a layer; returns what it is looked up by.
+
+    The kernel goes through the parts of a key in their order, and what fits the first of them is carried on
+    one by one: so that is the one that the fewest boxes can have in common.
+    """
+    ip = "ip" if version == 4 else "ip6"
+    keys = [f"ct original {ip} saddr", f"ct original {ip} daddr"]
+    keys.append("ct original proto-dst" if protocol else "meta l4proto")
+    types = [f"ipv{version}_addr"] * 2 + ["inet_service" if protocol else "inet_proto"]
+    order = sorted(range(3), key=lambda place: depth([box[place] for box, _, _ in elements]))
+    words_ = [
+        f'{" . ".join(_span(version, box, place) for place in order)} comment "{number}" : {verdict}'
+        for box, number, verdict in elements
+    ]
+    kept = f"type {' . '.join(types[place] for place in order)} : verdict"
+    table.set("map", name, [kept, "flags interval", "counter", f"elements = {{ {', '.join(words_)} }}"])
+    return " . ".join(keys[place] for place in order)
 
 
 def _boxes(firewall: Firewall, met: Sequence[int]) -> dict[tuple[int, str], list[tuple[int, Box]]]:
@@ -114,12 +135,13 @@ def _range(network: Network) -> tuple[int, int]:
     return int(network.network_address), int(network.broadcast_address)
 
 
-def _written(version: int, box: Box) -> str:
-    """A box as an element of a map."""
+def _span(version: int, box: Box, place: int) -> str:
+    """One side of a box, as a part of an element's key."""
+    first, last = box[place]
+    if place == 2:
+        return str(first) if first == last else f"{first}-{last}"
     address = ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address
-    ends = [(str(address(first)), str(address(last))) for first, last in box[:2]]
-    ends.append((str(box[2][0]), str(box[2][1])))
-    return " . ".join(first if first == last else f"{first}-{last}" for first, last in ends)
+    return str(address(first)) if first == last else f"{address(first)}-{address(last)}"
 
 
 def _of_rule(table: Table, number: int, rule: Rule, share: float) -> str:

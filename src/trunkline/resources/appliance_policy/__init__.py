@@ -7,6 +7,7 @@ A packet passes the services in one order: firewall, then address translation, t
 the firewall speak of addresses as packets bring them, before anything is translated.
 """
 
+from trunkline.resources.appliance_policy.difference import difference
 from trunkline.resources.appliance_policy.document import (
     Balancer,
     Firewall,
@@ -22,6 +23,7 @@ from trunkline.resources.appliance_policy.document import (
     SynProtection,
 )
 from trunkline.resources.appliance_policy.parsing import parse
+from trunkline.resources.appliance_policy.text import Misread, Source, read
 from trunkline.resources.appliance_policy.words import Ports, Rate, Service
 from trunkline.resources.appliance_policy.zones import Zone, check
 
@@ -31,6 +33,7 @@ __all__ = [
     "Groups",
     "Listener",
     "Member",
+    "Misread",
     "Nat",
     "NatDestination",
     "NatSource",
@@ -40,8 +43,11 @@ __all__ = [
     "Rate",
     "Rule",
     "Service",
+    "Source",
     "SynProtection",
     "Zone",
     "check",
+    "difference",
     "parse",
+    "read",
 ]

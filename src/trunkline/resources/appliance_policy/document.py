@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 #: Of rules, listeners and groups; it is shown in logs and counters.
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._ -]{0,62}[A-Za-z0-9])?$", max_length=64)]
+NAME = r"^[A-Za-z0-9]([A-Za-z0-9._ -]{0,62}[A-Za-z0-9])?$"
+Name = Annotated[str, Meta(pattern=NAME, max_length=64)]
 #: One, or several.
 Words = str | tuple[str, ...]
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
@@ -25,9 +26,9 @@ class Groups(_Part, frozen=True, kw_only=True):
     """Names for several addresses, or several services, to be used in rules."""
 
     #: Addresses and prefixes, by group.
-    addresses: dict[Name, tuple[str, ...]] = {}
+    addresses: dict[str, tuple[str, ...]] = {}
     #: Services, by group.
-    services: dict[Name, tuple[str, ...]] = {}
+    services: dict[str, tuple[str, ...]] = {}
 
 
 class SynProtection(_Part, frozen=True, kw_only=True):

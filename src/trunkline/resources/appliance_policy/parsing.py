@@ -18,6 +18,7 @@ from trunkline.errors import BadField
 from trunkline.resources.appliance_policy import words
 from trunkline.resources.appliance_policy.document import (
     ANY,
+    NAME,
     Firewall,
     Groups,
     Nat,
@@ -31,7 +32,9 @@ from trunkline.resources.appliance_policy.groups import listed, prefixes, servic
 
 T = TypeVar("T")
 _ZONE = re.compile(r"[a-z][a-z0-9_-]{0,14}")
-_AT = re.compile(r"^(.*) - at `(key in )?\$(.*)`$", re.DOTALL)
+_AT = re.compile(r"^(.*) - at `\$(.*)`$", re.DOTALL)
+_NAMED = re.compile(NAME)
+_NAMES = "a name has letters, digits, spaces, '.', '_' and '-', 64 at the most, no space at its ends."
 _MOST_RULES = 20_000
 
 
@@ -42,6 +45,7 @@ def parse(document: dict[str, Any]) -> Policy:
         BadField: it cannot be done; the field is the path of what is wrong, as ``firewall.rules[3].action``,
             and the message says the remedy.
     """
+    _shape_groups(document)
     try:
         policy = msgspec.convert(document, Policy)
     except msgspec.ValidationError as error:
@@ -54,11 +58,27 @@ def parse(document: dict[str, Any]) -> Policy:
     return policy
 
 
+def _shape_groups(document: Any) -> None:
+    """Of what is told by its name, msgspec does not say where it is. Raises BadField."""
+    for step in ("firewall", "groups"):
+        document = document.get(step) if isinstance(document, dict) else None
+    for kind in ("addresses", "services"):
+        groups = document.get(kind) if isinstance(document, dict) else None
+        for name, members in groups.items() if isinstance(groups, dict) else ():
+            path = f"firewall.groups.{kind}.{name}"
+            if not isinstance(name, str) or not _NAMED.fullmatch(name):
+                raise BadField(path, _NAMES)
+            if not isinstance(members, list | tuple):
+                raise BadField(path, f"it is no list. Write its {kind} in brackets.")
+            for number, member in enumerate(members):
+                if not isinstance(member, str):
+                    raise BadField(f"{path}[{number}]", "it is no text. Write it in quotes.")
+
+
 def _explained(said: str) -> BadField:
     """What msgspec says, with the path that it says it of, and what would be right there."""
     found = _AT.match(said)
-    problem, key, path = (found[1], found[2], found[3].removeprefix(".")) if found else (said, None, "")
-    path = path.replace("[...]", "")
+    problem, path = (found[1], found[2].removeprefix(".")) if found else (said, "")
     missing = re.fullmatch(r"Object missing required field `(.+)`", problem)
     unknown = re.fullmatch(r"Object contains unknown field `(.+)`", problem)
     if missing:
@@ -71,12 +91,10 @@ def _explained(said: str) -> BadField:
         choices = ", ".join(map(str, _choices(".".join(parent), name)))
         return BadField(path, f"{problem.removeprefix('Invalid enum value ')} is none of: {choices}.")
     if "regex" in problem:
-        problem = (
-            "a name has letters, digits, spaces, '.', '_' and '-', 64 at the most, no space at its ends."
-        )
+        problem = _NAMES
     elif not problem.endswith("."):
         problem += "."
-    return BadField(path or "policy", f"the name of a group: {problem}" if key else problem)
+    return BadField(path or "policy", problem)
 
 
 def _joined(path: str, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -65,6 +66,7 @@ def address(text: str) -> Address:
     return found
 
 
+@functools.lru_cache(4096)
 def network(text: str) -> Network:
     """Of a prefix or an address. Raises ValueError with the remedy."""
     try:
@@ -115,6 +117,8 @@ def rate(text: str) -> Rate:
 def collapsed(networks: Iterable[Network]) -> list[Network]:
     """The same addresses, none of them twice."""
     given = list(networks)
+    if len(given) < 2:
+        return given
     four = ipaddress.collapse_addresses(n for n in given if isinstance(n, ipaddress.IPv4Network))
     six = ipaddress.collapse_addresses(n for n in given if isinstance(n, ipaddress.IPv6Network))
     return [*four, *six]

@@ -1,0 +1,450 @@
+"""The policy of an appliance: what is taken, what is refused and how, what would change; rules as maps.
+
+| claim | and in reverse |
+| --- | --- |
+| a whole policy is taken, and is the same when it is written and read again | |
+| what cannot be done is refused, with its field and a remedy | |
+| what does not fit the appliance is refused | a policy that fits is not |
+| what is wrong in a text is told with its line | |
+| a difference says what would change | and nothing of two that are the same |
+| maps find the rule that is first, whatever the rules | |
+| as many layers as rules overlap, not as there are rules | |
+| limits are a data plane's share | |
+"""
+
+from __future__ import annotations
+
+import copy
+import ipaddress
+import json
+import re
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+from first_match import first_match
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trunkline.compiler.unit_slices import LegSlice
+from trunkline.errors import BadField
+from trunkline.resources.appliance_policy import Misread, Rate, Zone, check, difference, parse, read
+from trunkline.units.classifier import layers
+from trunkline.units.fabric import Blocks
+from trunkline.units.rates import limit
+from trunkline.units.ruleset import published, ruleset, translated
+
+LEGS = (
+    LegSlice(zone="inside", addresses=("10.0.0.1/24", "fd00:a::1/64"), mtu=1442),
+    LegSlice(
+        zone="outside",
+        outside=True,
+        addresses=("192.0.2.1/24", "192.0.2.2/24", "192.0.2.3/24", "fd00:b::1/64"),
+        mtu=1442,
+    ),
+)
+ZONES = [Zone(leg.zone, leg.outside, leg.addresses) for leg in LEGS]
+TEXT = """
+firewall:
+  groups:
+    addresses:
+      lan: [10.0.0.0/24, "fd00:a::/64"]
+    services:
+      web: [tcp/80, tcp/443]
+  default: drop
+  syn_protection:
+    - {zone: outside, per_source: 50/second, total: 1000/second, connections: 100}
+  rules:
+    - name: browse
+      from: inside
+      to: outside
+      source: lan
+      service: web
+      action: accept
+      log: true
+      rate: 500/second
+    - {name: echo, service: icmp, action: accept}
+    - {name: in, from: outside, destination: 192.0.2.1, service: [web, tcp/8000-8010], action: accept}
+nat:
+  source:
+    - {from: inside, to: outside, addresses: [192.0.2.1, "fd00:b::1"], ports: 20000-65535}
+  destination:
+    - {zone: outside, address: 192.0.2.1, service: tcp/80, to: 10.0.0.5, port: 8080}
+  static:
+    - {inside: 10.0.0.7, outside: 192.0.2.3}
+balancer:
+  listeners:
+    - name: shop
+      address: 192.0.2.2
+      port: 443
+      algorithm: source
+      members:
+        - {address: 10.0.0.5, port: 443, weight: 2}
+        - {address: 10.0.0.6, port: 443}
+"""
+
+
+def document() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(TEXT)
+    return found
+
+
+def test_a_policy_is_taken_and_stays_the_same() -> None:
+    policy = parse(document())
+    check(policy, ZONES)
+    assert parse(msgspec.to_builtins(policy)) == policy
+    assert parse(json.loads(json.dumps(document()))) == policy
+    assert translated(policy) == {"192.0.2.1": Blocks(20000, 177), "fd00:b::1": Blocks(20000, 177)}
+    assert published(policy) == {
+        ("192.0.2.1", 80, 6),
+        ("10.0.0.5", 8080, 6),
+        ("192.0.2.2", 443, 6),
+        ("10.0.0.5", 443, 6),
+        ("10.0.0.6", 443, 6),
+        ("10.0.0.7", 0, 0),
+        ("192.0.2.3", 0, 0),
+    }
+
+
+#: Where, what stands there instead (None: nothing), the field that is named, and words of the message.
+BAD: list[tuple[str, Any, str, str]] = [
+    ("firewall.rules[0].action", "allow", "", "accept, drop, reject"),
+    ("firewall.rules[0].actoin", "accept", "", "Fields here are: name, from, to"),
+    ("firewall.rules[0].name", None, "", "Give it"),
+    ("firewall.rules[0].name", 'a "b', "", "letters, digits"),
+    ("firewall.rules[1].name", "browse", "", "Give one of them another"),
+    ("firewall.rules[0].from", "In side", "", "no name of a zone"),
+    ("firewall.rules[0].source", "lam", "", "nor a group of this policy"),
+    ("firewall.rules[0].source", ["lan", "10.0.0.1/24"], "firewall.rules[0].source[1]", "Write 10.0.0.0/24"),
+    ("firewall.rules[0].source", [], "", "Leave it out"),
+    ("firewall.rules[0].service", "http", "", "tcp/80"),
+    ("firewall.rules[0].service", "tcp/0", "", "1 to 65535"),
+    ("firewall.rules[0].service", "udp/9-8", "", "the lower first"),
+    ("firewall.rules[0].service", "icmp/8", "", "neither a service"),
+    ("firewall.rules[0].rate", "fast", "", "100/second"),
+    ("firewall.rules[0].rate", "0/second", "", "100/second"),
+    ("firewall.rules[0].action", "drop", "firewall.rules[0].rate", "Leave it out"),
+    ("firewall.rules[0].log", "yes please", "", "bool"),
+    ("firewall.rules[2].source", "fd00::/8", "firewall.rules[2].destination", "one family"),
+    ("firewall.groups.addresses.lan", [], "", "empty"),
+    ("firewall.groups.addresses.lan", ["any"], "firewall.groups.addresses.lan[0]", "neither an address"),
+    ("firewall.groups.addresses.lan", 5, "", "no list"),
+    ("firewall.groups.addresses.lan", [5], "firewall.groups.addresses.lan[0]", "text"),
+    ("firewall.groups.addresses.any", ["10.0.0.0/8"], "", "another name"),
+    ("firewall.groups.services.tcp", ["tcp/80"], "", "another name"),
+    ("firewall.groups.services.a/b", ["tcp/80"], "", "letters, digits"),
+    (
+        "firewall.groups.services.web",
+        ["tcp/80", "lan"],
+        "firewall.groups.services.web[1]",
+        "neither a service",
+    ),
+    ("firewall.syn_protection[0]", {"zone": "outside"}, "", "it limits nothing"),
+    ("firewall.syn_protection[0].zone", "any", "", "Name the one"),
+    ("firewall.syn_protection[0].total", "1", "", "100/second"),
+    ("nat.source[0].from", "any", "", "Name the one"),
+    ("nat.source[0].to", "inside", "", "another one"),
+    ("nat.source[0].addresses", [], "", "one or more"),
+    ("nat.source[0].addresses", ["192.0.2.1", "192.0.2.1"], "", "twice"),
+    ("nat.source[0].addresses", ["192.0.2.0/24"], "nat.source[0].addresses[0]", "no IP address"),
+    ("nat.source[0].addresses", ["224.0.0.1"], "nat.source[0].addresses[0]", "one interface"),
+    ("nat.source[0].ports", "2000-2100", "", "fewer than 256"),
+    ("nat.source[0].ports", "1-65535", "nat.destination[0]", "narrow those"),
+    ("nat.destination[0].service", "tcp", "", "not one port"),
+    ("nat.destination[0].service", "icmp", "", "not one port"),
+    ("nat.destination[0].to", "fd00::5", "", "one family"),
+    ("nat.destination[0].to", "192.0.2.1", "", "to itself"),
+    ("nat.destination[0].address", "192.0.2.3", "nat.destination[0]", "gives all of 192.0.2.3 away"),
+    ("nat.static[0].outside", "192.0.2.1", "nat.destination[0]", "Use another address"),
+    ("nat.source[0].addresses", ["192.0.2.3"], "nat.static[0].outside", "Use another address"),
+    ("nat.static[1]", {"inside": "10.0.0.7", "outside": "192.0.2.9"}, "nat.static[1].inside", "Leave one"),
+    ("balancer.listeners[0].algorithm", "least_connections", "", "round_robin, random, source, source_port"),
+    ("balancer.listeners[0].address", "192.0.2.1", "", ""),
+    ("balancer.listeners[0].members[0].address", "fd00::1", "", "IPv4"),
+    ("balancer.listeners[0].members[0].port", 70000, "", "65535"),
+    ("balancer.listeners[0].members[0].weight", -1, "", ">= 0"),
+    (
+        "balancer.listeners[0].members[1].address",
+        "10.0.0.5",
+        "balancer.listeners[0].members[1]",
+        "a weight says",
+    ),
+    ("balancer.listeners[0].health", {}, "", "no such field"),
+    ("balancer.listeners", "none", "", "array"),
+    ("vpn", {}, "", "firewall, nat, balancer"),
+    ("nat", [], "", "object"),
+]
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """The document with something else at a path."""
+    whole: Any = document()
+    *way, last = [int(n) if n else name for name, n in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path)]
+    at = whole
+    for step in way:
+        at = at[step]
+    if value is None:
+        del at[last]
+    elif isinstance(at, list) and last == len(at):
+        at.append(value)
+    else:
+        at[last] = value
+    return whole  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("path", "value", "field", "words"), [b for b in BAD if b[3]])
+def test_what_cannot_be_done_is_refused(path: str, value: Any, field: str, words: str) -> None:
+    with pytest.raises(BadField) as refused:
+        parse(changed(path, value))
+    assert refused.value.field == (field or path)
+    assert words in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("firewall.rules[0].from", "dmz", "The appliance has: inside, outside"),
+        ("firewall.syn_protection[0].zone", "dmz", "inside, outside"),
+        ("nat.source[0].to", "dmz", "inside, outside"),
+        ("nat.source[0].addresses[0]", "192.0.2.9", "192.0.2.1, 192.0.2.2"),
+        ("nat.source[0].addresses[0]", "10.0.0.1", "192.0.2.1, 192.0.2.2"),
+        ("nat.destination[0].address", "192.0.2.9", "192.0.2.1, 192.0.2.2"),
+        ("nat.destination[0].to", "10.0.0.1", "own"),
+        ("nat.static[0].outside", "192.0.2.9", "192.0.2.1, 192.0.2.2"),
+        ("balancer.listeners[0].address", "10.0.0.1", "not outside"),
+        ("balancer.listeners[0].members[0].address", "10.0.0.1", "own"),
+    ],
+)
+def test_what_does_not_fit_the_appliance_is_refused(path: str, value: str, words: str) -> None:
+    policy = parse(changed(path, value))
+    with pytest.raises(BadField) as refused:
+        check(policy, ZONES)
+    assert refused.value.field == path
+    assert words in refused.value.message
+    with pytest.raises(BadField):
+        ruleset(policy, LEGS)
+
+
+def test_nobody_outside_is_translated() -> None:
+    whole = document()
+    whole["nat"] = {"source": [{"from": "outside", "to": "inside", "addresses": ["192.0.2.1"]}]}
+    with pytest.raises(BadField, match="outside, where nobody is translated"):
+        check(parse(whole), ZONES)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "words"),
+    [
+        (
+            "action: accept\n      log",
+            "action: allow\n      log",
+            17,
+            "firewall.rules[0].action: 'allow' is none of",
+        ),
+        ("name: echo, ", "", 20, "firewall.rules[1].name: it is missing"),
+        (
+            "echo, service: icmp",
+            "echo, servive: icmp",
+            20,
+            "firewall.rules[1].servive: there is no such field",
+        ),
+        ("10.0.0.0/24,", "10.0.0.1/24,", 5, "firewall.groups.addresses.lan[0]"),
+        ("default: drop", "default: drop\n  default: accept", 9, "it is in line 8 too"),
+        ("[tcp/80, tcp/443]", "[tcp/80, tcp/443", 8, "not YAML"),
+        ("default: drop", "default: &a [*a]", 8, "part of itself"),
+        ("port: 443, weight: 2", "port: x, weight: 2", 36, "members[0].port"),
+    ],
+)
+def test_what_is_wrong_in_a_text_is_told_with_its_line(
+    before: str, after: str, line: int, words: str
+) -> None:
+    with pytest.raises(Misread) as told:
+        understood(TEXT.replace(before, after, 1))
+    assert words in told.value.message
+    assert told.value.message.startswith(f"policy.yaml, line {line}: ")
+    assert told.value.line == line
+
+
+def understood(text: str) -> None:
+    source = read(text, "policy.yaml")
+    try:
+        parse(source.document)
+    except BadField as error:
+        raise source.located(error) from None
+
+
+def test_a_text_is_read_as_what_it_says() -> None:
+    source = read(TEXT, "policy.yaml")
+    assert source.document == document()
+    assert source.lines["balancer.listeners[0].members[1]"] == 37
+    assert read("", "empty.yaml").document == {}
+    for wrong in ("- a", "x", "{1: 2}", "a: &a [*a]", "\x00"):
+        with pytest.raises(Misread):
+            read(wrong, "wrong.yaml")
+
+
+def test_a_difference_says_what_would_change() -> None:
+    old = parse(document())
+    assert difference(old, old) == []
+    new = document()
+    rules = new["firewall"]["rules"]
+    rules[:] = [rules[2], rules[0], {"name": "ssh", "service": "tcp/22", "action": "reject"}]
+    rules[1] = {**rules[1], "log": False}
+    new["firewall"]["groups"]["services"]["web"] = ["tcp/443", "tcp/8443"]
+    new["firewall"]["default"] = "reject"
+    new["nat"]["destination"][0]["port"] = 81
+    new["nat"]["static"] = []
+    new["balancer"]["listeners"][0]["members"] = [{"address": "10.0.0.5", "port": 443}]
+    assert difference(old, parse(new)) == [
+        "firewall: what no rule fits was to drop, is to reject.",
+        "firewall: group 'web' of services: tcp/8443 added; tcp/80 removed.",
+        "firewall: rule 2 'echo' is removed: name echo service icmp action accept.",
+        "firewall: rule 'in' is moved: it was 3, is 1, the first.",
+        "firewall: rule 2 'browse' is changed: log was yes, is no.",
+        "firewall: rule 3 'ssh' is added: name ssh service tcp/22 action reject.",
+        "nat: tcp/80 of 192.0.2.1 in outside: port was 8080, is 81.",
+        "nat: the static address 192.0.2.3: removed.",
+        "balancer: listener 'shop': member 10.0.0.6 port 443: removed.",
+        "balancer: listener 'shop': member 10.0.0.5 port 443: weight was 2, is 1.",
+    ]
+    del new["nat"]
+    assert "nat: it is removed." in difference(old, parse(new))
+
+
+# Rules as maps.
+
+_Element = tuple[list[tuple[int, int]], int]
+
+
+class Maps:
+    """The maps of a table's text, looked up as the kernel would."""
+
+    def __init__(self, text: str) -> None:
+        self._pairs = dict(re.findall(r'("\w+" \. "\w+") : jump (\w+)', text))
+        self._chains = dict(re.findall(r"^  chain (\w+) \{\n(.*?)\n  \}$", text, re.MULTILINE | re.DOTALL))
+        self._maps = {
+            name: [self._element(each) for each in elements.split(", ")]
+            for name, elements in re.findall(
+                r"^  map (\w+) \{\n.*?elements = \{ (.*?) \}\n", text, re.M | re.S
+            )
+        }
+
+    @staticmethod
+    def _element(text: str) -> _Element:
+        key, comment = re.fullmatch(r'(.*) comment "(\d+)" : .*', text).groups()  # type: ignore[union-attr]
+        ends = [(part.partition("-")[0], part.rpartition("-")[2]) for part in key.split(" . ")]
+        return [(_number(first), _number(last)) for first, last in ends], int(comment)
+
+    def rule(self, pair: str, source: Any, target: Any, protocol: int, port: int) -> int:
+        """The number of the rule that is found, -1 for none."""
+        kind = {6: "tcp", 17: "udp"}.get(protocol, "other")
+        inner = f"{self._pairs.get(pair)}_{source.version}_{kind}"
+        for line in self._chains.get(inner, "").splitlines():
+            key, name = re.fullmatch(
+                r"\s*(?:meta l4proto \w+ )?(ct original .*|meta l4proto .*) vmap @(\w+)", line
+            ).groups()  # type: ignore[union-attr]
+            told = {"saddr": int(source), "daddr": int(target), "proto-dst": port, "l4proto": protocol}
+            values = [told[part.split()[-1]] for part in key.split(" . ")]
+            fits = [
+                number
+                for spans, number in self._maps[name]
+                if all(first <= value <= last for (first, last), value in zip(spans, values, strict=True))
+            ]
+            # A map has one answer, or its order would matter.
+            assert len(fits) <= 1
+            if fits:
+                return fits[0]
+        return -1
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdigit() else int(ipaddress.ip_address(text))
+
+
+def networks(base: str, bits: int) -> st.SearchStrategy[str]:
+    """Prefixes in the last few bits of an address, and the address's own network."""
+    whole = ipaddress.ip_network(base)
+    sizes = st.integers(0, bits).map(lambda n: whole.max_prefixlen - n)
+    return sizes.flatmap(lambda size: st.sampled_from([str(n) for n in whole.subnets(new_prefix=size)]))
+
+
+def takes(rule: dict[str, Any]) -> bool:
+    """Whether it can be met at all: its addresses are of one family."""
+    try:
+        return bool(parse({"firewall": {"rules": [rule]}}))
+    except BadField:
+        return False
+
+
+ADDRESSES = st.one_of(st.just("any"), networks("10.0.0.0/29", 3), networks("fd00::/125", 3))
+SERVICES = st.one_of(
+    st.sampled_from(["any", "tcp", "udp", "icmp", "ip/6", "gre", "ip/1"]),
+    st.tuples(st.sampled_from(["tcp", "udp"]), st.integers(1, 9), st.integers(0, 5)).map(
+        lambda each: f"{each[0]}/{each[1]}-{each[1] + each[2]}"
+    ),
+)
+RULES = st.fixed_dictionaries(
+    {
+        "from": st.sampled_from(["any", "inside", "outside"]),
+        "to": st.sampled_from(["any", "outside"]),
+        "source": st.lists(ADDRESSES, min_size=1, max_size=3),
+        "destination": st.lists(ADDRESSES, min_size=1, max_size=2),
+        "service": st.lists(SERVICES, min_size=1, max_size=3),
+        "action": st.sampled_from(["accept", "drop", "reject"]),
+    }
+).filter(lambda rule: takes({**rule, "name": "one"}))
+PACKETS = st.tuples(
+    st.sampled_from([("inside", "outside"), ("outside", "inside"), ("inside", "inside")]),
+    st.sampled_from([("10.0.0.{}", (1, 6, 17, 47)), ("fd00::{}", (58, 6, 17, 47))]),
+    st.integers(0, 7),
+    st.integers(0, 7),
+    st.integers(0, 3),
+    st.integers(1, 15),
+)
+
+
+@settings(max_examples=60)
+@given(rules=st.lists(RULES, max_size=12), packets=st.lists(PACKETS, min_size=20, max_size=40))
+def test_maps_find_the_rule_that_is_first(rules: list[dict[str, Any]], packets: list[Any]) -> None:
+    policy = parse({"firewall": {"rules": [{**rule, "name": str(n)} for n, rule in enumerate(rules)]}})
+    maps = Maps(ruleset(policy, LEGS))
+    for (near, far), (form, protocols), one, other, protocol, port in packets:
+        source, target = (ipaddress.ip_address(form.format(n)) for n in (one, other))
+        packet = (source, target, protocols[protocol], port)
+        found = maps.rule(f'"{near}" . "{far}"', *packet)
+        assert found == first_match(policy, *packet, near, far)
+
+
+def test_layers_are_as_many_as_rules_overlap() -> None:
+    def layered(*boxes: tuple[tuple[int, int], ...]) -> list[int]:
+        return layers(list(enumerate(boxes)))
+
+    apart = [((n, n), (0, 9)) for n in range(100)]
+    assert layered(*apart) == [0] * 100
+    assert layered(*apart, ((0, 200), (5, 5)), ((300, 300), (0, 9))) == [*[0] * 100, 1, 0]
+    nested = [((0, n), (0, 9)) for n in range(5)]
+    assert layered(*nested) == [0, 1, 2, 3, 4]
+    assert layered() == []
+
+
+@pytest.mark.parametrize(
+    ("rate", "share", "words"),
+    [
+        (Rate(100, 1), 1.0, "limit rate 100/second burst 100 packets"),
+        (Rate(100, 1), 0.25, "limit rate 25/second burst 25 packets"),
+        (Rate(1, 1), 0.25, "limit rate 15/minute burst 1 packets"),
+        (Rate(1, 3600), 0.001, "limit rate 1/day burst 1 packets"),
+    ],
+)
+def test_limits_are_a_data_planes_share(rate: Rate, share: float, words: str) -> None:
+    assert limit(rate, share) == words
+
+
+def test_a_policy_without_its_parts_is_a_policy() -> None:
+    for part in document():
+        whole = copy.deepcopy(document())
+        del whole[part]
+        check(parse(whole), ZONES)
+    assert published(parse({})) == set()
+    assert translated(parse({})) == {}
