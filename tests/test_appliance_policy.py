@@ -326,7 +326,7 @@ class Maps:
         self._maps = {
             name: [self._element(each) for each in elements.split(", ")]
             for name, elements in re.findall(
-                r"^  map (\w+) \{\n.*?elements = \{ (.*?) \}\n", text, re.M | re.S
+                r"^  map (\w*match\w+) \{\n.*?elements = \{ (.*?) \}\n", text, re.M | re.S
             )
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from typing import Any
 
@@ -28,7 +29,12 @@ def drops(answer: str) -> dict[str, int]:
 def rules(answer: str) -> dict[int, int]:
     """Connections that met each rule since the policy was set, by its number there. From `RULES`."""
     found: Counter[int] = Counter()
-    for each in json.loads(answer)["nftables"]:
+    listed = json.loads(answer)["nftables"]
+    # Maps of the policy before are there still; no rule looks them up.
+    used = set(re.findall(r'"@(\w+)"', json.dumps([each["rule"] for each in listed if "rule" in each])))
+    for each in listed:
+        if each.get("map", {}).get("name") not in used:
+            continue
         for element in each.get("map", {}).get("elem", ()):
             told: Any = element[0].get("elem", {}) if isinstance(element[0], dict) else {}
             if "counter" in told and "comment" in told:

@@ -1,6 +1,6 @@
 """The policy that a data plane's kernel goes by: made ready, put in force, and kept fitting.
 
-    Prepare ── parse, ruleset, nft --check ──▶ ready ── Commit: nft, one transaction ──▶ in force
+    Prepare ── parse, ruleset, nft --check ──▶ ready ── Commit: nft ──▶ in force
 
 What is in force depends on the legs, and, where a policy limits something, on how much of the appliance is
 here: when these change, the same policy becomes other rules.
@@ -9,6 +9,7 @@ here: when these change, the same policy becomes other rules.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from trunkline.compiler.unit_slices import LegSlice
 from trunkline.errors import Refusal
 from trunkline.resources.appliance_policy import Policy, parse
 from trunkline.units.router import apply, dropped
-from trunkline.units.ruleset import ruleset
+from trunkline.units.ruleset import discarded, ruleset, steps
 
 log = logging.getLogger(__name__)
 #: How often it is looked what the rules dropped, seconds.
@@ -121,7 +122,13 @@ class Enforcer:
         return rules.legs == self._legs and (rules.share == self._share or not rules.limits)
 
     async def _enforce(self, rules: Rules) -> None:
-        await asyncio.to_thread(apply, rules.text)
+        try:
+            for step in steps(rules.text):
+                await asyncio.to_thread(apply, step)
+        except Refusal:
+            with contextlib.suppress(Refusal):
+                await asyncio.to_thread(apply, discarded(rules.text))
+            raise
         self._force = rules
 
     async def _compiled(self, revision: int, policy: Policy) -> Rules:

@@ -42,19 +42,19 @@ def filter_(table: Table, forward: list[str], firewall: Firewall, zones: Sequenc
                 chains[met] = f"match_{len(chains)}"
                 _match(table, chains[met], firewall, met, share)
             if met:
-                pairs.append(f'"{near}" . "{far}" : jump {chains[met]}')
+                pairs.append(f'"{near}" . "{far}" : jump {table.named(chains[met])}')
     if pairs:
-        forward.append(f"iifname . oifname vmap {{ {', '.join(pairs)} }}")
+        map_ = table.map("zones", "type ifname . ifname : verdict", pairs)
+        forward.append(f"iifname . oifname vmap {map_}")
     if firewall.default != "accept":
         forward.append(f"{table.counter('dropped_default')} {_verdict(table, firewall.default)}")
 
 
 def _verdict(table: Table, action: str) -> str:
     if action == "reject":
-        table.chain(
-            "refused", ["meta l4proto tcp reject with tcp reset", "reject with icmpx admin-prohibited"]
-        )
-        return "goto refused"
+        rules = ("meta l4proto tcp reject with tcp reset", "reject with icmpx admin-prohibited")
+        table.chain("refused")[:] = rules
+        return f"goto {table.named('refused')}"
     return action
 
 
@@ -70,11 +70,11 @@ def _match(table: Table, name: str, firewall: Firewall, met: Sequence[int], shar
                 continue
             inner = f"{name}_{version}_{kind}"
             which = f"meta l4proto {kind} " if protocol else ""
-            rules.append(f"meta nfproto ipv{version} {which}goto {inner}")
+            rules.append(f"meta nfproto ipv{version} {which}goto {table.named(inner)}")
             for layer, members in enumerate(_layered(ours)):
                 elements = [(box, number, verdicts[number]) for number, box in members]
-                key = _map(table, f"{inner}_{layer}", version, protocol, elements)
-                table.chain(inner).append(f"{which}{key} vmap @{inner}_{layer}")
+                looked_up = _looked_up(table, f"{inner}_{layer}", version, protocol, elements)
+                table.chain(inner).append(which + looked_up)
 
 
 def _layered(boxes: Sequence[tuple[int, Box]]) -> list[list[tuple[int, Box]]]:
@@ -85,10 +85,10 @@ def _layered(boxes: Sequence[tuple[int, Box]]) -> list[list[tuple[int, Box]]]:
     return members
 
 
-def _map(
+def _looked_up(
     table: Table, name: str, version: int, protocol: int | None, elements: Sequence[tuple[Box, int, str]]
 ) -> str:
-    """Adds the map of a layer; returns what it is looked up by.
+    """Adds the map of a layer; returns what a rule says to look it up.
 
     The kernel goes through the parts of a key in their order, and what fits the first of them is carried on
     one by one: so that is the one that the fewest boxes can have in common.
@@ -103,8 +103,8 @@ def _map(
         for box, number, verdict in elements
     ]
     kept = f"type {' . '.join(types[place] for place in order)} : verdict"
-    table.set("map", name, [kept, "flags interval", "counter", f"elements = {{ {', '.join(words_)} }}"])
-    return " . ".join(keys[place] for place in order)
+    map_ = table.map(name, kept, words_, "flags interval", "counter")
+    return f"{' . '.join(keys[place] for place in order)} vmap {map_}"
 
 
 def _boxes(firewall: Firewall, met: Sequence[int]) -> dict[tuple[int, str], list[tuple[int, Box]]]:
@@ -162,4 +162,4 @@ def _of_rule(table: Table, number: int, rule: Rule, share: float) -> str:
             inner.append(f"{table.counter('dropped_rate')} drop")
         else:
             inner.append(verdict)
-    return f"goto {name}"
+    return f"goto {table.named(name)}"

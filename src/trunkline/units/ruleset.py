@@ -18,7 +18,7 @@ from trunkline.compiler.unit_slices import LegSlice
 from trunkline.resources.appliance_policy import Policy, SynProtection, Zone, check, words
 from trunkline.units import filtering
 from trunkline.units.rates import limit
-from trunkline.units.tables import Table
+from trunkline.units.tables import Table, discarded, steps
 from trunkline.units.translation import (
     PORTED,
     Down,
@@ -30,7 +30,7 @@ from trunkline.units.translation import (
     translated,
 )
 
-__all__ = ["Down", "Endpoint", "published", "ruleset", "translated"]
+__all__ = ["Down", "Endpoint", "discarded", "published", "ruleset", "steps", "translated"]
 
 
 def ruleset(
@@ -41,7 +41,7 @@ def ruleset(
     share: float = 1.0,
     down: Collection[Down] = (),
 ) -> str:
-    """One transaction for ``nft -f -``: a packet meets what was before or what is then, never neither.
+    """What `steps` divides into transactions for ``nft -f -``: a packet meets the old policy or the new.
 
     Args:
         replaces: the text that is in force, as it was returned here; "" where there is none. Without it the
@@ -54,14 +54,14 @@ def ruleset(
         BadField: the policy does not fit the legs.
     """
     check(policy, [Zone(leg.zone, leg.outside, leg.addresses) for leg in legs])
-    table = Table()
+    table = Table(replaces)
     zones = names(leg.zone for leg in legs)
     marks = table.base("marks", "filter hook prerouting priority mangle")
     forward = table.base("forward", "filter hook forward priority filter")
     own = table.base("own", "filter hook input priority filter")
     translate(table, policy, legs, down)
     if not zones:
-        return table.text(replaces)
+        return table.text()
     marks.append(f"iifname {zones} ct mark set meta mark and 0xffff")
     forward.append("ct state established,related accept")
     forward.append(f"ct state invalid {table.counter('dropped_invalid')} drop")
@@ -80,7 +80,7 @@ def ruleset(
         "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept",
         f"{table.counter('dropped_own')} drop",
     ]
-    return table.text(replaces)
+    return table.text()
 
 
 def _untranslatable(table: Table, forward: list[str], policy: Policy) -> None:
@@ -99,19 +99,21 @@ def _untranslatable(table: Table, forward: list[str], policy: Policy) -> None:
 def _protect(table: Table, forward: list[str], number: int, limits: SynProtection, share: float) -> None:
     """Limits to connections of TCP that begin. What belongs to one that has begun is not asked."""
     name = f"syn_{number}"
-    forward.append(f'iifname "{limits.zone}" tcp flags & (fin | syn | rst | ack) == syn jump {name}')
+    forward.append(
+        f'iifname "{limits.zone}" tcp flags & (fin | syn | rst | ack) == syn jump {table.named(name)}'
+    )
     rules = table.chain(name)
     drop = f"{table.counter('dropped_syn')} drop"
     for version in (4, 6):
         source = f"{family(version)} saddr"
         kept = [f"type ipv{version}_addr", "size 65536"]
         if limits.per_source:
-            table.set("set", f"{name}_rate_{version}", [*kept, "flags dynamic,timeout", "timeout 1m"])
+            seen = table.set("set", f"{name}_rate_{version}", [*kept, "flags dynamic,timeout", "timeout 1m"])
             over = limit(words.rate(limits.per_source), share, over=True)
-            rules.append(f"update @{name}_rate_{version} {{ {source} {over} }} {drop}")
+            rules.append(f"update {seen} {{ {source} {over} }} {drop}")
         if limits.connections:
-            table.set("set", f"{name}_count_{version}", [*kept, "flags dynamic"])
+            seen = table.set("set", f"{name}_count_{version}", [*kept, "flags dynamic"])
             most = max(1, round(limits.connections * share))
-            rules.append(f"add @{name}_count_{version} {{ {source} ct count over {most} }} {drop}")
+            rules.append(f"add {seen} {{ {source} ct count over {most} }} {drop}")
     if limits.total:
         rules.append(f"{limit(words.rate(limits.total), share, over=True)} {drop}")

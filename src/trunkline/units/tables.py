@@ -1,9 +1,15 @@
 """A table of nftables (nft(8)) as it is written, and as it takes the place of another one.
 
-Base chains and counters stay, for ever; what is in the chains goes and comes in one transaction. A new base
-chain in place of an old one would not do: the kernel has both in its list for a moment, and each of them is
-in force or not at the moment when a packet comes to it, so that a packet on its way through the list may meet
-neither. A chain that stays has, for any packet, the old rules or the new.
+A packet that is under way while rules change has to meet the old ones or the new. The kernel switches all
+rules at once, and a packet goes through a chain by one set of them; but what it looks up by the way is not of
+that set, and three things would make it meet neither:
+- A base chain in place of another one: both are in the kernel's list for a moment, and each is in force or
+  not when the packet comes to it. So base chains stay, for ever, and so do counters.
+- A map that comes together with the rules that look it up: what is in one of ranges is seen a moment later
+  than the rules are. So what base chains lead to is put there in a transaction of its own, before.
+- A map that goes with the rules that looked it up, with a name or without: what is in it is gone for whoever
+  reads the old rules still. So all maps have names, and what is replaced is deleted when the next one
+  takes its place. For that, names begin with one of three letters, in turn.
 """
 
 from __future__ import annotations
@@ -12,17 +18,26 @@ import re
 from collections.abc import Iterable
 
 NAME = "appliance"
-_OBJECT = re.compile(r"^  (map|set|chain) (\S+) \{$", re.MULTILINE)
+_OBJECT = re.compile(r"^  ((?:map|set|chain) [abc]_\S+) \{$", re.MULTILINE)
+_SWITCH = "# switch"
+_LEFT = re.compile(r"^# leaves (.+)$", re.MULTILINE)
 
 
 class Table:
-    """What is to be in the table: names are unique by kind."""
+    """What is to be in the table. Names are unique by kind."""
 
-    def __init__(self) -> None:
+    def __init__(self, replaces: str | None = None) -> None:
+        """`replaces`: the text that is in force, "" for none; None: not known, so that all is made anew."""
+        self._replaces = replaces
+        self._letter = {"# a": "b", "# b": "c"}.get((replaces or "")[:3], "a")
         self._counters: list[str] = []
         self._sets: list[str] = []
         self._bases: dict[str, list[str]] = {}
         self._chains: dict[str, list[str]] = {}
+
+    def named(self, name: str) -> str:
+        """As rules name a chain of that name."""
+        return f"{self._letter}_{name}"
 
     def counter(self, name: str) -> str:
         """One that counts on when rules change; returns what a rule says to count."""
@@ -34,36 +49,60 @@ class Table:
         """The rules of a base chain, to be added to. Where none decides, the packet passes."""
         return self._bases.setdefault(name, [f"type {hook}; policy accept;"])
 
-    def chain(self, name: str, rules: Iterable[str] = ()) -> list[str]:
+    def chain(self, name: str) -> list[str]:
         """The rules of a chain, to be added to."""
-        return self._chains.setdefault(name, list(rules))
+        return self._chains.setdefault(self.named(name), [])
 
-    def set(self, kind: str, name: str, lines: Iterable[str]) -> None:
-        """A set or a map."""
-        self._sets.append(_block(f"{kind} {name}", lines))
+    def set(self, kind: str, name: str, lines: Iterable[str]) -> str:
+        """Adds a set or a map; returns it as rules name it."""
+        self._sets.append(_block(f"{kind} {self.named(name)}", lines))
+        return f"@{self.named(name)}"
 
-    def text(self, replaces: str | None) -> str:
-        """The transaction, for ``nft -f -``.
+    def map(self, name: str, of: str, elements: Iterable[str], *options: str) -> str:
+        """Adds a map, whose type is as nft says it; returns it as rules name it."""
+        return self.set("map", name, [of, *options, f"elements = {{ {', '.join(elements)} }}"])
 
-        `replaces` is the text that is in force, "" where there is none; None where that is not known: then
-        all is made anew, base chains and counters too.
-        """
-        before = [f"add table inet {NAME}"]
-        if replaces is None:
-            before += [f"delete table inet {NAME}", f"add table inet {NAME}"]
+    def text(self) -> str:
+        """What `steps` divides; all of it at once is taken as well."""
+        inner = [_block(f"counter {name}", ()) for name in self._counters]
+        inner += self._sets
+        inner += [_block(f"chain {name}", rules) for name, rules in self._chains.items()]
+        bare = [_block(f"chain {name}", rules[:1]) for name, rules in self._bases.items()]
+        full = [_block(f"chain {name}", rules) for name, rules in self._bases.items()]
+        lines = [f"# {self._letter}"]
+        if self._replaces is None:
+            lines += [f"{verb} table inet {NAME}" for verb in ("add", "delete", "add")]
         else:
-            gone = [(kind, name) for kind, name in _OBJECT.findall(replaces) if name not in self._bases]
-            # Maps first: they lead to chains.
-            gone.sort(key=lambda each: each[0] == "chain")
-            before.append(f"flush table inet {NAME}")
-            before += [f"delete {kind} inet {NAME} {name}" for kind, name in gone]
-        blocks = [_block(f"counter {name}", ()) for name in self._counters]
-        blocks += self._sets
-        # Those that are led to come first.
-        blocks += [_block(f"chain {name}", rules) for name, rules in reversed(self._chains.items())]
-        blocks += [_block(f"chain {name}", rules) for name, rules in self._bases.items()]
-        declared = [f"add chain inet {NAME} {name}" for name in self._chains]
-        return "\n".join([*before, *declared, f"table inet {NAME} {{", *blocks, "}", ""])
+            lines += [f"# leaves {each}" for each in _OBJECT.findall(self._replaces)]
+            lines.append(f"add table inet {NAME}")
+        # Maps lead to chains, so those have to be there.
+        lines += [f"add chain inet {NAME} {name}" for name in self._chains]
+        lines += [f"table inet {NAME} {{", *inner, "}"]
+        if self._replaces is not None:
+            lines += [_SWITCH, f"table inet {NAME} {{", *bare, "}"]
+            lines += [f"flush chain inet {NAME} {name}" for name in self._bases]
+        lines += [f"table inet {NAME} {{", *full, "}"]
+        return "\n".join([*lines, *_removal(_LEFT.findall(self._replaces or "")), ""])
+
+
+def steps(text: str) -> list[str]:
+    """A text of a table as transactions, to be done one after the other; the last one puts it in force."""
+    before, switch, after = text.partition(f"{_SWITCH}\n")
+    return [before, after] if switch else [before]
+
+
+def discarded(text: str) -> str:
+    """The transaction that takes away what the steps of a text brought, when the last one was not done."""
+    return "\n".join([*_removal(_OBJECT.findall(text)), ""])
+
+
+def _removal(objects: Iterable[str]) -> list[str]:
+    """Of chains and maps, each as "map NAME", that nobody looks up or leads to but they themselves."""
+    pairs = [(kind, name) for kind, _, name in (each.partition(" ") for each in objects)]
+    chains = [name for kind, name in pairs if kind == "chain"]
+    lines = [f"flush chain inet {NAME} {name}" for name in chains]
+    lines += [f"delete {kind} inet {NAME} {name}" for kind, name in pairs if kind != "chain"]
+    return lines + [f"delete chain inet {NAME} {name}" for name in chains]
 
 
 def _block(head: str, lines: Iterable[str]) -> str:

@@ -54,9 +54,9 @@ def translate(table: Table, policy: Policy, legs: Sequence[LegSlice], down: Coll
     outside = names(leg.zone for leg in legs if leg.outside)
     if not outside:
         return
-    _destinations(targets, policy)
+    _destinations(table, targets, policy)
     _listeners(table, targets, policy, outside, down)
-    _static(targets, sources, policy, outside)
+    _static(table, targets, sources, policy, outside)
     for number, source in enumerate(policy.nat.source if policy.nat else ()):
         _source(table, sources, number, source)
 
@@ -67,7 +67,7 @@ def names(zones: Iterable[str]) -> str:
     return f"{{ {quoted} }}" if quoted else ""
 
 
-def _destinations(targets: list[str], policy: Policy) -> None:
+def _destinations(table: Table, targets: list[str], policy: Policy) -> None:
     wanted: dict[tuple[str, int], list[str]] = {}
     for target in policy.nat.destination if policy.nat else ():
         (service,) = words.services(target.service)
@@ -76,13 +76,17 @@ def _destinations(targets: list[str], policy: Policy) -> None:
         wanted.setdefault((target.zone, address.version), []).append(
             f"{key} : {words.address(target.to)} . {target.port or service.ports.first}"
         )
-    for (zone, version), elements in wanted.items():
+    for number, ((zone, version), elements) in enumerate(wanted.items()):
+        of = f"type {_KEY[version]} : ipv{version}_addr . inet_service"
+        map_ = table.map(f"target_{number}", of, elements)
         ip = family(version)
-        key = f"{ip} daddr . meta l4proto . th dport"
-        targets.append(f'iifname "{zone}" dnat {ip} to {key} map {{ {", ".join(elements)} }}')
+        targets.append(f'iifname "{zone}" dnat {ip} to {ip} daddr . meta l4proto . th dport map {map_}')
 
 
-def _static(targets: list[str], sources: list[str], policy: Policy, outside: str) -> None:
+_KEY = {version: f"ipv{version}_addr . inet_proto . inet_service" for version in (4, 6)}
+
+
+def _static(table: Table, targets: list[str], sources: list[str], policy: Policy, outside: str) -> None:
     pairs = [
         (words.address(p.inside), words.address(p.outside)) for p in (policy.nat.static if policy.nat else ())
     ]
@@ -90,10 +94,11 @@ def _static(targets: list[str], sources: list[str], policy: Policy, outside: str
         ip = family(version)
         ours = [(i, o) for i, o in pairs if i.version == version]
         if ours:
-            there = ", ".join(f"{o} : {i}" for i, o in ours)
-            back = ", ".join(f"{i} : {o}" for i, o in ours)
-            targets.append(f"iifname {outside} dnat {ip} to {ip} daddr map {{ {there} }}")
-            sources.append(f"oifname {outside} snat {ip} to {ip} saddr map {{ {back} }}")
+            of = f"type ipv{version}_addr : ipv{version}_addr"
+            there = table.map(f"static_in_{version}", of, [f"{o} : {i}" for i, o in ours])
+            back = table.map(f"static_out_{version}", of, [f"{i} : {o}" for i, o in ours])
+            targets.append(f"iifname {outside} dnat {ip} to {ip} daddr map {there}")
+            sources.append(f"oifname {outside} snat {ip} to {ip} saddr map {back}")
 
 
 def family(version: int) -> str:
@@ -119,18 +124,22 @@ def _listeners(
         ]
         if not up:
             continue
-        address = words.address(listener.address)
+        address, name = words.address(listener.address), f"listener_{number}"
         key = f"{address} . {_protocol(listener)} . {listener.port}"
-        elements.setdefault(address.version, []).append(f"{key} : goto listener_{number}")
-        chosen = _chosen(listener, up, family(address.version))
-        table.chain(f"listener_{number}", [f"meta l4proto {listener.protocol} {chosen}"])
+        elements.setdefault(address.version, []).append(f"{key} : goto {table.named(name)}")
+        chosen = _chosen(table, name, listener, up, address.version)
+        table.chain(name).append(f"meta l4proto {listener.protocol} {chosen}")
     for version, found in elements.items():
-        key = f"{family(version)} daddr . meta l4proto . th dport"
-        targets.append(f"iifname {outside} {key} vmap {{ {', '.join(found)} }}")
+        map_ = table.map(f"listeners_{version}", f"type {_KEY[version]} : verdict", found)
+        targets.append(f"iifname {outside} {family(version)} daddr . meta l4proto . th dport vmap {map_}")
 
 
-def _chosen(listener: Listener, up: Sequence[Member], ip: str) -> str:
-    whole = sum(member.weight for member in up)
+#: Maps of any number: what is said of the type does not count, and nftables 1.0.6 cannot list those of jhash.
+_NUMBERED = "typeof numgen inc mod 2 :"
+
+
+def _chosen(table: Table, name: str, listener: Listener, up: Sequence[Member], version: int) -> str:
+    ip, whole = family(version), sum(member.weight for member in up)
     number = {
         "round_robin": f"numgen inc mod {whole}",
         "random": f"numgen random mod {whole}",
@@ -143,7 +152,8 @@ def _chosen(listener: Listener, up: Sequence[Member], ip: str) -> str:
         span = f"{start}-{last}" if last > start else str(start)
         elements.append(f"{span} : {words.address(member.address)} . {member.port}")
         start = last + 1
-    return f"dnat {ip} to {number} map {{ {', '.join(elements)} }}"
+    of = f"{_NUMBERED} {ip} daddr . {listener.protocol} dport"
+    return f"dnat {ip} to {number} map {table.map(name, of, elements, 'flags interval')}"
 
 
 # Sources.
@@ -162,11 +172,15 @@ def _source(table: Table, sources: list[str], number: int, source: NatSource) ->
             continue
         name, ip = f"source_{number}_{version}", family(version)
         between = f'iifname "{source.from_}" oifname "{source.to}" meta nfproto ipv{version}'
-        sources.append(f"{between} meta l4proto {PORTED[version]} goto {name}")
-        led = [f"{place} : goto {name}_{place}" for place in range(len(ours))]
-        # The same one for all flows of a source (RFC 4787, 4.1).
-        choice = f"jhash {ip} saddr mod {len(ours)} seed 0x1 vmap {{ {', '.join(led)} }}"
-        table.chain(name, [choice if len(ours) > 1 else f"goto {name}_0"])
+        sources.append(f"{between} meta l4proto {PORTED[version]} goto {table.named(name)}")
+        first = table.chain(name)
+        if len(ours) > 1:
+            # The same one for all flows of a source (RFC 4787, 4.1).
+            choice = f"jhash {ip} saddr mod {len(ours)} seed 0x1"
+            led = [f"{place} : goto {table.named(f'{name}_{place}')}" for place in range(len(ours))]
+            first.append(f"{choice} vmap {table.map(name, f'{_NUMBERED} verdict', led)}")
+        else:
+            first.append(f"goto {table.named(f'{name}_0')}")
         for place, address in enumerate(ours):
             if isinstance(address, ipaddress.IPv4Address):
                 _by_map(table, f"{name}_{place}", str(address), blocks)
@@ -180,14 +194,15 @@ def _span(blocks: Blocks, shard: int) -> str:
 
 
 def _by_map(table: Table, name: str, address: str, blocks: Blocks) -> None:
-    elements = ", ".join(f"{shard} : {address} . {_span(blocks, shard)}" for shard in range(SHARDS))
-    table.chain(name, [f"meta l4proto {PORTED[4]} snat ip to ct mark map {{ {elements} }}"])
+    elements = [f"{shard} : {address} . {_span(blocks, shard)}" for shard in range(SHARDS)]
+    map_ = table.map(name, "type mark : interval ipv4_addr . inet_service", elements, "flags interval")
+    table.chain(name).append(f"meta l4proto {PORTED[4]} snat ip to ct mark map {map_}")
 
 
 def _by_chains(table: Table, name: str, address: str, blocks: Blocks) -> None:
     """A chain for each shard: nftables 1.0.6 has no maps to IPv6 addresses and ranges of ports."""
-    led = ", ".join(f"{shard} : goto {name}_{shard}" for shard in range(SHARDS))
-    table.chain(name, [f"ct mark vmap {{ {led} }}"])
+    led = [f"{shard} : goto {table.named(f'{name}_{shard}')}" for shard in range(SHARDS)]
+    table.chain(name).append(f"ct mark vmap {table.map(name, 'type mark : verdict', led)}")
     for shard in range(SHARDS):
         to = f"[{address}]:{_span(blocks, shard)}"
-        table.chain(f"{name}_{shard}", [f"meta l4proto {PORTED[6]} snat ip6 to {to}"])
+        table.chain(f"{name}_{shard}").append(f"meta l4proto {PORTED[6]} snat ip6 to {to}")
