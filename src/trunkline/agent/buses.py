@@ -16,6 +16,7 @@ nothing; the other one floods multicast, for neighbour discovery, to the hosts o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import subprocess
@@ -29,7 +30,7 @@ from trunkline.agent.config import AgentConfig
 from trunkline.agent.own import OwnNamespaces
 from trunkline.compiler.slices import HostSlice
 from trunkline.compiler.unit_slices import BusMember, BusSlice
-from trunkline.devices import namespace
+from trunkline.devices import links, namespace
 from trunkline.errors import Unavailable
 
 #: OVN's tunnels have 6081 and 4789.
@@ -154,8 +155,15 @@ class Buses:
                 namespace.ip(inside, f"link set dev {inner} up")
 
     def unplug(self, appliance: str, number: int) -> None:
-        """Takes a unit's interfaces away, as far as they are there."""
+        """Takes a unit's interfaces away, as far as they are there: at once, for the dead may answer still.
+
+        The kernel takes its time to end a namespace whose last process is gone.
+        """
         netns = self.netns(appliance)
+        with contextlib.suppress(Unavailable):
+            namespace.inside(
+                netns, lambda: links.down(*(f"{kind.letter}{number}" for kind in (_BUS, _CONTROL)))
+            )
         with self._lock:
             if namespace.exists(netns):
                 there = namespace.interfaces(netns)

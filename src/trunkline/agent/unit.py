@@ -223,6 +223,7 @@ class Unit:
         elif self._watcher is not None and self._watcher.done():
             status = self._watcher.result()
             self._lose()
+            await asyncio.to_thread(self._runtime.cut)
             words = await asyncio.to_thread(self._runtime.last_words)
             at = time.strftime("%H:%M:%S")
             cause = f"its program ended at {at} ({_ending(status)}){': ' if words else ''}{words}"

@@ -71,6 +71,9 @@ class Runtime(Protocol):
     def stop(self, running: Process) -> None:
         """Ends it, and all that it started."""
 
+    def cut(self) -> None:
+        """It has ended, by itself: nothing reaches its interfaces any more, whether they are there or not."""
+
     def clear(self) -> None:
         """It has ended: nothing of it stays on the host but its log. Raises Refusal, OSError."""
 
@@ -209,10 +212,13 @@ class InNamespaces:
     def stop(self, running: Process) -> None:
         running.terminate(GRACE)
 
-    def clear(self) -> None:
+    def cut(self) -> None:
         self._threads = {}
         if (left := self._left.read()) is not None:
             self._buses.unplug(left.appliance, left.number)
+
+    def clear(self) -> None:
+        self.cut()
         self._left.clear()
 
     def forget(self) -> None:

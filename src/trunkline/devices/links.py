@@ -13,7 +13,13 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-_SIOCGIFFLAGS, _SIOCGIFADDR, _SIOCGIFMTU, _SIOCGIFHWADDR = 0x8913, 0x8915, 0x8921, 0x8927
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCGIFADDR, _SIOCGIFMTU, _SIOCGIFHWADDR = (
+    0x8913,
+    0x8914,
+    0x8915,
+    0x8921,
+    0x8927,
+)
 _IFF_UP = 1
 #: ethtool(8)'s request, and of its commands the one that reads the settings of a link (linux/ethtool.h).
 _SIOCETHTOOL, _GET_SETTINGS = 0x8946, 0x00000001
@@ -58,6 +64,19 @@ def link(name: str) -> Link | None:
         except OSError:
             addresses = []
     return Link(name, bool(flags & _IFF_UP), mtu, mac, (*addresses, *_ipv6(name)))
+
+
+def down(*names: str) -> None:
+    """Interfaces carry nothing from now on; those that are not there do not anyway."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        for name in names:
+            try:
+                now = fcntl.ioctl(control, _SIOCGIFFLAGS, struct.pack("16s24x", name.encode()))
+                (flags,) = struct.unpack_from("=H", now, 16)
+                request = struct.pack("16sH22x", name.encode(), flags & ~_IFF_UP)
+                fcntl.ioctl(control, _SIOCSIFFLAGS, request)
+            except OSError:
+                continue
 
 
 def speed(name: str) -> int | None:
