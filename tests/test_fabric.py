@@ -243,7 +243,7 @@ def test_a_probe_is_answered_from_the_kernel(scene: Scene) -> None:
         ear.setblocking(False)
         me, kind = bytes.fromhex(bus(DISPATCHER).replace(":", "")), 5
         label = bytes((2, kind, 0, DISPATCHER, 0, 0))
-        ear.send(bytes.fromhex(bus(1).replace(":", "")) + label + b"\x88\xb5" + me + bytes(40))
+        ear.send(bytes.fromhex(bus(1).replace(":", "")) + label + b"\x88\xb5" + me + bytes(60))
 
         def heard() -> bool:
             with contextlib.suppress(BlockingIOError):

@@ -81,6 +81,8 @@ struct probe {
 	__u8 beat; /* ... which changes as long as that runs */
 	__be32 round;
 	__be32 takes[LEGS]; /* of the legs that a dispatcher serves, 0 for others; that a data plane goes by */
+	__be32 about; /* another unit, of which a dispatcher may have heard ... */
+	__be32 age; /* ... so many microseconds ago; in an answer */
 } __attribute__((packed));
 
 struct self {
@@ -178,7 +180,7 @@ struct {
 	__type(value, __u32);
 } devices SEC(".maps");
 
-/* In a dispatcher: how many packets each unit has sent it. One that sends needs no other sign of life. */
+/* In a dispatcher: when each unit last sent it anything, ns. One that sends needs no other sign of life. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, UNITS);
@@ -467,6 +469,8 @@ static __always_inline int hand(struct __sk_buff *skb, struct self *self, __u32 
 static __always_inline int answer(struct __sk_buff *skb, struct self *self, int follows)
 {
 	struct probe probe;
+	__u64 age, *when;
+	__u32 about;
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &probe, sizeof(probe)))
 		return drop(DROPPED_MALFORMED);
@@ -482,6 +486,10 @@ static __always_inline int answer(struct __sk_buff *skb, struct self *self, int 
 		}
 		probe.takes[n] = bpf_htonl(leg->takes);
 	}
+	about = bpf_ntohl(probe.about);
+	when = bpf_map_lookup_elem(&heard, &about);
+	age = when && *when ? (bpf_ktime_get_coarse_ns() - *when) / 1000 : ~0ULL;
+	probe.age = bpf_htonl(age < 0xffffffff ? age : 0xffffffff);
 	probe.flags = self->flags;
 	probe.beat = self->beat;
 	if (bpf_skb_store_bytes(skb, ETH_HLEN, &probe, sizeof(probe), 0))
@@ -542,7 +550,7 @@ SEC("tc") int spread(struct __sk_buff *skb)
 SEC("tc") int dispatcher(struct __sk_buff *skb)
 {
 	__u32 zero = 0, which, from;
-	__u64 *alive;
+	__u64 *when;
 	struct self *self = bpf_map_lookup_elem(&here, &zero);
 	struct bpf_fib_lookup route = {};
 	struct bpf_redir_neigh next = {};
@@ -556,12 +564,12 @@ SEC("tc") int dispatcher(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	if (frame.from.kind == PROBE)
 		return answer(skb, self, 0);
+	from = frame.from.from;
+	when = bpf_map_lookup_elem(&heard, &from);
+	if (when)
+		*when = bpf_ktime_get_coarse_ns();
 	if (frame.from.kind != OUT)
 		return TC_ACT_OK;
-	from = frame.from.from;
-	alive = bpf_map_lookup_elem(&heard, &from);
-	if (alive)
-		*alive += 1;
 	which = frame.from.leg;
 	leg = bpf_map_lookup_elem(&legs, &which);
 	if (!leg)

@@ -40,7 +40,7 @@ from trunkline.units.words import NOBODY, ShardWord
 
 #: Of the fabric's frames (units/fabric.bpf.c): LEGS, `struct probe` with the header before it.
 LEGS = 8
-_FRAME = struct.Struct(f"!6sBBBBHH6sBBI{LEGS}I")
+_FRAME = struct.Struct(f"!6sBBBBHH6sBBI{LEGS}III")
 _LOCAL, _PROBE, _ECHO, _ETHERTYPE = 0x02, 5, 6, 0x88B5
 _READY, _LEAVES = 1, 2
 _NUMBER = struct.Struct("=I")
@@ -48,10 +48,12 @@ _LEG, _SELF, _SHARD = struct.Struct("=12sI"), struct.Struct("=8sBBxx"), struct.S
 _NO_UNIT = 0xFFFF
 #: Who wakes so much later than he wanted may be what is slow.
 _LATE = 0.01
-#: How often those who missed a probe are probed until they are silent, or not.
-_SUSPECTED = 0.005
+#: How often those who missed one are probed until they are silent, or not: who has a full queue loses most.
+_SUSPECTED = 0.001
 #: When a leg's neighbours are told, after it was taken, seconds.
 _ANNOUNCE = (0.0, 0.05, 0.3, 1.0)
+#: How long it is enough that another dispatcher hears a unit. It may be cut off from this one.
+_HEARSAY = 1.0
 _SAY = 1.0
 _PDEATHSIG, _RESET_ON_FORK = 1, 0x40000000
 
@@ -118,7 +120,9 @@ class Prober:
         self._serving = Serving(unit, [self._leg(number)[1] for number in range(len(self._legs))])
         self._leaves = self._begun = self._alone = False
         self._round = self._beat = 0
-        self._packets: dict[int, bytes] = {}
+        #: What the kernel last said of when it heard units, and when they were heard without hearsay.
+        self._when: dict[int, bytes] = {}
+        self._direct: dict[int, float] = {}
         self._events: list[tuple[str, str]] = []
         self._said: tuple[object, ...] = ()
         self._said_at = 0.0
@@ -142,9 +146,10 @@ class Prober:
                 began, due = woke, max(due + INTERVAL, woke + INTERVAL / 2)
             elif suspects := self._watch.suspects:
                 if woke - began >= LAST and woke - before < _SUSPECTED + _LATE:
-                    self._look()
+                    self._look(woke)
                     self._follow(woke, self._watch.last(), [])
                 self._probe(suspects)
+                self._ask_about(suspects)
 
     # What is heard.
 
@@ -173,13 +178,17 @@ class Prober:
                 frame = self._bus.recv(2000)
                 if len(frame) < _FRAME.size:
                     continue
-                to, _, kind, _, unit, _, _, _, flags, beat, round_, *takes = _FRAME.unpack_from(frame)
+                to, _, kind, _, unit, _, _, _, flags, beat, round_, *rest = _FRAME.unpack_from(frame)
                 member = self._members.get(unit)
                 # What was on its way for long says nothing of now.
                 if kind != _ECHO or to != self._mac or member is None or self._round - round_ >= MISSES:
                     continue
                 self._watch.heard(unit)
+                self._direct[unit] = now
+                *takes, about, age = rest
                 takes = takes[: len(self._legs)]
+                if age < INTERVAL * 1e6 and now - self._direct.get(about, 0.0) < _HEARSAY:
+                    self._watch.heard(about)
                 if member.kind == "data-plane":
                     self._serving.noticed(takes)
                 else:
@@ -189,7 +198,7 @@ class Prober:
     # What follows.
 
     def _interval(self, now: float, *, late: bool) -> None:
-        self._look()
+        self._look(now)
         self._follow(now, *self._watch.interval(late=late))
         for leg in self._legs:
             if leg.announce and leg.announce[0] <= now:
@@ -203,13 +212,14 @@ class Prober:
         self._probe(self._members)
         self._say(now)
 
-    def _look(self) -> None:
+    def _look(self, now: float) -> None:
         """Who sends is there, though its answers may be lost among what it does not come to."""
         for unit in self._watch.unheard():
-            packets = self._maps["heard"].get(_NUMBER.pack(unit), 8) or b""
-            if packets != self._packets.get(unit, packets):
+            when = self._maps["heard"].get(_NUMBER.pack(unit), 8) or b""
+            if when != self._when.get(unit, when):
                 self._watch.heard(unit)
-            self._packets[unit] = packets
+                self._direct[unit] = now
+            self._when[unit] = when
 
     def _follow(self, now: float, lost: list[int], back: list[int]) -> None:
         """What follows when these are silent, and those are not any more."""
@@ -282,13 +292,19 @@ class Prober:
         known, take = _LEG.unpack(value)
         return known, take
 
-    def _probe(self, units: Iterable[int]) -> None:
+    def _ask_about(self, suspects: Iterable[int]) -> None:
+        """Other dispatchers may hear what this one does not: what leaves comes to who serves the leg."""
+        others = [unit for unit, member in self._members.items() if member.kind == "dispatcher"]
+        for suspect in suspects:
+            self._probe([unit for unit in others if unit != suspect and self._watch.answers(unit)], suspect)
+
+    def _probe(self, units: Iterable[int], about: int = 0) -> None:
         takes = [*self._serving.takes, *([0] * LEGS)][:LEGS]
         for unit in units:
             to = bytes.fromhex(self._members[unit].mac.replace(":", ""))
             head = (to, _LOCAL, _PROBE, 0, self._unit, 0, _ETHERTYPE)
             with contextlib.suppress(OSError):
-                self._bus.send(_FRAME.pack(*head, self._mac, 0, 0, self._round, *takes))
+                self._bus.send(_FRAME.pack(*head, self._mac, 0, 0, self._round, *takes, about, 0))
 
     def _say(self, now: float) -> None:
         serves = tuple(number for number, take in enumerate(self._serving.takes) if take)
