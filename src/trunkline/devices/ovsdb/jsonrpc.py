@@ -18,7 +18,6 @@ from trunkline.errors import Unavailable
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}"]', re.DOTALL)
 #: No message of a sane server is longer, in bytes.
 _LONGEST = 1 << 30
-_CHUNK = 1 << 18
 #: What is not longer is tried as a whole, in bytes.
 _SMALL = 1 << 16
 
@@ -51,9 +50,9 @@ class Framer:
         Raises:
             ProtocolError: it is no sequence of JSON objects.
         """
-        if not self._buffer and _is_object(data):
-            # Small messages come as they were sent, nearly always: nothing has to be cut.
-            yield data
+        if not self._buffer and (whole := _objects(data)):
+            # Small messages come as they were sent, nearly always: nothing has to be looked for.
+            yield from whole
             return
         self._buffer += data
         ends = []
@@ -85,34 +84,44 @@ class Framer:
             raise ProtocolError("not a JSON object")
 
 
-def _is_object(data: bytes) -> bool:
-    """Whether this is one JSON object, whole and small."""
+def _objects(data: bytes) -> list[bytes]:
+    """The JSON objects that this is, where it is small and they are whole; else nothing."""
     if len(data) > _SMALL or not (data.startswith(b"{") and data.endswith(b"}")):
-        return False
+        return []
+    # It may be in a string that these two are side by side: then what is cut is no JSON.
+    found = [b"{%b}" % inner for inner in data[1:-1].split(b"}{")]
     try:
-        msgspec.json.decode(data, type=msgspec.Raw)
+        for one in found:
+            msgspec.json.decode(one, type=msgspec.Raw)
     except msgspec.DecodeError:
-        return False
-    return True
+        return []
+    return found
 
 
-class Session:
+class Session(asyncio.Protocol):
     """One connection. Answers the echo requests of the other side, and sends its own when it is silent.
 
-    `notified` is called for each notification, in `run`, in the order of arrival; so is the
-    `on_result` of a call, which therefore sees its answer before any later notification.
+    `notified` is called for each notification, in the order of arrival; so is the `on_result` of a call,
+    which therefore sees its answer before any later notification. What they raise ends the connection.
     """
 
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, notified: Notified, probe: float
-    ) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, notified: Notified, probe: float) -> None:
         self._notified = notified
         self._probe = probe
+        self._framer = Framer()
         self._ids = itertools.count(1)
         self._calls: dict[int, tuple[asyncio.Future[Any], Callable[[Any], None] | None]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        #: When something came last, and whether an answer is awaited since.
+        self._heard = self._loop.time()
+        self._probing = False
+        self._watch: asyncio.TimerHandle | None = None
         self._closed = False
+        #: Why it ended; set once.
+        self._cause: Exception | None = None
+        self._ended = asyncio.Event()
+        self._gone = asyncio.Event()
 
     @classmethod
     async def open(cls, remote: str, tls: ssl.SSLContext | None, notified: Notified, probe: float) -> Session:
@@ -122,9 +131,14 @@ class Session:
             OSError: nobody answers there.
             ValueError: it is no such remote, or `tls` is missing.
         """
+
+        def made() -> Session:
+            return cls(notified, probe)
+
+        loop = asyncio.get_running_loop()
         method, _, place = remote.partition(":")
         if method == "unix":
-            return cls(*await asyncio.open_unix_connection(place), notified, probe)
+            return (await loop.create_unix_connection(made, place))[1]
         host, _, port = place.rpartition(":")
         if method not in ("tcp", "ssl") or not host or not port.isdigit():
             raise ValueError(
@@ -134,38 +148,59 @@ class Session:
         if method == "ssl":
             if tls is None:
                 raise ValueError(f"'{remote}' needs a TLS context")
-            streams = await asyncio.open_connection(host, int(port), ssl=tls, server_hostname=host)
-        else:
-            streams = await asyncio.open_connection(host, int(port))
-        return cls(*streams, notified, probe)
+            return (await loop.create_connection(made, host, int(port), ssl=tls, server_hostname=host))[1]
+        return (await loop.create_connection(made, host, int(port)))[1]
 
     async def run(self) -> None:
-        """Reads until the connection ends; every call that waits then fails.
+        """Returns never: waits until the connection ends; every call that waits then fails.
 
         Raises:
             OSError: the connection broke, or the other side fell silent.
             ProtocolError: the other side sent nonsense.
         """
-        framer = Framer()
-        probing = False
         try:
-            while True:
-                try:
-                    async with asyncio.timeout(self._probe):
-                        data = await self._reader.read(_CHUNK)
-                except TimeoutError:
-                    if probing:
-                        raise ConnectionError(f"silent for {2 * self._probe:g} s") from None
-                    probing = True
-                    self._send({"method": "echo", "params": [], "id": "echo"})
-                    continue
-                probing = False
-                if not data:
-                    raise ConnectionError("closed by the other side")
-                for message in framer.feed(data):
-                    self._received(message)
+            await self._ended.wait()
         finally:
             self.close()
+        assert self._cause is not None
+        raise self._cause
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begins (`asyncio.Protocol`)."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._look()
+
+    def data_received(self, data: bytes) -> None:
+        """Takes what came (`asyncio.Protocol`)."""
+        self._heard, self._probing = self._loop.time(), False
+        try:
+            for message in self._framer.feed(data):
+                self._received(message)
+        except Exception as error:
+            self._end(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends (`asyncio.Protocol`)."""
+        self._end(exc or ConnectionError("closed by the other side"))
+        self._gone.set()
+
+    def _end(self, cause: Exception) -> None:
+        if not self._ended.is_set():
+            self._cause = cause
+            self._ended.set()
+            self.close()
+
+    def _look(self) -> None:
+        """Asks the other side whether it lives, where it has been silent for too long."""
+        silent = self._loop.time() - self._heard
+        if silent >= self._probe and self._probing:
+            self._end(ConnectionError(f"silent for {2 * self._probe:g} s"))
+            return
+        if silent >= self._probe:
+            self._probing, silent = True, 0.0
+            self._send({"method": "echo", "params": [], "id": "echo"})
+        self._watch = self._loop.call_later(self._probe - silent, self._look)
 
     def _received(self, data: bytes) -> None:
         try:
@@ -216,7 +251,7 @@ class Session:
         if self._closed:
             raise Unavailable("the database is not connected")
         id = next(self._ids)
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = self._loop.create_future()
         self._calls[id] = (future, on_result)
         self._send({"method": method, "params": params, "id": id})
         try:
@@ -226,12 +261,16 @@ class Session:
             raise Unavailable(f"the database did not answer within {timeout:g} s") from None
 
     def _send(self, message: dict[str, Any]) -> None:
-        self._writer.write(msgspec.json.encode(message))
+        assert self._transport is not None
+        self._transport.write(msgspec.json.encode(message))
 
     def close(self) -> None:
         """Ends the connection; calls that wait fail."""
         self._closed = True
-        self._writer.close()
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._transport is not None:
+            self._transport.close()
         calls, self._calls = self._calls, {}
         for future, _ in calls.values():
             if not future.done():
@@ -239,6 +278,6 @@ class Session:
 
     async def closed(self) -> None:
         """Returns when the connection is gone, or after a second."""
-        with contextlib.suppress(OSError, TimeoutError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
-                await self._writer.wait_closed()
+                await self._gone.wait()
