@@ -63,6 +63,7 @@ class OvnBackend:
             tls=tls,
             leader_only=True,
             listener=self._north_changed,
+            switched=self._switched,
             probe=_PROBE,
         )
         self._south = Database(
@@ -71,6 +72,7 @@ class OvnBackend:
             tables=observed.SOUTHBOUND,
             tls=tls,
             listener=self._south_changed,
+            switched=self._switched,
             probe=_PROBE,
         )
         self._fence = Fence(sb_remotes)
@@ -92,12 +94,9 @@ class OvnBackend:
         self._eyes = observed.Eyes()
         self._news = False
         self._stirred = asyncio.Event()
-        self._watchers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Connects to both databases, and returns when both are."""
-        if not self._watchers:
-            self._watchers = [asyncio.create_task(self._watch(db)) for db in (self._north, self._south)]
         for database in (self._north, self._south):
             database.start()
             while not database.connected:
@@ -269,22 +268,13 @@ class OvnBackend:
 
     async def close(self) -> None:
         """Lets go of both databases. The network stays as it is."""
-        for task in self._watchers:
-            task.cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
-        self._watchers = []
         self._fence.lower()
         await self._north.close()
         await self._south.close()
 
-    async def _watch(self, database: Database) -> None:
+    def _switched(self) -> None:
         """Wakes `changed` when a connection comes or goes."""
-        connected = database.connected
-        while True:
-            await database.changed()
-            if database.connected != connected:
-                connected = database.connected
-                self._stir(news=True)
+        self._stir(news=True)
 
     def _north_changed(self, table: str, uuid: str, old: Row | None, new: Row | None) -> None:
         if table in OWNED and self._steady is not None:

@@ -33,7 +33,8 @@ class Database:
 
     It owns its connection and one task. It reconnects by itself, forever; meanwhile the replica
     stays as it was last seen. After a connection is lost it continues from the last transaction
-    that it knows, or is filled anew, and the listener sees the difference either way.
+    that it knows, or is filled anew, and the listener sees the difference either way. `switched` is called
+    when it has begun or ceased to follow.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Database:
         tls: ssl.SSLContext | None = None,
         leader_only: bool = False,
         listener: Listener | None = None,
+        switched: Callable[[], object] = lambda: None,
         probe: float = 5.0,
     ) -> None:
         if not remotes:
@@ -61,6 +63,7 @@ class Database:
         self._tls = tls
         self._leader_only = leader_only
         self._listener = listener
+        self._switched = switched
         self._probe = probe
         self._replica = Replica(Schema(name, "", {}), tables, None)
         self._schema_data: Any = None
@@ -260,6 +263,7 @@ class Database:
         self.connected = True
         self.trouble = ""
         self._changed()
+        self._switched()
 
     def _notified(self, method: str, params: list[Any]) -> None:
         if method == "monitor_canceled":
@@ -299,9 +303,11 @@ class Database:
         self._session = None
         if not self.connected and trouble == self.trouble:
             return
-        self.connected = False
+        before, self.connected = self.connected, False
         self.trouble = trouble
         self._changed()
+        if before:
+            self._switched()
 
     def _changed(self) -> None:
         self.serial += 1

@@ -8,7 +8,7 @@ import itertools
 import re
 import ssl
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -167,8 +167,8 @@ class Session(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins (`asyncio.Protocol`)."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not all event loops derive theirs from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
         self._look()
 
     def data_received(self, data: bytes) -> None:
