@@ -6,6 +6,7 @@
 | what cannot be done is refused, with its field and a remedy | |
 | what does not fit the appliance is refused | a policy that fits is not |
 | what is wrong in a text is told with its line | |
+| each port of carrier-grade translation has one subscriber | |
 | a difference says what would change | and nothing of two that are the same |
 | maps find the rule that is first, whatever the rules | |
 | as many layers as rules overlap, not as there are rules | |
@@ -30,6 +31,7 @@ from hypothesis import strategies as st
 from trunkline.compiler.unit_slices import LegSlice
 from trunkline.errors import BadField
 from trunkline.resources.appliance_policy import Misread, Rate, Zone, check, difference, parse, read
+from trunkline.resources.appliance_policy.carrier import allocations, subscriber
 from trunkline.units.classifier import layers
 from trunkline.units.fabric import Blocks
 from trunkline.units.rates import limit
@@ -107,6 +109,8 @@ def test_a_policy_is_taken_and_stays_the_same() -> None:
     }
 
 
+CARRIER = {"from": "inside", "to": "outside", "subscribers": ["100.64.0.0/27"], "addresses": ["192.0.2.6"]}
+
 #: Where, what stands there instead (None: nothing), the field that is named, and words of the message.
 BAD: list[tuple[str, Any, str, str]] = [
     ("firewall.rules[0].action", "allow", "", "accept, drop, reject"),
@@ -159,6 +163,41 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("nat.static[0].outside", "192.0.2.1", "nat.destination[0]", "Use another address"),
     ("nat.source[0].addresses", ["192.0.2.3"], "nat.static[0].outside", "Use another address"),
     ("nat.static[1]", {"inside": "10.0.0.7", "outside": "192.0.2.9"}, "nat.static[1].inside", "Leave one"),
+    (
+        "nat.carrier_grade",
+        [CARRIER | {"addresses": ["192.0.2.1"]}],
+        "nat.carrier_grade[0].addresses[0]",
+        "used by",
+    ),
+    ("nat.carrier_grade", [CARRIER | {"block": 300}], "nat.carrier_grade[0].block", "multiple of 256"),
+    ("nat.carrier_grade", [CARRIER | {"block": 16128}], "nat.carrier_grade[0].addresses", "smaller blocks"),
+    (
+        "nat.carrier_grade",
+        [CARRIER | {"subscribers": ["100.64.0.0/10"]}],
+        "nat.carrier_grade[0].subscribers",
+        "256",
+    ),
+    (
+        "nat.carrier_grade",
+        [CARRIER | {"subscribers": ["fd00::/64"]}],
+        "nat.carrier_grade[0].subscribers[0]",
+        "IPv6",
+    ),
+    ("nat.carrier_grade", [CARRIER | {"subscribers": []}], "nat.carrier_grade[0].subscribers", "empty"),
+    (
+        "nat.carrier_grade",
+        [CARRIER | {"addresses": ["192.0.2.3"]}],
+        "nat.static[0].outside",
+        "another address",
+    ),
+    (
+        "nat.carrier_grade",
+        [CARRIER, CARRIER | {"addresses": ["192.0.2.7"]}],
+        "nat.carrier_grade[1].subscribers",
+        "Leave",
+    ),
+    ("nat.carrier_grade", [CARRIER | {"subscribers": ["10.0.0.0/29"]}], "nat.static[0].inside", "subscriber"),
+    ("nat.carrier_grade", [CARRIER | {"to": "inside"}], "nat.carrier_grade[0].to", "another one"),
     ("balancer.listeners[0].algorithm", "least_connections", "", "round_robin, random, source, source_port"),
     ("balancer.listeners[0].address", "192.0.2.1", "", ""),
     ("balancer.listeners[0].members[0].address", "fd00::1", "", "IPv4"),
@@ -310,6 +349,27 @@ def test_a_difference_says_what_would_change() -> None:
     ]
     del new["nat"]
     assert "nat: it is removed." in difference(old, parse(new))
+
+
+def test_each_port_has_one_subscriber() -> None:
+    carrier = {**CARRIER, "addresses": ["192.0.2.1", "192.0.2.2"], "ports": "2000-12239", "block": 512}
+    policy = parse({"nat": {"carrier_grade": [carrier]}})
+    assert policy.nat is not None
+    given = list(allocations(policy.nat.carrier_grade[0]))
+    assert [each.subscriber for each in given] == [f"100.64.0.{n}" for n in range(32)]
+    ports = [
+        (each.address, port)
+        for each in given
+        for shard in range(256)
+        for port in range(each.ports(shard).first, each.ports(shard).last + 1)
+    ]
+    assert len(ports) == len(set(ports)) == 32 * 512
+    assert translated(policy)["192.0.2.2"] == Blocks(2000, 40)
+    for shard in (0, 255):
+        for each in given:
+            assert each.ports(shard).first in Blocks(2000, 40).of(shard)
+            assert subscriber(policy, each.address, each.ports(shard).last) == each.subscriber
+    assert subscriber(policy, "192.0.2.1", 1999) is subscriber(policy, "192.0.2.9", 2000) is None
 
 
 # Rules as maps.

@@ -8,6 +8,7 @@
 | sources are translated to ports of their shard: TCP, UDP, echoes | what has no ports is dropped |
 | a destination is translated, for its zone; rules speak of it as it was | without a rule it is dropped |
 | an address is seen as another, both ways | |
+| subscribers have ports of their own, of each shard | who is none is translated as others |
 | the first rule that fits decides | |
 | a refusal is told | |
 | a log tells the packets that begin connections | |
@@ -45,6 +46,7 @@ from trunkline.compiler.unit_slices import LegSlice
 from trunkline.devices import namespace
 from trunkline.devices.packet_log import Logged, PacketLog
 from trunkline.resources.appliance_policy import parse
+from trunkline.resources.appliance_policy.carrier import subscriber
 from trunkline.resources.appliance_policy.words import UDP
 from trunkline.units import counts
 from trunkline.units.filtering import LOG_GROUP
@@ -252,6 +254,37 @@ def test_an_address_is_seen_as_another_both_ways(scene: Scene) -> None:
         must_pass(*out, come, Ping(scene.client, far), Ping(scene.server, pair["outside"]), plain)
         assert {flow.seen_from for flow in out} == {pair["outside"]}
     other = Udp(scene.other, scene.server, FAR[0], 7)
+    must_pass(other)
+    assert other.seen_from == OWN4.format(1)
+
+
+@pytest.mark.machine
+def test_subscribers_have_ports_of_their_own(scene: Scene) -> None:
+    carrier = {
+        "from": "inside",
+        "to": "outside",
+        "subscribers": ["10.0.0.4/30"],
+        "addresses": [OWN4.format(2), OWN4.format(3)],
+        "block": 63 * 256 * 2,
+    }
+    document = {"nat": {"carrier_grade": [carrier], "source": [source(OWN4.format(1))]}}
+    policy = parse(document)
+    scene.apply(document)
+    scene.come_in_shard(200)
+    for client, address in ((scene.client, "10.0.0.5"), (scene.other, "10.0.0.6")):
+        ear = scene.server.frames()
+        ear.setblocking(False)
+        must_pass(*(Tcp(client, scene.server, FAR[0], 80) for _ in range(4)))
+        must_pass(Udp(client, scene.server, FAR[0], 7), Ping(client, FAR[0]))
+        seen = came_from(ear)
+        assert {protocol for protocol, *_ in seen} == {1, 6, 17}
+        assert {subscriber(policy, source, port) for _, source, port in seen} == {address}
+        assert all(port in translated(policy)[source].of(200) for _, source, port in seen)
+    plain = Packet(scene.client, scene.server, FAR[0], 47, lambda marker: bytes(4) + marker)
+    must_stop(plain, control=Ping(scene.client, FAR[0]))
+    # Who is no subscriber is translated as others are.
+    scene.client.ip(_address("10.0.0.77/24", "eth0"))
+    other = Udp(scene.client, scene.server, FAR[0], 7, source="10.0.0.77")
     must_pass(other)
     assert other.seen_from == OWN4.format(1)
 

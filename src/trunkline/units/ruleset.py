@@ -85,6 +85,11 @@ def ruleset(
 
 def _untranslatable(table: Table, forward: list[str], policy: Policy) -> None:
     """What has no ports cannot be told apart behind an address that many share, and would show its own."""
+    drop = f"{table.counter('dropped_untranslatable')} drop" if policy.nat else ""
+    for carrier in policy.nat.carrier_grade if policy.nat else ():
+        whose = f"ip saddr {{ {', '.join(carrier.subscribers)} }}"
+        between = f'iifname "{carrier.from_}" oifname "{carrier.to}"'
+        forward.append(f"{between} {whose} meta l4proto != {PORTED[4]} {drop}")
     static = [words.address(pair.inside) for pair in (policy.nat.static if policy.nat else ())]
     for source in policy.nat.source if policy.nat else ():
         for version in sorted({words.address(text).version for text in source.addresses}):
@@ -92,7 +97,7 @@ def _untranslatable(table: Table, forward: list[str], policy: Policy) -> None:
             others = f"{family(version)} saddr != {{ {but} }} " if but else ""
             forward.append(
                 f'iifname "{source.from_}" oifname "{source.to}" meta nfproto ipv{version} {others}'
-                f"meta l4proto != {PORTED[version]} {table.counter('dropped_untranslatable')} drop"
+                f"meta l4proto != {PORTED[version]} {drop}"
             )
 
 

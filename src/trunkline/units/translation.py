@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from trunkline.compiler.unit_slices import LegSlice
 from trunkline.plan.shards import SHARDS
 from trunkline.resources.appliance_policy import Listener, Member, NatSource, Policy, words
+from trunkline.units.carrier import carry
 from trunkline.units.fabric import Blocks
 from trunkline.units.tables import Table
 
@@ -27,6 +28,10 @@ def translated(policy: Policy) -> dict[str, Blocks]:
     for source in policy.nat.source if policy.nat else ():
         span = words.ports(source.ports)
         for text in source.addresses:
+            found[str(words.address(text))] = Blocks(span.first, (span.last - span.first + 1) // SHARDS)
+    for carrier in policy.nat.carrier_grade if policy.nat else ():
+        span = words.ports(carrier.ports)
+        for text in carrier.addresses:
             found[str(words.address(text))] = Blocks(span.first, (span.last - span.first + 1) // SHARDS)
     return found
 
@@ -57,6 +62,8 @@ def translate(table: Table, policy: Policy, legs: Sequence[LegSlice], down: Coll
     _destinations(table, targets, policy)
     _listeners(table, targets, policy, outside, down)
     _static(table, targets, sources, policy, outside)
+    for number, carrier in enumerate(policy.nat.carrier_grade if policy.nat else ()):
+        carry(table, sources, number, carrier, PORTED[4])
     for number, source in enumerate(policy.nat.source if policy.nat else ()):
         _source(table, sources, number, source)
 

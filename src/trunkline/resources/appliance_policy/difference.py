@@ -115,6 +115,9 @@ def _rising(places: Sequence[int]) -> set[int]:
 def _nat(old: Nat, new: Nat) -> Iterator[str]:
     yield from _by_key("nat: sources", old.source, new.source, lambda s: f"from {s.from_} to {s.to}")
     yield from _by_key(
+        "nat: subscribers", old.carrier_grade, new.carrier_grade, lambda c: f"from {c.from_} to {c.to}"
+    )
+    yield from _by_key(
         "nat:", old.destination, new.destination, lambda d: f"{d.service} of {d.address} in {d.zone}"
     )
     yield from _by_key("nat: the static address", old.static, new.static, lambda pair: str(pair.outside))

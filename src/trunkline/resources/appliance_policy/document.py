@@ -107,8 +107,27 @@ class NatStatic(_Part, frozen=True, kw_only=True):
     outside: str
 
 
+class NatCarrier(_Part, frozen=True, kw_only=True):
+    """Carrier-grade translation (RFC 6888): each subscriber has a block of ports for itself (`carrier`).
+
+    As with sources, TCP, UDP and echoes pass, and nothing else. A mapping is of one connection, and nobody else
+    reaches the subscriber by it: requirement 1 is not met.
+    """
+
+    from_: str = field(name="from")
+    to: str
+    #: Prefixes: each address of theirs is a subscriber.
+    subscribers: tuple[str, ...]
+    #: Addresses of the appliance that nothing else uses.
+    addresses: tuple[str, ...]
+    ports: str = "1024-65535"
+    #: How many ports a subscriber has: a multiple of 256, for it has some of each shard.
+    block: Annotated[int, Meta(ge=256, le=64512)] = 1024
+
+
 class Nat(_Part, frozen=True, kw_only=True):
     source: tuple[NatSource, ...] = ()
+    carrier_grade: tuple[NatCarrier, ...] = ()
     destination: tuple[NatDestination, ...] = ()
     static: tuple[NatStatic, ...] = ()
 

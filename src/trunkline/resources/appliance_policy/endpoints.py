@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from trunkline.errors import BadField
 from trunkline.resources.appliance_policy import words
+from trunkline.resources.appliance_policy.carrier import allocations
 from trunkline.resources.appliance_policy.document import Policy
 from trunkline.resources.appliance_policy.words import TCP, UDP, Address, Ports
 
@@ -109,6 +110,30 @@ def _apart(policy: Policy) -> None:
                 raise BadField(
                     where, f"{address} has the ports {other} in {path}. Give the same, or another address."
                 )
+    subscribers: dict[Address, str] = {}
+    for number, carrier in enumerate(policy.nat.carrier_grade if policy.nat else ()):
+        path = f"nat.carrier_grade[{number}]"
+        for place, text in enumerate(carrier.addresses):
+            address = words.address(text)
+            if address in given:
+                where = given[address][0]
+                raise BadField(
+                    f"{path}.addresses[{place}]", f"{address} is used by {where}. Use another one."
+                )
+            given[address] = (f"{path}.addresses[{place}]", words.ports(carrier.ports))
+        for allocation in allocations(carrier):
+            address = words.address(allocation.subscriber)
+            if address in subscribers:
+                raise BadField(
+                    f"{path}.subscribers", f"{address} is one of {subscribers[address]}. Leave it out."
+                )
+            subscribers[address] = path
+    for number, pair in enumerate(policy.nat.static if policy.nat else ()):
+        if words.address(pair.inside) in subscribers:
+            where = subscribers[words.address(pair.inside)]
+            raise BadField(
+                f"nat.static[{number}].inside", f"it is a subscriber of {where}. Leave one of them out."
+            )
     ends = 0
     for path, address, protocol, port in published_here(policy):
         ends += 2

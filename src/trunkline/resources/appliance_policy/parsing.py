@@ -16,6 +16,7 @@ import msgspec
 
 from trunkline.errors import BadField
 from trunkline.resources.appliance_policy import words
+from trunkline.resources.appliance_policy.carrier import check_carrier
 from trunkline.resources.appliance_policy.document import (
     ANY,
     NAME,
@@ -247,12 +248,7 @@ def _check_limits(path: str, limits: SynProtection) -> None:
 def _check_translation(nat: Nat) -> None:
     for number, source in enumerate(nat.source):
         path = f"nat.source[{number}]"
-        for name, zone in (("from", source.from_), ("to", source.to)):
-            _zone(f"{path}.{name}", zone)
-            if zone == ANY:
-                raise BadField(f"{path}.{name}", "'any' is no zone. Name the one that is meant.")
-        if source.from_ == source.to:
-            raise BadField(f"{path}.to", "it is the zone that they come from. Name another one.")
+        _between(path, source.from_, source.to)
         if not source.addresses:
             raise BadField(f"{path}.addresses", "it is empty. Give one or more addresses of the zone.")
         for place, text in enumerate(source.addresses):
@@ -263,6 +259,10 @@ def _check_translation(nat: Nat) -> None:
                 f"{path}.ports",
                 f"'{source.ports}' are fewer than 256, one for each shard. Give more, as 1024-65535.",
             )
+    for number, carrier in enumerate(nat.carrier_grade):
+        path = f"nat.carrier_grade[{number}]"
+        _between(path, carrier.from_, carrier.to)
+        check_carrier(path, carrier)
     unique("nat.source[{}]", (f"{source.from_} to {source.to}" for source in nat.source))
     for number, target in enumerate(nat.destination):
         path = f"nat.destination[{number}]"
@@ -277,6 +277,15 @@ def _check_translation(nat: Nat) -> None:
         _one_family(path, "address", target.address, "to", target.to)
     for number, pair in enumerate(nat.static):
         _one_family(f"nat.static[{number}]", "inside", pair.inside, "outside", pair.outside)
+
+
+def _between(path: str, near: str, far: str) -> None:
+    for name, zone in (("from", near), ("to", far)):
+        _zone(f"{path}.{name}", zone)
+        if zone == ANY:
+            raise BadField(f"{path}.{name}", "'any' is no zone. Name the one that is meant.")
+    if near == far:
+        raise BadField(f"{path}.to", "it is the zone that they come from. Name another one.")
 
 
 def _one_family(path: str, one: str, first: str, other: str, second: str) -> None:

@@ -68,6 +68,15 @@ def check(policy: Policy, zones: Sequence[Zone]) -> None:
             )
         for place, text in enumerate(source.addresses):
             address(f"{path}.addresses[{place}]", text, far)
+    for number, carrier in enumerate(nat.carrier_grade if nat else ()):
+        path = f"nat.carrier_grade[{number}]"
+        near, far = zone(f"{path}.from", carrier.from_), zone(f"{path}.to", carrier.to)
+        if near is not None and near.outside:
+            raise BadField(
+                f"{path}.from", f"{near.name} is outside, where nobody is translated. Name an inner zone."
+            )
+        for place, text in enumerate(carrier.addresses):
+            address(f"{path}.addresses[{place}]", text, far)
     for number, target in enumerate(nat.destination if nat else ()):
         path = f"nat.destination[{number}]"
         address(f"{path}.address", target.address, zone(f"{path}.zone", target.zone))
