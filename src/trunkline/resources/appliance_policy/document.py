@@ -110,8 +110,8 @@ class NatStatic(_Part, frozen=True, kw_only=True):
 class NatCarrier(_Part, frozen=True, kw_only=True):
     """Carrier-grade translation (RFC 6888): each subscriber has a block of ports for itself (`carrier`).
 
-    As with sources, TCP, UDP and echoes pass, and nothing else. A mapping is of one connection, and nobody else
-    reaches the subscriber by it: requirement 1 is not met.
+    As with sources, TCP, UDP and echoes pass, and nothing else. A mapping is of one connection, and nobody
+    else reaches the subscriber by it: requirement 1 is not met.
     """
 
     from_: str = field(name="from")
