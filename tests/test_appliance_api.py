@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import textwrap
 from collections.abc import Iterator
@@ -12,10 +13,12 @@ import pytest
 import yaml
 from api_lab import ApiLab
 from msgspec.structs import replace
+from rich.console import Console
 
 from trunkline.api import appliance as api
 from trunkline.api.context import CLOUD
 from trunkline.api.engine import Call
+from trunkline.cli.appliance_picture import Picture
 from trunkline.compiler.hosts import host_slices
 from trunkline.compiler.network import logical_network
 from trunkline.compiler.settings import Settings
@@ -378,7 +381,10 @@ def test_a_policy_that_is_refused_is_told_and_the_old_one_stays(lab: Lab) -> Non
     lab.report(id)
     policy = {"firewall": {"default": "drop", "rules": [{"name": "a", "action": "accept"}]}}
     set_ = lab.api.ok("PUT", f"{BASE}/{id}/policy", {"policy": policy}, by="demo")
-    assert (set_["revision"], set_["changes"]) == (2, [{"path": "firewall.rules", "change": "added"}])
+    assert (set_["revision"], set_["changes"]) == (
+        2,
+        ["firewall: rule 1 'a' is added: name a action accept."],
+    )
     assert lab.api.ok("GET", f"{BASE}/{id}/policy", by="demo") == {"policy": policy, "revision": 2}
     lab.report(id, u2={"refused": "unit 3: line 7: no such set"}, u3={"policy_revision": 1})
     (told,) = lab.show(id)["conditions"]
@@ -400,11 +406,10 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(lab: Lab) -> None:
         "dry_run": True,
         "revision": 3,
         "changes": [
-            {"path": "firewall.default", "change": "removed"},
-            {"path": "firewall.rules[b]", "change": "removed"},
-            {"path": "firewall.rules[c]", "change": "added"},
-            {"path": "firewall.rules[a]", "change": "changed"},
-            {"path": "nat", "change": "added"},
+            "nat: it is added.",
+            "firewall: rule 2 'b' is removed: name b action drop.",
+            "firewall: rule 1 'c' is added: name c action accept.",
+            "firewall: rule 2 'a' is changed: action was drop, is accept.",
         ],
     }
     with lab.api.unchanged():
@@ -569,6 +574,31 @@ def test_an_unchanged_appliance_is_read_back_whole(lab: Lab) -> None:
     listed = lab.api.ok("GET", f"{BASE}?name=edge&limit=1", by="demo")["appliances"]
     assert [each["id"] for each in listed] == [id]
     assert lab.api.ok("GET", BASE, by="otto")["appliances"] == []
+
+
+def test_the_picture_of_one_has_its_units_its_troubles_and_its_events(lab: Lab) -> None:
+    id = lab.make(name="edge")["id"]
+    lab.report(id, u3={"policy_revision": 0})
+    told = [{**unit, "observed": {"packets": 10, "bytes": 1000, "load": 0.5}} for unit in lab.units(id)]
+    events = lab.api.ok("GET", f"{BASE}/{id}/events", by="demo")["events"]
+    seen = {"appliance": lab.show(id), "units": told, "events": events}
+    picture, drawn = Picture(), io.StringIO()
+    picture.draw(seen)
+    more = [{**unit, "observed": {"packets": 5010, "bytes": 2_000_000, "load": 1.0}} for unit in told]
+    Console(file=drawn, width=150).print(picture.draw({**seen, "units": more}))
+    text = drawn.getvalue()
+    for word in (
+        "edge",
+        "BUILD",
+        "10.5.0.1",
+        "data-plane",
+        "dispatcher",
+        "100%",
+        "is not in force everywhere",
+    ):
+        assert word in text, text
+    rates = [line.split() for line in text.splitlines() if " dispatcher " in line and "running" in line]
+    assert float(rates[0][4]) > 0, "packets a second, since the look before"
 
 
 def test_the_policy_of_the_manual_is_one(lab: Lab) -> None:

@@ -202,22 +202,25 @@ def policy() -> None:
 @_cloud_option
 def policy_set(appliance: str, file: Path, dry_run: bool, cloud: str) -> None:
     """Give an appliance the policy of FILE, which is YAML or JSON."""
-    import yaml
+    from trunkline.cli.api import ApiError
+    from trunkline.resources.appliance_policy import parse, read
 
-    from trunkline.resources.appliance_policy import parse
-
+    source = read(file.read_text(errors="replace"), file.name)
     try:
-        document = yaml.safe_load(file.read_text(errors="replace"))
-    except yaml.YAMLError as error:
-        raise BadField(file.name, f"it is not YAML: {error}") from None
-    if not isinstance(document, dict):
-        raise BadField(file.name, "it is no mapping. Begin with firewall:, nat: or balancer:.")
-    parse(document)
+        parse(source.document)
+    except BadField as error:
+        raise source.located(error) from None
     api = _api(cloud)
     where = f"{_MANY}/{_find(api, appliance)['id']}/policy{'?dry_run=true' if dry_run else ''}"
-    told = api.put("appliance", where, {"policy": document})
+    try:
+        told = api.put("appliance", where, {"policy": source.document})
+    except ApiError as error:
+        if not error.field:
+            raise
+        problem = error.message.partition(f"Invalid input for {error.field}: ")[2] or error.message
+        raise source.located(BadField(error.field, problem)) from None
     for line in told["changes"]:
-        click.echo(f"{line['path']} is {line['change']}")
+        click.echo(line)
     if not told["changes"]:
         click.echo("Nothing differs.")
     click.echo(f"Revision {told['revision']}{' it would be: nothing was changed' if dry_run else ''}.")

@@ -11,6 +11,8 @@ from trunkline.store import Reader, Store, Written
 
 #: The services whose resources are compiled.
 COMPILED = frozenset({"network", "compute", "image", "region", "appliance"})
+#: Kinds of theirs that nothing follows from.
+_ASIDE = frozenset({"appliance_event"})
 
 
 class Replica:
@@ -45,7 +47,11 @@ class Replica:
 
 
 def _compiled() -> list[Spec]:
-    return [spec for spec in specs().values() if spec.service in COMPILED]
+    return [spec for spec in specs().values() if _is_compiled(spec)]
+
+
+def _is_compiled(spec: Spec) -> bool:
+    return spec.service in COMPILED and spec.kind not in _ASIDE
 
 
 def _whole(reader: Reader) -> Snapshot:
@@ -73,7 +79,7 @@ def _advanced(old: Snapshot, revision: int, written: Iterable[Written]) -> Snaps
     wanted: dict[type[Resource], set[str]] = {}
     for change, resource in written:
         spec = spec_of(change.kind)
-        if spec.service in COMPILED:
+        if _is_compiled(spec):
             touched.setdefault(spec.cls, {})[change.id] = resource
             if change.op != "observe":
                 wanted.setdefault(spec.cls, set()).add(change.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -11,7 +11,7 @@ from trunkline.api.appliance import events
 from trunkline.api.engine import Call
 from trunkline.errors import BadField, BadRequest
 from trunkline.resources.appliance import SERVICES, ZONES, Appliance, AppliancePolicy
-from trunkline.resources.appliance_policy import Zone, check, parse
+from trunkline.resources.appliance_policy import Zone, check, difference, parse
 from trunkline.store import Reader
 
 #: How many differences are told.
@@ -54,14 +54,14 @@ def checked(appliance: Appliance, document: Any) -> dict[str, Any]:
     return document
 
 
-def change(call: Call, appliance: Appliance, document: Any) -> tuple[AppliancePolicy, list[dict[str, Any]]]:
-    """Gives an appliance another policy, with the next revision; one that is equal changes nothing.
+def change(call: Call, appliance: Appliance, document: Any) -> tuple[AppliancePolicy, list[str]]:
+    """Gives an appliance another policy, with the next revision; one that says the same changes nothing.
 
     Returns: the policy, and what differs from the one before.
     """
     old = of(call.tx, appliance)
     new = checked(appliance, document)
-    found = list(differences(old.document, new))
+    found = differences(old.document, new)
     if not found:
         return old, []
     policy = AppliancePolicy(id=appliance.id, revision=old.revision + 1, document=new)
@@ -71,46 +71,10 @@ def change(call: Call, appliance: Appliance, document: Any) -> tuple[AppliancePo
     return policy, found
 
 
-def differences(old: Any, new: Any, path: str = "") -> Iterator[dict[str, Any]]:
-    """What differs between two documents: {"path", "change": added, removed, changed, moved}.
-
-    Members of lists that have names are known by them; the order of such a list matters too.
-    """
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for name in sorted({*old, *new}):
-            where = f"{path}.{name}" if path else str(name)
-            if name not in new:
-                yield {"path": where, "change": "removed"}
-            elif name not in old:
-                yield {"path": where, "change": "added"}
-            else:
-                yield from differences(old[name], new[name], where)
-        return
-    before, after = _named(old), _named(new)
-    if before is not None and after is not None:
-        for name in before.keys() - after.keys():
-            yield {"path": f"{path}[{name}]", "change": "removed"}
-        for name, value in after.items():
-            if name not in before:
-                yield {"path": f"{path}[{name}]", "change": "added"}
-            elif before[name] != value:
-                yield {"path": f"{path}[{name}]", "change": "changed"}
-        kept = [name for name in before if name in after]
-        if kept != [name for name in after if name in before]:
-            yield {"path": path, "change": "moved"}
-    elif old != new:
-        yield {"path": path, "change": "changed"}
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What would be otherwise with another document, a line for each thing."""
+    return difference(parse(old), parse(new))
 
 
-def _named(value: Any) -> dict[str, Any] | None:
-    """The members of a list by their names; None where they have none."""
-    members: list[Any] = value if isinstance(value, list) else [None]
-    if not all(isinstance(each, Mapping) and each.get("name") for each in members):
-        return None
-    found = {str(each["name"]): each for each in members}
-    return found if len(found) == len(members) else None
-
-
-def _summary(found: list[dict[str, Any]]) -> str:
-    first = ", ".join(f"{each['path']} {each['change']}" for each in found[:5])
-    return f"{first}, and {len(found) - 5} more" if len(found) > 5 else first
+def _summary(found: Sequence[str]) -> str:
+    return f"{' '.join(found[:3])} And {len(found) - 3} more." if len(found) > 3 else " ".join(found)

@@ -110,7 +110,7 @@ class ApplianceApi:
             call.require("set_appliance_policy", self.engine.target(call.tx, appliance))
             if dry:
                 old = policies.of(call.tx, appliance)
-                found = list(policies.differences(old.document, policies.checked(appliance, document)))
+                found = policies.differences(old.document, policies.checked(appliance, document))
                 revision = old.revision + bool(found)
             else:
                 policy, found = policies.change(call, appliance, document)
