@@ -30,11 +30,14 @@ table ip pair_nat {
   }
 }
 """
+#: Before whatever is not real-time, as our own probes are: else others' work is taken for its death.
+_REALTIME = 10
 _VRRP = """
 global_defs {{
   router_id r{number}
   script_user root
   vrrp_version 3
+  vrrp_rt_priority {realtime}
 }}
 vrrp_sync_group both {{
   group {{
@@ -128,7 +131,7 @@ class Keepalived(Peer):
         forwards(space)
         namespace.sysctl(space, [("netfilter/nf_conntrack_tcp_be_liberal", 1)])
         self.path.run(space, "nft", "-f", "-", words=_RULES)
-        text = _VRRP.format(number=number, folder=folder)
+        text = _VRRP.format(number=number, folder=folder, realtime=_REALTIME)
         for id_, (leg, address) in enumerate((("inside", INSIDE), ("outside", OUTSIDE)), 51):
             text += _INSTANCE.format(
                 leg=leg, id=id_, priority=200 - number, every=ADVERTISED_EVERY, address=address

@@ -86,6 +86,7 @@ def _throughput(name: str, way: Path, peer: Peer, options: argparse.Namespace) -
         said.append(
             f"{name}, {kind}: {ratio.value:.2f} of plain forwarding ({turns}), "
             f"{ratio.through / scale:.3g} beside {ratio.plain / scale:.3g} {unit}"
+            + (f"; {ratio.failed} ended early and were made again" if ratio.failed else "")
         )
     return said
 
@@ -117,17 +118,21 @@ def _do(way: Path, peer: Peer, deed: Deed, options: argparse.Namespace) -> Outco
     fewer = "as many as it may have here" if connections < options.connections else ""
     refused = f"{connections - established} were refused" if established < connections else ""
     note = "; ".join(filter(None, (deed.note, deed.says(), refused, fewer)))
-    return _outcome(deed, established, result, waited, note)
+    return _outcome(deed, established, result, waited, options.silent, note)
 
 
-def _outcome(deed: Deed, established: int, result: Result, waited: float | None, note: str) -> Outcome:
+def _outcome(
+    deed: Deed, established: int, result: Result, waited: float | None, silent: float, note: str
+) -> Outcome:
     near = [said[0] for each in result.broken.values() if (said := [b for b in each if b.side == "near"])]
     period = result.period(deed.name)
     gaps = [gap for gap in result.gaps if gap.mark == deed.name]
+    # All that is long enough for a connection to count as broken, and goes on at the end.
     ended = result.near.periods[-1].began
+    gone = [gap for gap in gaps if gap.began + gap.seconds > ended and gap.seconds > silent]
     counts = {
         "waited": len({gap.flow for gap in gaps}),
-        "did not come back": len({gap.flow for gap in gaps if gap.began + gap.seconds > ended}),
+        "did not come back": len({gap.flow for gap in gone}),
         "translated anew": len({move.flow for move in result.moved}),
     }
     flows = [f"{count} {what}" for what, count in counts.items() if count]
@@ -167,15 +172,21 @@ def main() -> int:
     print(machine(), flush=True)
     rows: list[list[str]] = []
     lines: list[str] = []
+    status = 0
     for name in options.peers or list(PEERS):
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        found, said = measure(name, options)
+        try:
+            found, said = measure(name, options)
+        except AssertionError as error:
+            # The others are measured all the same.
+            found, said = [], [f"{name} could not be measured: {error}"]
+            status = 1
         rows += found
         lines += said
     print(f"load average at the end: {' '.join(f'{load:.2f}' for load in os.getloadavg())}\n")
     print(columns(_HEAD, rows))
     print("\n" + "\n".join(lines))
-    return 0
+    return status
 
 
 if __name__ == "__main__":

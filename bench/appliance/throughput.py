@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
+import subprocess
+import time
 from dataclasses import dataclass
 
 from bench.appliance.path import PLAIN, SERVERS, Path, wait_for
@@ -21,6 +23,8 @@ class Ratio:
     through: float
     plain: float
     turns: tuple[float, ...]
+    #: How many measurements ended early, because a connection broke, and were made again.
+    failed: int
 
     @property
     def value(self) -> float:
@@ -29,12 +33,19 @@ class Ratio:
 
 def measure(path: Path, target: str, seconds: float, turns: int, *, datagrams: bool) -> Ratio:
     """`target` is reached through what is measured."""
-    through, plain = [], []
+    through: list[float] = []
+    plain: list[float] = []
+    failed = 0
     for _ in range(turns):
-        plain.append(_iperf(path, PLAIN, seconds, datagrams))
-        through.append(_iperf(path, target, seconds, datagrams))
+        for rates, to in ((plain, PLAIN), (through, target)):
+            found = None
+            while found is None:
+                assert failed <= 3 * turns, f"no measurement comes to its end: {path.log('iperf3')}"
+                found = _iperf(path, to, seconds, datagrams)
+                failed += found is None
+            rates.append(found)
     ratios = tuple(a / b for a, b in zip(through, plain, strict=True))
-    return Ratio(statistics.median(through), statistics.median(plain), ratios)
+    return Ratio(statistics.median(through), statistics.median(plain), ratios, failed)
 
 
 def serve(path: Path) -> None:
@@ -46,10 +57,19 @@ def serve(path: Path) -> None:
     wait_for(lambda: len(path.run(path.server, *listening).splitlines()) == 2, 10, lambda: path.log("iperf3"))
 
 
-def _iperf(path: Path, target: str, seconds: float, datagrams: bool) -> float:
+def _iperf(path: Path, target: str, seconds: float, datagrams: bool) -> float | None:
+    """The rate; None where it ended early."""
     kind = ("--udp", "--bitrate", "0", "--length", str(SMALL)) if datagrams else ("--parallel", "4")
     client = ("iperf3", "--client", target, "--port", str(_PORT), "--json", "--time", f"{seconds:g}")
-    end = json.loads(path.run(path.client, *client, *kind, seconds=seconds + 30))["end"]
+    try:
+        said = json.loads(path.run(path.client, *client, *kind, seconds=seconds + 20))
+    except (AssertionError, subprocess.TimeoutExpired):
+        said = {"error": "it did not end well"}
+    if "error" in said:
+        # The server notices a little later.
+        time.sleep(1.0)
+        return None
+    end = said["end"]
     if not datagrams:
         return float(end["sum_received"]["bits_per_second"])
     # The server tells how many are missing of those that were sent.
