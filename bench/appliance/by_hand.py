@@ -24,7 +24,7 @@ from unit_lab import LEGS, RunningUnit, UnitLab, member
 _FIRST: dict[Kind, int] = {"data-plane": 1, "dispatcher": 200, "manager": 230}
 _LAST: dict[Kind, int] = {"data-plane": 199, "dispatcher": 229, "manager": 255}
 #: How long anything may take, seconds, on a machine that does much else.
-_PATIENCE = 30.0
+_PATIENCE = 120.0
 
 
 class _Lab(UnitLab):
