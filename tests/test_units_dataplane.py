@@ -18,7 +18,6 @@ import random
 import signal
 import socket
 import struct
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,6 +28,7 @@ from probes import Space, wait_for
 from unit_lab import LEGS, RunningUnit, UnitLab, member
 
 from trunkline.devices import namespace
+from trunkline.devices.conntrack import Conntrack, Entry
 from trunkline.errors import Refusal
 from trunkline.plan.shards import SHARDS
 from trunkline.units.words import (
@@ -58,11 +58,8 @@ NAT = {
 POLICY = {"firewall": {"rules": [OUT, IN]}, "nat": NAT}
 #: Nothing begins any more but to port 81.
 NARROW = {"firewall": {"rules": [OUT | {"service": "tcp/81"}]}, "nat": NAT}
-_READ = """
-from trunkline.devices.conntrack import Conntrack
-for entry in Conntrack(None).entries():
-    print(entry.name.hex(), entry.mark, entry.timeout)
-"""
+#: Longer than any kernel keeps what it sees nothing of: as long as copies are kept, at least.
+COPY = 6 * 24 * 3600
 _ask = msgspec.msgpack.Encoder().encode
 _answer = msgspec.msgpack.Decoder(Word).decode
 
@@ -138,10 +135,8 @@ class Managed:
         wire = self._wires.get(number)
         if wire is None:
             address = self.lab.members[number].control_address
-            wire = self._wires[number] = namespace.inside(
-                self.lab.switch.netns, lambda: socket.create_connection((address, PORT), 10)
-            )
-            wire.settimeout(20)
+            wire = self._wires[number] = wait_for(lambda: self._connected(address), 20, f"{number} listens")
+            wire.settimeout(30)
             self.ask(number, Lead, 1, 255)
         n = next(self._numbers)
         said = _ask(word(n, *values))
@@ -153,6 +148,13 @@ class Managed:
                 if heard.problem:
                     raise Refusal(heard.problem)
                 return
+
+    def _connected(self, address: str) -> socket.socket | None:
+        with contextlib.suppress(OSError):
+            return namespace.inside(
+                self.lab.switch.netns, lambda: socket.create_connection((address, PORT), 5)
+            )
+        return None
 
     def apply(self, document: dict[str, Any], revision: int) -> None:
         for word in ((Prepare, revision, document), (Commit, revision)):
@@ -186,10 +188,18 @@ class Managed:
         for word in words:
             self.table[word.shard] = word
 
-    def known(self, number: int) -> dict[str, tuple[int, int]]:
-        """The connections in a unit's kernel: by name, mark and timeout."""
-        lines = [line.split() for line in self.unit(number).run(sys.executable, "-c", _READ).splitlines()]
-        return {name: (int(mark), int(timeout)) for name, mark, timeout in lines}
+    def netns(self, number: int) -> str:
+        return f"/proc/{self.unit(number).process.pid}/ns/net"
+
+    def known(self, number: int) -> dict[bytes, Entry]:
+        """The connections in a unit's kernel, by name. Its namespace is held no longer than that takes."""
+        with contextlib.closing(Conntrack(self.netns(number))) as conntrack:
+            return {entry.name: entry for entry in conntrack.entries()}
+
+    def end(self, number: int, protocol: int) -> None:
+        """The unit's kernel knows no connections of a protocol any more."""
+        with contextlib.closing(Conntrack(self.netns(number))) as conntrack:
+            conntrack.drop(entry for entry in conntrack.entries() if entry.protocol == protocol)
 
     def copied(self) -> None:
         """Waits until each connection is known to the owner of its shard, and to the second."""
@@ -199,7 +209,7 @@ class Managed:
             known = {unit.own.number: self.known(unit.own.number) for unit in planes}
             for word in self.table:
                 owned, seconds = (
-                    {name for name, (mark, _) in known.get(unit, {}).items() if mark == word.shard}
+                    {name for name, entry in known.get(unit, {}).items() if entry.mark == word.shard}
                     for unit in (word.owner, word.second)
                 )
                 if word.second in known and owned != seconds:
@@ -245,10 +255,11 @@ def test_connections_go_on_when_shards_move_and_when_their_data_plane_dies() -> 
     with managed(*PLANES) as cloud, contextlib.ExitStack() as stack:
         cloud.begin(spread(PLANES))
         flows = cloud.flows(stack)
-        must_pass(*flows, *(Ping(cloud.lab.client, address) for address in OUTSIDE))
+        pings = [Ping(cloud.lab.client, address) for address in OUTSIDE]
+        must_pass(*flows, *pings)
         chance = random.Random(7)
         # Those that flows are in.
-        used = sorted({mark for n in PLANES for mark, _ in cloud.known(n).values()})
+        used = sorted({entry.mark for n in PLANES for entry in cloud.known(n).values()})
         moved = 0
         while moved < 50:
             owner, to, third = chance.sample(PLANES, 3)
@@ -258,13 +269,38 @@ def test_connections_go_on_when_shards_move_and_when_their_data_plane_dies() -> 
                 cloud.move(shards, to, chance.choice((owner, third)))
                 moved += len(shards)
                 must_pass(*flows)
-        must_pass(*flows)
+        must_pass(*flows, *pings)
         cloud.copied()
+        for number in PLANES:
+            cloud.end(number, socket.IPPROTO_ICMPV6)
+        cloud.copied()
+        rest = [
+            (n, e.timeout, cloud.table[e.mark])
+            for n in PLANES
+            for e in cloud.known(n).values()
+            if e.protocol == socket.IPPROTO_ICMPV6
+        ]
+        assert rest == []
         statuses = [cloud.unit(n).must_say(lambda status: status.shards > 0) for n in PLANES]
         assert sum(status.shards for status in statuses) == SHARDS
-        assert not any("copies" in unit.log.read_text() for unit in cloud.lab.units.values())
+        said = "".join(unit.log.read_text() for unit in cloud.lab.of("data-plane"))
+        assert "not taken" not in said
+        must_pass(*flows)
+        cloud.copied()
         cloud.unit(2).kill()
         must_pass(*flows)
+        # Flows are known to whoever has them now; what was a copy is none any more.
+        left = [n for n in PLANES if n != 2]
+        alive = [word for word in cloud.table if 2 in (word.owner, word.second)]
+        words = [ShardWord(w.shard, *sorted(left, key=lambda n: n not in (w.owner, w.second))) for w in alive]
+        cloud.begin([{word.shard: word for word in words}.get(word.shard, word) for word in cloud.table])
+
+        def usual() -> bool:
+            known = [(n, entry) for n in left for entry in cloud.known(n).values()]
+            return all((e.timeout < COPY) == (cloud.table[e.mark].owner == n) for n, e in known)
+
+        wait_for(usual, 20, "only copies are kept longer than is usual")
+        cloud.copied()
 
 
 def test_a_policy_is_in_force_when_it_is_committed_and_breaks_nothing() -> None:
@@ -308,6 +344,7 @@ def test_a_policy_is_in_force_when_it_is_committed_and_breaks_nothing() -> None:
 def test_news_that_were_lost_are_made_good() -> None:
     with managed(1, 2) as cloud, contextlib.ExitStack() as stack:
         cloud.begin([ShardWord(shard, 1, 2) for shard in range(SHARDS)])
+        namespace.sysctl(cloud.netns(1), [("netfilter/nf_conntrack_udp_timeout", 300)])
         flows = cloud.flows(stack, 2)
         must_pass(*flows)
         unit = cloud.unit(1)

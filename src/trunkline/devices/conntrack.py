@@ -18,6 +18,7 @@ from trunkline.devices.ctnetlink import (
     GET,
     NEW,
     Entry,
+    changed_by,
     entry_of,
     family,
     mark_of,
@@ -102,6 +103,11 @@ class Conntrack:
 
     def close(self) -> None:
         self._socket.close()
+
+    @property
+    def port(self) -> int:
+        """By which the kernel knows who changed something."""
+        return int(self._socket.getsockname()[0])
 
     def entries(self, wanted: Callable[[int], bool] = lambda mark: True) -> list[Entry]:
         """The connections whose mark is wanted."""
@@ -188,8 +194,10 @@ class Conntrack:
 class Watch(Conntrack):
     """What becomes of the connections of one network namespace, as it does."""
 
-    def __init__(self, netns: str | None) -> None:
+    def __init__(self, netns: str | None, but: int | None = None) -> None:
+        """`but`: what the one of that `port` does is no news."""
         super().__init__(netns)
+        self._but = but
         for group in _GROUPS:
             self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
         self._socket.setblocking(False)
@@ -210,7 +218,8 @@ class Watch(Conntrack):
                 if error.errno == errno.ENOBUFS:
                     raise Lost from error
                 raise
-            found += [Event(body, gone=kind == DELETE) for kind, _, body in messages(heard)]
+            if self._but is None or changed_by(heard) != self._but:
+                found += [Event(body, gone=kind == DELETE) for kind, _, body in messages(heard)]
         return found
 
 

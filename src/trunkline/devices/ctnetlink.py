@@ -116,6 +116,10 @@ class Entry(NamedTuple):
         return told[:at]
 
     @property
+    def translations(self) -> bytes:
+        return self.told[len(self.untranslated) :]
+
+    @property
     def protocol(self) -> int:
         """As in the IP header."""
         original = parts_of(parts_of(self.name[4:])[Cta.ORIGINAL])
@@ -150,6 +154,11 @@ def messages(heard: bytes) -> Iterator[tuple[int, int, bytes]]:
         length, kind, _, sequence, _ = _MESSAGE.unpack_from(heard, at)
         yield kind, sequence, heard[at + _MESSAGE.size : at + length]
         at += (length + 3) & ~3
+
+
+def changed_by(heard: bytes) -> int:
+    """Who brought about what is told; 0 where packets did. Events are told one by one."""
+    return int(_MESSAGE.unpack_from(heard)[4])
 
 
 def parts_of(body: bytes) -> Parts:

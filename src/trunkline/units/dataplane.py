@@ -9,16 +9,18 @@ replicas    copies of its connections, at other data planes
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from trunkline.compiler.unit_slices import BusMember, LegSlice, UnitSlice
 from trunkline.devices.conntrack import Conntrack, Entry, timeouts
-from trunkline.errors import Refusal, Unavailable
+from trunkline.errors import Refusal
 from trunkline.plan.shards import SHARDS
-from trunkline.resources.reports import UnitStatus
+from trunkline.resources.reports import Condition, UnitStatus
 from trunkline.units.enforcer import Enforcer
 from trunkline.units.fabric import UNITS, Fabric, Leg
 from trunkline.units.peers import Peers
@@ -44,8 +46,6 @@ log = logging.getLogger(__name__)
 _COPY = 10 * 24 * 3600
 #: What is to be kept longer than this was a copy.
 _COPY_AT_LEAST = 6 * 24 * 3600
-#: How many connections are handed over in one message.
-_HANDED = 1024
 _CONNECTIONS = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 
 
@@ -59,9 +59,7 @@ class DataPlane:
         self._legs: tuple[LegSlice, ...] = ()
         self._units: dict[int, str] = {}
         self._table: dict[int, ShardWord] = {}
-        #: What units that connections were handed to know of them: by shard, to whom, and then by name.
-        self._handed: dict[int, tuple[int, dict[bytes, bytes]]] = {}
-        #: Shards that are new here, whose connections are kept longer than is usual.
+        #: Shards that have a new owner: how long their connections are kept here is to be another time.
         self._fresh: set[int] = set()
         self._settle = asyncio.Event()
         self._enforcer = Enforcer()
@@ -75,7 +73,7 @@ class DataPlane:
             self._number = slice_.number
             self._router = Router(self._place.bus, own.bus_mac, self._place.control, own.control_address)
             self._conntrack = Conntrack(None)
-            self._replicas = Replicas(self._peers)
+            self._replicas = Replicas(self._peers, self._conntrack)
             self._router.want(slice_.legs)
             dispatcher = next((m.bus_mac for m in slice_.members if m.kind == "dispatcher"), _NO_MAC)
             legs = [Leg(leg.zone, leg.outside, dispatcher) for leg in slice_.legs]
@@ -101,7 +99,7 @@ class DataPlane:
                 await self._enforcer.commit(word.revision)
                 self._changed()
             case Hand():
-                await self._hand(frozenset(word.shards), word.to)
+                await self._replicas.hand(word.shards, word.to)
             case Forget():
                 self._forget(word.shards)
             case Entries():
@@ -125,6 +123,10 @@ class DataPlane:
             shards=sum(word.owner == self._number for word in self._table.values()),
             copies=sum(word.second == self._number for word in self._table.values()),
             flows=int(_CONNECTIONS.read_text()),
+            problems=tuple(
+                Condition(what=f"Unit {number} has no copies.", cause=trouble)
+                for number, trouble in self._replicas.troubles()
+            ),
         )
 
     async def run(self) -> None:
@@ -153,14 +155,15 @@ class DataPlane:
             owner, former = (None if unit == NOBODY else unit for unit in (word.owner, word.former))
             self._fabric.tell_shard(word.shard, owner, former)
             copied[word.shard] = None
+            if word.owner == self._number or word.former != self._number:
+                self._replicas.keep((word.shard,))
             if word.owner == self._number:
-                self._handed.pop(word.shard, None)
                 complete = word.former == NOBODY
                 if word.second not in (NOBODY, self._number):
                     copied[word.shard] = Copied(word.second, complete)
-                if complete and (before is None or (before.owner, before.former) != (word.owner, NOBODY)):
-                    self._fresh.add(word.shard)
-                    self._settle.set()
+            if before is None or (before.owner, before.former) != (word.owner, word.former):
+                self._fresh.add(word.shard)
+                self._settle.set()
         self._replicas.copy(copied)
         self._enforcer.fit(self._legs, self._share())
         self._changed()
@@ -170,18 +173,25 @@ class DataPlane:
         return (sum(map(self._owns, self._table)) or SHARDS) / SHARDS
 
     async def _settles(self) -> None:
-        """Who was a copy is kept as long as is usual from now on, if no packet has seen to that."""
+        """What was a copy is kept as long as is usual, if no packet has seen to that; what is one, longer."""
         usual = timeouts()
+
+        def lasts(entry: Entry) -> Entry | None:
+            word = self._table.get(entry.mark & SHARD)
+            if word is None or word.former != NOBODY:
+                return None
+            if word.owner == self._number and entry.timeout > _COPY_AT_LEAST:
+                return entry.timeout_alone(usual(entry))
+            if word.second == self._number and entry.timeout < _COPY_AT_LEAST:
+                return entry.timeout_alone(_COPY)
+            return None
+
         while True:
             await self._settle.wait()
             self._settle.clear()
             fresh, self._fresh = self._fresh, set()
             for some in read(fresh):
-                self._conntrack.change(
-                    entry.timeout_alone(usual(entry))
-                    for entry in some
-                    if entry.timeout > _COPY_AT_LEAST and self._owns(entry.mark)
-                )
+                self._conntrack.change(entry for entry in map(lasts, some) if entry is not None)
                 await asyncio.sleep(0)
 
     def _owns(self, mark: int) -> bool:
@@ -190,60 +200,44 @@ class DataPlane:
 
     # Connections that move.
 
-    async def _hand(self, shards: frozenset[int], to: int) -> None:
-        """Gives another one the connections of shards; when it was given them before, what changed since."""
-        for shard in shards:
-            if shard in self._handed and self._handed[shard][0] != to:
-                del self._handed[shard]
-        knows = {shard: self._handed.pop(shard, (to, {}))[1] for shard in shards}
-        news = []
-        for some in read(shards):
-            for entry in some:
-                name, known = entry.name, knows[entry.mark & SHARD]
-                if known.get(name) != entry.lasting(0).told:
-                    known[name] = entry.lasting(0).told
-                    news.append(entry)
-            await asyncio.sleep(0)
-        try:
-            wire = await self._peers.to(to)
-            for start in range(0, len(news), _HANDED):
-                await wire.ask(Entries, tuple(news[start : start + _HANDED]))
-        except Unavailable:
-            self._peers.leave(to)
-            raise
-        self._handed |= {shard: (to, known) for shard, known in knows.items()}
-
     def _forget(self, shards: Iterable[int]) -> None:
         for shard in shards:
-            self._handed.pop(shard, None)
             if self._owns(shard):
                 del self._table[shard]
                 self._fabric.tell_shard(shard, None)
         self._replicas.copy(dict.fromkeys(shards))
+        self._replicas.keep(shards)
         for shard in shards:
             self._conntrack.drop_marked(shard, SHARD)
-        # That they went is nobody's news, whoever has these shards next.
-        self._replicas.gather()
         self._changed()
 
     async def _take(self, word: Entries) -> None:
         """Connections of shards that are its own, or those of which it has copies."""
         entries = [Entry(mark, told) for mark, told in word.there]
+        # What goes where it was before goes on here, perhaps: it ends by its own time.
+        self._conntrack.drop(Entry(mark, name) for mark, name in word.gone if not self._owns(mark))
+        copies = {shard for shard in word.all_of if not self._owns(shard)}
+        # Whoever tells all of a shard has all of it, and needs to be given nothing any more.
+        self._replicas.keep(copies)
+        if copies:
+            await self._drop_stale(copies, {entry.name: entry.translations for entry in entries})
         refused = self._conntrack.put(
             entry if self._owns(entry.mark) else entry.lasting(_COPY) for entry in entries
         )
-        self._conntrack.drop(Entry(mark, name) for mark, name in word.gone)
-        copies = {shard for shard in word.all_of if not self._owns(shard)}
-        if copies:
-            names = {entry.name for entry in entries}
-            for some in read(copies):
-                stale = [entry for entry in some if entry.name not in names]
-                self._conntrack.drop(entry for entry in stale if not self._owns(entry.mark))
-                await asyncio.sleep(0)
+        # One that was further here is newer, or, of copies, another one that had the name before.
+        older = [entry for entry, error in refused if error == errno.EBUSY and not self._owns(entry.mark)]
+        self._conntrack.drop(older)
+        refused = [pair for pair in refused if pair[1] != errno.EBUSY] + self._conntrack.put(older)
         if refused:
-            log.warning(
-                "%d of %d connections are not taken: errno %d", len(refused), len(entries), refused[0][1]
-            )
+            problem = f"{len(refused)} of {len(entries)}, {os.strerror(refused[0][1])}"
+            log.warning("connections are not taken: %s", problem)
+
+    async def _drop_stale(self, shards: Iterable[int], there: Mapping[bytes, bytes]) -> None:
+        """Of copies of these shards, leaves those that are there, by name, with their translations."""
+        for some in read(shards):
+            stale = (entry for entry in some if there.get(entry.name) != entry.translations)
+            self._conntrack.drop(entry for entry in stale if not self._owns(entry.mark))
+            await asyncio.sleep(0)
 
 
 _NO_MAC = "00:00:00:00:00:00"

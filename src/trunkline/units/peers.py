@@ -9,8 +9,10 @@ from trunkline.errors import Unavailable
 from trunkline.units.wire import Wire
 from trunkline.units.words import PORT
 
-#: How long a unit may take to answer, seconds: a fraction of a core is slow under load.
-PATIENCE = 5.0
+#: How long a unit may take to answer, seconds: a fraction of a core is slow under load. One that begins anew
+#: is noticed sooner, for its kernel knows nothing of the connection.
+PATIENCE = 15.0
+_CONNECT = 5.0
 
 
 class Peers:
@@ -38,7 +40,7 @@ class Peers:
                 address = self._addresses.get(unit)
                 if address is None:
                     raise Unavailable(f"There is no unit {unit}.")
-                wire = await Wire.connect(address, PORT, PATIENCE)
+                wire = await Wire.connect(address, PORT, _CONNECT)
                 self._wires[unit] = wire, asyncio.create_task(self._hear(unit, wire), name=f"from {unit}")
             return self._wires[unit][0]
 

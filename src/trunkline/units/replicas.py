@@ -1,9 +1,11 @@
 """The copies that a data plane has elsewhere: the second of a shard knows its connections as they change.
 
-    kernel ── events ──▶ Replicas ── by shard ──▶ Second ── Entries, a batch at a time ──▶ the other unit
+    kernel ── events ──▶ Replicas ── by shard ──▶ Receiver ── Entries, a batch at a time ──▶ the other unit
 
 What happened to a connection within a few milliseconds is told once, as it is in the end. Only shards that
-one owns are told of: what others put into this kernel, as copies, is nobody else's news.
+one owns are told of, and what this process itself put into the kernel is nobody's news.
+
+Who is to own a shard next is told of it in the same way, from the moment that it is handed over.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ _MANY, _SOME = 4096, 512
 _FEW = 4
 #: How often some thousand events are read before others have their turn.
 _ROUNDS = 16
-#: How long to wait before a second that did not answer is tried again, and one is asked that had no news.
+#: How long to wait before one that did not answer is tried again, and one is asked that had no news.
 _AGAIN, _QUIET = 0.3, 1.0
 #: How often a second is told everything anew, seconds, so that its copies do not run out.
 _REFRESH = 6 * 3600.0
@@ -58,35 +60,62 @@ def read(shards: Iterable[int]) -> Iterator[list[Entry]]:
 class Replicas:
     """Keeps others informed of what becomes of the connections of shards. For one event loop."""
 
-    def __init__(self, peers: Peers) -> None:
-        self._watch = Watch(None)
-        self._conntrack = Conntrack(None)
-        self._peers = peers
+    def __init__(self, peers: Peers, conntrack: Conntrack) -> None:
+        """`conntrack` is by what this process changes its kernel's connections."""
+        self.conntrack, self.peers = conntrack, peers
+        self._watch = Watch(None, but=conntrack.port)
         self._copied: dict[int, Copied] = {}
-        self._seconds: dict[int, _Second] = {}
-        #: How often events were lost.
-        self.losses = 0
+        #: Shards that are handed over: to whom.
+        self._handed: dict[int, int] = {}
+        self._receivers: dict[int, _Receiver] = {}
 
     def copy(self, shards: Mapping[int, Copied | None]) -> None:
         """From now on these are copied so, or not at all; others stay as they are."""
         for shard, copied in shards.items():
             before = self._copied.pop(shard, None)
-            if copied is None:
-                continue
-            self._copied[shard] = copied
-            second = self._seconds.get(copied.second)
-            if second is None:
-                second = self._seconds[copied.second] = _Second(
-                    self, self._conntrack, self._peers, copied.second
-                )
-            if copied != before:
-                second.anew({shard})
+            if copied is not None:
+                self._copied[shard] = copied
+                receiver = self._receiver(copied.second)
+                if copied != before:
+                    receiver.anew({shard})
 
-    def copied_to(self, mark: int) -> Copied | None:
-        return self._copied.get(mark & SHARD)
+    async def hand(self, shards: Iterable[int], to: int) -> None:
+        """Another one knows the connections of these as they are now, and is told of them until `keep`.
 
-    def shards_of(self, second: int) -> set[int]:
-        return {shard for shard, copied in self._copied.items() if copied.second == second}
+        Raises:
+            Unavailable, Refusal: it does not know them.
+        """
+        receiver = self._receiver(to)
+        new = {shard for shard in shards if not self.tells(to, shard)}
+        self._handed |= dict.fromkeys(shards, to)
+        if new:
+            receiver.anew(new)
+        self.gather()
+        await receiver.told()
+
+    def keep(self, shards: Iterable[int]) -> None:
+        """These are not handed over any more."""
+        for shard in shards:
+            self._handed.pop(shard, None)
+
+    def tells(self, number: int, shard: int) -> bool:
+        """Whether that unit is told of a shard."""
+        copied = self._copied.get(shard)
+        return (copied is not None and copied.second == number) or self._handed.get(shard) == number
+
+    def complete(self, number: int, shard: int) -> bool:
+        """Whether it is a copy of all that there is of the shard."""
+        return self._copied.get(shard) == Copied(number, True)
+
+    def shards_of(self, number: int) -> set[int]:
+        copied = {shard for shard, copied in self._copied.items() if copied.second == number}
+        return copied | {shard for shard, to in self._handed.items() if to == number}
+
+    def troubles(self) -> list[tuple[int, str]]:
+        """Units that have no copies though they should, and why."""
+        return [
+            (number, receiver.trouble) for number, receiver in self._receivers.items() if receiver.trouble
+        ]
 
     def gather(self) -> None:
         """Takes note of all that happened up to now: it is of those who have the shards now."""
@@ -95,15 +124,18 @@ class Replicas:
                 events = self._watch.events()
                 if not events:
                     break
+                ended = {event.name for event in events if event.gone}
                 for name, event in {event.name: event for event in events}.items():
-                    copied = self._copied.get(event.mark & SHARD)
+                    shard = event.mark & SHARD
+                    copied, to = self._copied.get(shard), self._handed.get(shard)
                     if copied is not None:
-                        self._seconds[copied.second].note(name, event)
+                        self._receivers[copied.second].note(name, event, name in ended)
+                    if to is not None:
+                        self._receivers[to].note(name, event, name in ended)
         except Lost:
-            self.losses += 1
             log.warning("more happened to connections than could be read: all are copied anew")
-            for number, second in self._seconds.items():
-                second.anew(self.shards_of(number))
+            for number, receiver in self._receivers.items():
+                receiver.anew(self.shards_of(number))
 
     async def run(self) -> None:
         """Ends when it is cancelled."""
@@ -118,33 +150,55 @@ class Replicas:
                 self.gather()
         finally:
             loop.remove_reader(self._watch.fileno())
-            for second in self._seconds.values():
-                second.close()
+            for receiver in self._receivers.values():
+                receiver.close()
             self._watch.close()
-            self._conntrack.close()
+
+    def _receiver(self, number: int) -> _Receiver:
+        if number not in self._receivers:
+            self._receivers[number] = _Receiver(self, number)
+        return self._receivers[number]
 
 
-class _Second:
-    """Another unit with copies, and what it is to be told."""
+class _Receiver:
+    """Another unit, and what it is to be told."""
 
-    def __init__(self, replicas: Replicas, conntrack: Conntrack, peers: Peers, number: int) -> None:
-        self._replicas, self._conntrack, self._peers, self._number = replicas, conntrack, peers, number
+    def __init__(self, replicas: Replicas, number: int) -> None:
+        self._replicas, self._number = replicas, number
+        #: Why it is not told; "" where it is.
+        self.trouble = ""
         #: By name: connections that changed since it was told.
         self._changed: dict[bytes, Event] = {}
+        self._ended: set[bytes] = set()
         #: Shards of which it is to be told all.
         self._anew: set[int] = set()
         self._news = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
         self._wire: object = None
-        self._task = asyncio.create_task(self._run(), name=f"copies at {number}")
+        self._task = asyncio.create_task(self._run(), name=f"what unit {number} is told")
 
-    def note(self, name: bytes, event: Event) -> None:
+    def note(self, name: bytes, event: Event, ended: bool) -> None:
+        """`ended`: one of that name did, though there may be another one since."""
         self._changed[name] = event
+        if ended:
+            self._ended.add(name)
         self._news.set()
 
     def anew(self, shards: Iterable[int]) -> None:
         """It is to be told all of these shards."""
         self._anew.update(shards)
         self._news.set()
+
+    async def told(self) -> None:
+        """Returns when it knows all that was noted up to now.
+
+        Raises:
+            Unavailable, Refusal: it does not.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(done)
+        self._news.set()
+        await done
 
     def close(self) -> None:
         self._task.cancel()
@@ -159,25 +213,36 @@ class _Second:
             if loop.time() > refresh:
                 self.anew(self._replicas.shards_of(self._number))
                 refresh = loop.time() + _REFRESH
+            problem: Refusal | None = None
             try:
                 await self._tell()
-            except Unavailable as error:
-                log.info("unit %d has no copies now: %s", self._number, error.message)
-                self._peers.leave(self._number)
-                await asyncio.sleep(_AGAIN)
-            except (Refusal, OSError):
-                log.exception("unit %d does not take copies", self._number)
-                self.anew(self._replicas.shards_of(self._number))
+            except Refusal as error:
+                problem = error
+            except OSError as error:
+                problem = Unavailable(f"Connections cannot be read: {error}.")
+            if problem is not None and problem.message != self.trouble:
+                log.warning("unit %d is not told of connections: %s", self._number, problem.message)
+            self.trouble = problem.message if problem else ""
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                if each.done():
+                    continue
+                if problem is None:
+                    each.set_result(None)
+                else:
+                    each.set_exception(problem)
+            if problem is not None:
+                self._replicas.peers.leave(self._number)
                 await asyncio.sleep(_AGAIN)
 
     async def _tell(self) -> None:
-        """All that there is to tell. Nothing is told to one who has no shard to copy."""
+        """All that there is to tell. Nothing is told to one who has no part in any shard."""
+        self._news.clear()
         shards = self._replicas.shards_of(self._number)
         if not shards:
-            self._changed, self._anew = {}, set()
-            self._news.clear()
+            self._changed, self._ended, self._anew = {}, set(), set()
             return
-        wire = await self._peers.to(self._number)
+        wire = await self._replicas.peers.to(self._number)
         if wire is not self._wire:
             # It may be another one than it was, without anything.
             self._anew |= shards
@@ -187,64 +252,62 @@ class _Second:
             await wire.ask(Entries, patience=PATIENCE)
         while self._anew or self._changed:
             if self._anew:
-                await self._tell_all(self._anew & shards)
+                await self._tell_all(self._anew & self._replicas.shards_of(self._number))
             else:
                 await self._tell_changes()
-            shards = self._replicas.shards_of(self._number)
-        self._news.clear()
 
     async def _tell_all(self, shards: set[int]) -> None:
         self._anew = set()
-        copied = {shard: self._replicas.copied_to(shard) for shard in shards}
+        complete = {shard for shard in shards if self._replicas.complete(self._number, shard)}
         try:
             found: dict[int, list[Entry]] = {shard: [] for shard in shards}
             for some in read(shards):
                 for entry in some:
                     found[entry.mark & SHARD].append(entry)
                 await asyncio.sleep(0)
-            while found:
-                there: list[Entry] = []
-                told: list[int] = []
-                while found and (not told or len(there) + len(found[next(iter(found))]) <= _MANY):
-                    shard = next(iter(found))
-                    there += found.pop(shard)
-                    told.append(shard)
-                complete = [shard for shard in told if copied[shard] == Copied(self._number, True)]
-                await self._say(there, [], complete)
+            there: list[Entry] = []
+            told: list[int] = []
+            for shard, entries in found.items():
+                if there and len(there) + len(entries) > _MANY:
+                    await self._say(there, [], complete & set(told))
+                    there, told = [], []
+                there += entries
+                told.append(shard)
+            await self._say(there, [], complete & set(told))
         except BaseException:
             self._anew |= shards
             raise
 
     async def _tell_changes(self) -> None:
         changed, self._changed = self._changed, {}
+        ended, self._ended = self._ended, set()
         try:
             names = list(changed)
             for start in range(0, len(names), _SOME):
                 there, gone = [], []
                 for name in names[start : start + _SOME]:
                     event = changed[name]
-                    if event.gone:
+                    if name in ended:
                         gone.append(Entry(event.mark, name))
-                    elif event.whole:
+                    if event.gone:
+                        continue
+                    if event.whole:
                         there.append(event.entry)
-                    elif (entry := self._conntrack.get(name)) is not None:
+                    elif (entry := self._replicas.conntrack.get(name)) is not None:
                         there.append(entry)
-                await self._say(there, gone, [])
+                await self._say(there, gone, set())
         except BaseException:
             self._anew |= self._replicas.shards_of(self._number)
             raise
 
-    async def _say(self, there: list[Entry], gone: list[Entry], all_of: list[int]) -> None:
+    async def _say(self, there: list[Entry], gone: list[Entry], all_of: set[int]) -> None:
         """What it has no part in any more is left out."""
 
-        copied_to = self._replicas.copied_to
-
         def told(entries: list[Entry]) -> tuple[tuple[int, bytes], ...]:
-            mine = ((entry, copied_to(entry.mark)) for entry in entries)
-            return tuple(entry for entry, copied in mine if copied and copied.second == self._number)
+            return tuple(e for e in entries if self._replicas.tells(self._number, e.mark & SHARD))
 
-        wire = await self._peers.to(self._number)
+        wire = await self._replicas.peers.to(self._number)
         if wire is not self._wire:
             raise Unavailable("It is another connection now.")
-        complete = tuple(shard for shard in all_of if copied_to(shard) == Copied(self._number, True))
+        complete = tuple(shard for shard in all_of if self._replicas.complete(self._number, shard))
         await wire.ask(Entries, told(there), told(gone), complete, patience=PATIENCE)

@@ -97,7 +97,7 @@ class Entries(msgspec.Struct, frozen=True, tag=True):
 
     n: int
     there: tuple[tuple[int, bytes], ...] = ()
-    #: (mark, as `conntrack.Entry.name`)
+    #: (mark, as `conntrack.Entry.name`): these went before others of their names came.
     gone: tuple[tuple[int, bytes], ...] = ()
     #: Of these shards no others are there than these: copies of others are stale.
     all_of: tuple[int, ...] = ()
