@@ -1,0 +1,172 @@
+"""An appliance between a tenant's network and the outside: its connections, whatever becomes of its units.
+
+It is ordered through the API, runs on three hosts, and is the network's gateway. Connections go from a probe
+inside to the host outside; every byte of them is compared at both ends.
+
+| claim | and in reverse |
+| --- | --- |
+| what the policy lets begin passes, seen outside as the appliance | what it does not is dropped |
+| connections outlive more data planes and fewer | ... and a data plane that is killed |
+| a deleted appliance leaves no port, no unit and no process | |
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flows import Tcp, must_pass, must_stop
+from probes import Probe, Space, wait_for
+from tenants import Net, Tenant
+
+from trunkline.traffic.pair import Traffic
+from trunkline.traffic.plans import FarPlan, NearPlan
+
+pytestmark = pytest.mark.machine
+
+HOST = "198.51.100.10"
+#: How long the machine may take for what takes a second or two when it is idle.
+PATIENCE = 60.0
+CONNECTIONS = 40
+
+
+class Edge:
+    """The appliance of the tenant, a network behind it, a probe there, and short ways to ask."""
+
+    def __init__(self, tenant: Tenant, internet: Space) -> None:
+        self.tenant, self.internet = tenant, internet
+        self.net: Net = tenant.network("10.0.0.0/24")
+        self._session: Any = tenant.api.session
+        self._base = f"{tenant.cloud.state.load().api_url}/appliance/v1/appliances"
+        legs = {"inside_network_id": self.net.id, "outside_network_id": tenant.public.id}
+        fields = {"name": "edge", "services": ["firewall", "nat"], "data_planes": 2, "cu_size": 0.15, **legs}
+        self.id = self._ask("POST", "", {"appliance": fields})["appliance"]["id"]
+        self.shown = self.show()
+        self.probe: Probe = tenant.probe(self.net, "h1")
+        tenant.ready(self.probe)
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        reply = self._session.request(f"{self._base}{path}", method, json=body, raise_exc=False)
+        assert reply.status_code < 300, reply.text
+        return reply.json() if reply.content else None
+
+    def show(self) -> dict[str, Any]:
+        return dict(self._ask("GET", f"/{self.id}")["appliance"])
+
+    def units(self, kind: str = "") -> list[dict[str, Any]]:
+        found = self._ask("GET", f"/{self.id}/units")["units"]
+        return [unit for unit in found if kind in ("", unit["kind"])]
+
+    def events(self) -> str:
+        told = self._ask("GET", f"/{self.id}/events")["events"][-25:]
+        return "\n".join(f"{e['at']} {e['unit']} {e['what']} ({e['cause']})" for e in told)
+
+    def scale(self, planes: int) -> None:
+        self._ask("PUT", f"/{self.id}", {"appliance": {"data_planes": planes}})
+
+    def set_policy(self, *services: str) -> None:
+        rule = {
+            "name": "out",
+            "from": "inside",
+            "to": "outside",
+            "service": list(services),
+            "action": "accept",
+        }
+        address = next(a for a in self.shown["outside_addresses"] if ":" not in a)
+        source = {"from": "inside", "to": "outside", "addresses": [address]}
+        policy = {"firewall": {"default": "drop", "rules": [rule]}, "nat": {"source": [source]}}
+        self._ask("PUT", f"/{self.id}/policy", {"policy": policy})
+
+    def settled(self, planes: int) -> None:
+        """Returns when it is as it is to be, with so many data planes and none that is to go."""
+
+        def is_so() -> bool:
+            shown, there = self.show(), self.units("data-plane")
+            return shown["status"] == "ACTIVE" and len(there) == planes
+
+        try:
+            wait_for(is_so, PATIENCE, f"{planes} data planes, ACTIVE")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {self.show()['conditions']}\n{self.events()}") from None
+
+    def process_of(self, unit: dict[str, Any]) -> int:
+        """The id of a unit's process: of the one that was started with its socket."""
+        mark = f"/u/{unit['id'].replace('-', '')[:8]}".encode()
+        for name in os.listdir("/proc"):
+            try:
+                with open(f"/proc/{name}/cmdline", "rb") as file:
+                    words = file.read().split(b"\0")
+            except OSError:
+                continue
+            ours = any(word.startswith(b"--socket=") and mark in word for word in words)
+            if ours and b"trunkline.units" in words:
+                return int(name)
+        return 0
+
+    def delete(self) -> None:
+        self._ask("DELETE", f"/{self.id}")
+
+
+@pytest.fixture(scope="module")
+def edge(tenant: Tenant, internet: Space) -> Iterator[Edge]:
+    """For all cases here, in order."""
+    made = Edge(tenant, internet)
+    yield made
+    if any(a["id"] == made.id for a in made._ask("GET", "")["appliances"]):
+        made.delete()
+
+
+def test_what_the_policy_lets_begin_passes_as_the_appliances(edge: Edge) -> None:
+    edge.settled(2)
+    web, other = (Tcp(edge.probe, edge.internet, HOST, port) for port in (8080, 9090))
+    assert not web.once(), "a new appliance lets nothing begin"
+    edge.set_policy("tcp/8080")
+    edge.settled(2)
+    must_pass(web)
+    assert web.seen_from in edge.shown["outside_addresses"]
+    must_stop(other, control=web)
+
+
+def test_connections_outlive_more_and_fewer_data_planes_and_one_that_is_killed(edge: Edge) -> None:
+    edge.set_policy("tcp/8000", "udp/8000")
+    edge.settled(2)
+    target = f"{HOST}:8000"
+    plan = NearPlan(targets=(target,), connections=CONNECTIONS, every=1.0, silent=PATIENCE, setup_rate=50.0)
+    far = FarPlan(listen=(target,))
+    with Traffic(near=edge.probe.netns, plan=plan, far={edge.internet.netns: far}) as traffic:
+        traffic.ready(PATIENCE)
+        edge.scale(3)
+        edge.settled(3)
+        assert not traffic.broken(), edge.events()
+        victim = max(edge.units("data-plane"), key=lambda unit: unit["observed"].get("shards", 0))
+        os.kill(edge.process_of(victim), signal.SIGKILL)
+        wait_for(lambda: edge.process_of(victim), PATIENCE, "the killed data plane is started again")
+        edge.settled(3)
+        assert not traffic.broken(), edge.events()
+        edge.scale(1)
+        edge.settled(1)
+        result = traffic.end()
+    assert not result.refused
+    assert not result.broken, edge.events()
+
+
+def test_a_deleted_appliance_leaves_nothing(edge: Edge) -> None:
+    units = edge.units()
+    assert all(edge.process_of(unit) for unit in units)
+    edge.delete()
+    wait_for(
+        lambda: not any(edge.process_of(unit) for unit in units), PATIENCE, "no process of a unit is left"
+    )
+    ports = edge.tenant.admin.ports(network_id=edge.net.id)
+    assert not [p for p in ports if p.device_owner.startswith("network:appliance")]
+    groups = [unit["id"].replace("-", "")[:8] for unit in units]
+    wait_for(lambda: not _groups(groups), PATIENCE, "no control group of a unit is left")
+
+
+def _groups(names: list[str]) -> list[str]:
+    """Control groups of these units."""
+    there = (root for root, _, _ in os.walk("/sys/fs/cgroup") if "/trunkline/" in root)
+    return [root for root in there if any(root.endswith(name) for name in names)]
