@@ -224,7 +224,7 @@ class Unit:
             status = self._watcher.result()
             self._lose()
             await asyncio.to_thread(self._runtime.cut)
-            words = await asyncio.to_thread(self._runtime.last_words)
+            words = await asyncio.to_thread(self._runtime.last_words, killed=status == -signal.SIGKILL)
             at = time.strftime("%H:%M:%S")
             cause = f"its program ended at {at} ({_ending(status)}){': ' if words else ''}{words}"
             log.warning("unit %s: %s", self._started.id, cause)

@@ -21,6 +21,8 @@ class Leavings(msgspec.Struct, frozen=True):
     number: int
     #: Of its control group.
     folders: tuple[str, ...]
+    #: The other ends of its legs, on the host.
+    legs: tuple[str, ...] = ()
 
 
 def socket_of(pidfile: Path) -> Path:

@@ -23,7 +23,7 @@ from trunkline.agent.buses import Buses
 from trunkline.agent.hosting import NotYet
 from trunkline.agent.unit_files import GRACE, Leavings, Left
 from trunkline.compiler.unit_slices import UnitSlice
-from trunkline.devices import cgroups, files, namespace, polling, process
+from trunkline.devices import cgroups, files, links, namespace, polling, process
 from trunkline.devices.isolation import View
 from trunkline.devices.process import Command, Process
 from trunkline.devices.units import python_environment
@@ -80,8 +80,8 @@ class Runtime(Protocol):
     def forget(self) -> None:
         """... and nothing at all."""
 
-    def last_words(self) -> str:
-        """Why it ended, as far as it or the kernel says."""
+    def last_words(self, *, killed: bool) -> str:
+        """Why it ended, as far as it or the kernel says. `killed`: by somebody, or by the kernel."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,9 @@ class InNamespaces:
             self._log.unlink()
         self._log_start = files.size(self._log)
         group = cgroups.Group.named(cgroups.here(), self._group_name)
-        self._left.write(Leavings(unit.appliance, unit.number, group.folders))
+        self._left.write(
+            Leavings(unit.appliance, unit.number, group.folders, tuple(map(ports.outer, unit.ports)))
+        )
 
         def before(pid: int) -> None:
             group.make()
@@ -215,6 +217,7 @@ class InNamespaces:
     def cut(self) -> None:
         self._threads = {}
         if (left := self._left.read()) is not None:
+            links.down(*left.legs)
             self._buses.unplug(left.appliance, left.number)
 
     def clear(self) -> None:
@@ -225,11 +228,14 @@ class InNamespaces:
         self.clear()
         self._log.unlink(missing_ok=True)
 
-    def last_words(self) -> str:
+    def last_words(self, *, killed: bool) -> str:
         group = self._group()
         if group is not None and group.killed():
             return "it needed more memory than it may have"
-        return " / ".join(files.last_lines(self._log, 3, since=self._log_start))
+        # Who is killed has no time to say why.
+        lines = [] if killed else files.last_lines(self._log, 30, since=self._log_start)
+        trouble = [line.strip(" |+") for line in lines if "Error" in line or "ERROR" in line]
+        return " / ".join(trouble[-2:] or lines[-3:])
 
     def _group(self) -> cgroups.Group | None:
         left = self._left.read()

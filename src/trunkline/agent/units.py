@@ -33,6 +33,8 @@ class Units:
         self._buses = buses
         self._callbacks = changed, processes_changed
         self._units: dict[str, Unit] = {}
+        #: What their files are called, by their ids.
+        self._names: dict[str, str] = {}
         self._wanted: dict[str, UnitSlice] | None = None
 
     def open(self) -> None:
@@ -58,10 +60,10 @@ class Units:
                 unit.want(None)
             if unit.gone.is_set():
                 await unit.close()
-                del self._units[id]
+                del self._units[id], self._names[id]
         for id, wanted in self._wanted.items():
             if id not in self._units:
-                self._add(Started(id=id), id.replace("-", "")[:8])
+                self._add(Started(id=id), self._free_name(id))
             self._units[id].want(wanted)
 
     def reports(self) -> tuple[UnitReport, ...]:
@@ -76,8 +78,13 @@ class Units:
         """Lets go of all; their programs go on."""
         await asyncio.gather(*(unit.close() for unit in self._units.values()))
 
+    def _free_name(self, id: str) -> str:
+        digits, taken = id.replace("-", ""), set(self._names.values())
+        return next((digits[:n] for n in (8, 12) if digits[:n] not in taken), digits)
+
     def _add(self, started: Started, name: str) -> None:
         # What is the host's is nobody's business there: its keys, its slice, the sockets of its daemons.
         hidden = (self._folder.parent, Path("/run"))
         runtime = InNamespaces(self._folder, name, self._prefix + name, self._buses, hidden)
+        self._names[started.id] = name
         self._units[started.id] = Unit(started, self._folder / f"{name}.json", runtime, *self._callbacks)
