@@ -20,7 +20,7 @@ from trunkline.compiler.unit_slices import PolicySlice
 from trunkline.errors import Refusal, Unavailable
 from trunkline.units.election import BEAT, PATIENCE, Election
 from trunkline.units.policy_rounds import PolicyRounds
-from trunkline.units.words import Commit, Prepare
+from trunkline.units.words import Commit, Prepare, Recite
 
 
 class Pair:
@@ -123,12 +123,15 @@ class Units:
         revision = self.revisions.setdefault(number, 0)
         self.rounds.joined(number, spreads=number >= 200, revision=revision)
 
-    async def ask(self, unit: int, word: Any, revision: int, *rest: Any, patience: float) -> None:
+    async def ask(self, unit: int, word: Any, revision: int = 0, *rest: Any, patience: float) -> None:
         assert patience > 0
         await asyncio.sleep(0)
         if unit in self.dead:
             raise Unavailable("It is dead.")
         self.asked.append((unit, word.__name__))
+        if word is Recite:
+            self.rounds.recited(self.revisions[unit], {"revision": self.revisions[unit]})
+            return
         if word is Prepare:
             if self.refusing.get(unit) == revision:
                 raise Refusal("Zone inside has no leg.")
@@ -204,7 +207,8 @@ def test_what_a_unit_has_is_in_force() -> None:
     units.join(200)
     units.rounds.want(policy(4))
     units.act()
-    assert units.revisions == {1: 0, 2: 0, 200: 5}
-    units.rounds.want(policy(5))
-    units.act()
+    # What it is they learn from who has it.
     assert set(units.revisions.values()) == {5}
+    units.rounds.want(policy(6))
+    units.act()
+    assert set(units.revisions.values()) == {6}

@@ -198,6 +198,11 @@ class DataPlane:
         word = self._table.get(mark & SHARD)
         return word is not None and word.owner == self._number
 
+    def _may_have(self, mark: int) -> bool:
+        """It is the owner or the second, for all that it knows."""
+        word = self._table.get(mark & SHARD)
+        return word is None or self._number in (word.owner, word.second)
+
     # Connections that move.
 
     def _forget(self, shards: Iterable[int]) -> None:
@@ -212,8 +217,11 @@ class DataPlane:
         self._changed()
 
     async def _take(self, word: Entries) -> None:
-        """Connections of shards that are its own, or those of which it has copies."""
-        entries = [Entry(mark, told) for mark, told in word.there]
+        """Connections of shards that are its own, or those of which it has copies.
+
+        What others sent before they heard that it has no part in a shard any more comes too late.
+        """
+        entries = [Entry(mark, told) for mark, told in word.there if self._may_have(mark)]
         # What goes where it was before goes on here, perhaps: it ends by its own time.
         self._conntrack.drop(Entry(mark, name) for mark, name in word.gone if not self._owns(mark))
         copies = {shard for shard in word.all_of if not self._owns(shard)}

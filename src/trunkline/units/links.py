@@ -9,7 +9,7 @@ from trunkline.compiler.unit_slices import BusMember
 from trunkline.errors import Refusal, Unavailable
 from trunkline.resources.reports import UnitStatus
 from trunkline.units.wire import Wire
-from trunkline.units.words import PORT, Has, Lead, Members, Said
+from trunkline.units.words import PORT, Has, Lead, Members, Recited, Said
 
 #: How long to wait before the next try, seconds: twice as long each time, up to the second.
 _SOON, _LATER = 0.05, 1.0
@@ -34,6 +34,9 @@ class Leader(Protocol):
 
     def said(self, link: Link) -> None:
         """The unit says how it is."""
+
+    def recited(self, revision: int, document: dict[str, Any]) -> None:
+        """The unit says which policy it has."""
 
     def refused(self, epoch: int, manager: int) -> None:
         """The unit follows another manager."""
@@ -106,6 +109,8 @@ class Link:
                 self.known = word
                 if self.wire is not None:
                     self._leader.has(self)
+            elif isinstance(word, Recited):
+                self._leader.recited(word.revision, word.document)
             elif isinstance(word, Said):
                 self.status = word.status
                 if self.wire is not None:

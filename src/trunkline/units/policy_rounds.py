@@ -10,12 +10,13 @@ do it. A unit that does not answer is brought to the policy in force when it is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from trunkline.compiler.unit_slices import PolicySlice
 from trunkline.errors import Refusal, Unavailable
-from trunkline.units.words import Commit, Prepare
+from trunkline.units.words import Commit, Prepare, Recite
 
 #: How long a unit may take, seconds: ten thousand rules with a tenth of a core.
 _PATIENCE = 60.0
@@ -49,6 +50,11 @@ class PolicyRounds:
             self._documents[newest.revision] = newest.document
             self.refused = ""
 
+    def recited(self, revision: int, document: dict[str, Any]) -> None:
+        """A unit has this policy in force."""
+        if revision >= self.revision:
+            self._documents.setdefault(revision, document)
+
     def joined(self, unit: int, *, spreads: bool, revision: int) -> None:
         """A unit is there and has this revision. The highest that any has is in force."""
         self.units[unit] = (spreads, revision)
@@ -81,10 +87,20 @@ class PolicyRounds:
         now = asyncio.get_running_loop().time()
         behind = [unit for unit, (_, revision) in self.units.items() if revision != self.revision]
         behind = [unit for unit in behind if self._later.get(unit, 0.0) <= now]
+        if behind and self.revision not in self._documents:
+            # It was in force before this manager led, and what the agent says is another one.
+            await self._learn()
         if not behind or self.revision not in self._documents:
             return False
         await asyncio.gather(*(self._bring(unit) for unit in behind))
         return True
+
+    async def _learn(self) -> None:
+        for unit, (_, revision) in list(self.units.items()):
+            if revision == self.revision:
+                with contextlib.suppress(Refusal):
+                    await self._ask(unit, Recite, patience=_PATIENCE)
+                    return
 
     async def _round(self, policy: PolicySlice) -> bool:
         """Returns whether it came to an end, one or the other."""

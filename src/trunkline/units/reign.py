@@ -54,7 +54,7 @@ class Reign:
         self.policies.want(slice_.policy)
         self._wanted: object = None
         #: Since when shards are under way, how many of them, and why.
-        self._since, self._moving, self._cause = 0.0, 0, ""
+        self._since, self._taken, self._moving, self._cause = 0.0, 0.0, 0, ""
         self.empty: tuple[int, ...] = ()
         self._wake, self._policy = asyncio.Event(), asyncio.Event()
 
@@ -181,6 +181,9 @@ class Reign:
             others = f" Others have its {owned} shards." if owned else ""
             self._tell(f"Unit {number} is gone.{others}", cause)
             self._cause = f"Unit {number} is gone."
+
+    def recited(self, revision: int, document: dict[str, Any]) -> None:
+        self.policies.recited(revision, document)
 
     def _is_of(self, link: Link) -> bool:
         """It is not the rest of a connection to a unit that is another one now."""
@@ -310,7 +313,7 @@ class Reign:
         except Unavailable:
             await asyncio.sleep(_AGAIN)
         except Refusal as error:
-            self._tell(f"Unit {task.unit} refuses what it is told of shards.", error.message)
+            self._tell(f"Unit {task.unit} did not do what it was told of shards.", error.message)
             await asyncio.sleep(_AGAIN)
         moves.done(task, well=well)
         self._wake.set()
@@ -324,13 +327,19 @@ class Reign:
     # What is seen.
 
     def _note(self, moves: Moves) -> None:
+        """Tells of shards that moved: when all were with their new owners, and when all of their flows."""
         now, moving = asyncio.get_running_loop().time(), moves.under_way()
         if moving and not self._moving:
-            self._since = now
+            self._since, self._taken = now, 0.0
         self._moving = max(moving, self._moving) if moving else self._moving
+        if self._moving and not self._taken and moves.taken():
+            self._taken = now
         if not moving and self._moving:
-            taken = 1000 * (now - self._since)
-            self._tell(f"{self._moving} shards have moved in {taken:.0f} ms.", self._cause)
+            taken, done = (1000 * (at - self._since) for at in (self._taken or now, now))
+            what = (
+                f"{self._moving} shards have moved in {taken:.0f} ms, with all of their flows in {done:.0f}."
+            )
+            self._tell(what, self._cause)
             self._moving = 0
         if not moving:
             self._cause = ""

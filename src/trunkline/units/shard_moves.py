@@ -241,6 +241,13 @@ class Moves:
             held.moving or held.owner != want for held, (want, _) in zip(self.held, self._want, strict=True)
         )
 
+    def taken(self) -> bool:
+        """Dispatchers send to those who are to have the shards."""
+        return all(
+            held.owner == want and all(self._knows(unit, shard) for unit in self._dispatchers)
+            for shard, (held, (want, _)) in enumerate(zip(self.held, self._want, strict=True))
+        )
+
     def owners(self) -> Counter[int]:
         return Counter(held.owner for held in self.held if held.owner != NOBODY)
 

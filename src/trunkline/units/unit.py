@@ -27,7 +27,20 @@ from trunkline.devices import namespace
 from trunkline.errors import Refusal, Unavailable
 from trunkline.resources.reports import UnitStatus
 from trunkline.units.wire import Wire
-from trunkline.units.words import PORT, Done, Has, Lead, Said, Shards, ShardWord, Word
+from trunkline.units.words import (
+    PORT,
+    Commit,
+    Done,
+    Has,
+    Lead,
+    Prepare,
+    Recite,
+    Recited,
+    Said,
+    Shards,
+    ShardWord,
+    Word,
+)
 
 log = logging.getLogger(__name__)
 #: How often a unit says how it is, seconds, besides when that changes; and how often that may be.
@@ -86,6 +99,9 @@ class Unit:
         self._managers: set[Wire] = set()
         #: What managers know to be its table.
         self._table: tuple[ShardWord, ...] = ()
+        #: The policy that was made ready last, and the one in force.
+        self._prepared: Prepare | None = None
+        self._policy: Prepare | None = None
         self._agents: set[asyncio.StreamWriter] = set()
 
     async def run(self) -> None:
@@ -145,21 +161,34 @@ class Unit:
                         self._managers.add(wire)
                         self._changed.set()
                     await wire.say(has)
-                if isinstance(word, Said | Has | Done):
+                if isinstance(word, Said | Has | Done | Recited):
                     continue
                 if lead is not None and lead < self._follows:
                     epoch, manager = self._follows
                     await wire.say(Done(word.n, f"Manager {manager} leads, in epoch {epoch}."))
                 elif isinstance(word, Lead):
                     await wire.say(Done(word.n))
+                elif isinstance(word, Recite):
+                    if self._policy is not None:
+                        await wire.say(Recited(self._policy.revision, self._policy.document))
+                    await wire.say(Done(word.n, "" if self._policy is not None else "It has no policy."))
                 else:
-                    await wire.answer(word.n, role.told(word))
-                    if isinstance(word, Shards):
-                        self._table = role.table()
+                    await wire.answer(word.n, self._told(role, word))
         except Unavailable:
             pass
         finally:
             self._managers.discard(wire)
+
+    async def _told(self, role: Role, word: Word) -> None:
+        """As the role does; what a manager that is new may ask for is kept."""
+        await role.told(word)
+        match word:
+            case Shards():
+                self._table = role.table()
+            case Prepare():
+                self._prepared = word
+            case Commit() if self._prepared is not None and self._prepared.revision == word.revision:
+                self._policy = self._prepared
 
     def _has(self, role: Role) -> Has:
         self._table = role.table()

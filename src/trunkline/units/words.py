@@ -77,6 +77,19 @@ class Commit(msgspec.Struct, frozen=True, tag=True):
     revision: int
 
 
+class Recite(msgspec.Struct, frozen=True, tag=True):
+    """A unit is to say which policy it has in force: by `Recited`, before the answer."""
+
+    n: int
+
+
+class Recited(msgspec.Struct, frozen=True, tag=True):
+    """The policy that a unit has in force."""
+
+    revision: int
+    document: dict[str, Any]
+
+
 class Hand(msgspec.Struct, frozen=True, tag=True):
     """A data plane is to give all flows of these shards to another one; done when that one has them."""
 
@@ -141,4 +154,19 @@ class Beat(msgspec.Struct, frozen=True, tag=True):
     willing: bool = True
 
 
-Word = Lead | Members | Shards | Prepare | Commit | Hand | Forget | Entries | Done | Said | Has | Beat
+Word = (
+    Lead
+    | Members
+    | Shards
+    | Prepare
+    | Commit
+    | Recite
+    | Recited
+    | Hand
+    | Forget
+    | Entries
+    | Done
+    | Said
+    | Has
+    | Beat
+)

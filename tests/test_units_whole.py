@@ -1,0 +1,205 @@
+"""A whole appliance of real units, between a client and a server whose connections are compared in each byte.
+
+| claim | and in reverse |
+| --- | --- |
+| client and server reach each other through it, and all data planes have as many shards and copies | |
+| data planes come and go, and no connection breaks | who leaves has nothing left |
+| a data plane is killed, and no connection breaks | |
+| the leading manager is killed: the other one leads, and nothing moves | |
+| without any manager connections go on, old and new; a new manager learns, and nothing moves | |
+| a policy comes into force at all units, and breaks nothing | one that is refused changes nothing anywhere |
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from flows import Tcp, must_pass, must_stop
+from probes import wait_for
+from unit_lab import RunningUnit, UnitLab, member
+
+from trunkline.plan.shards import SHARDS
+from trunkline.resources.reports import UnitStatus
+from trunkline.traffic.pair import Traffic
+from trunkline.traffic.plans import FarPlan, NearPlan
+
+pytestmark = pytest.mark.machine
+MANAGERS, DISPATCHERS, PLANES = (240, 241, 242), (200, 201), (1, 2)
+OUT = {"name": "out", "from": "inside", "to": "outside", "action": "accept"}
+NAT = {"source": [{"from": "inside", "to": "outside", "addresses": ["192.0.2.1"], "ports": "2048-18431"}]}
+POLICY = {"firewall": {"rules": [OUT]}, "nat": NAT}
+#: Nothing begins any more but to port 81.
+NARROW = {"firewall": {"rules": [OUT | {"service": "tcp/81"}]}, "nat": NAT}
+#: How long whatever is to happen may take, on a machine that has no time.
+SOON = 60.0
+
+
+class Whole:
+    """The appliance, and connections through it that are not to break."""
+
+    def __init__(self) -> None:
+        self.lab = UnitLab(POLICY)
+        kinds = dict.fromkeys(DISPATCHERS, "dispatcher") | dict.fromkeys(PLANES, "data-plane")
+        kinds |= {MANAGERS[0]: "manager"}
+        self.lab.begin(*(member(n, kind) for n, kind in kinds.items()))
+        self._next = max(PLANES) + 1
+        self.settle()
+        plan = NearPlan(
+            targets=("192.0.2.9:8000", "[fd00:b::9]:8000"), connections=200, flows=4, every=0.5, silent=30.0
+        )
+        listen = FarPlan(listen=("192.0.2.9:8000", "[fd00:b::9]:8000"))
+        self.traffic = Traffic(near=self.lab.client.netns, plan=plan, far={self.lab.server.netns: listen})
+
+    def close(self) -> None:
+        self.lab.close()
+
+    def planes(self) -> list[RunningUnit]:
+        return [unit for unit in self.lab.of("data-plane") if unit.own.number in self.lab.members]
+
+    def managers(self) -> list[RunningUnit]:
+        return [unit for unit in self.lab.of("manager") if unit.process.poll() is None]
+
+    def leader(self) -> RunningUnit:
+        """The manager that leads, as soon as one does, and no other."""
+
+        def leads() -> RunningUnit | None:
+            found = [unit for unit in self.managers() if unit.statuses and unit.statuses[-1].leads]
+            return found[0] if len(found) == 1 else None
+
+        return wait_for(leads, SOON, "a manager leads")
+
+    def settle(self) -> None:
+        """Each data plane has its share of shards and of copies."""
+        count = len(self.planes())
+
+        def even(parts: int) -> bool:
+            return SHARDS // count <= parts <= -(-SHARDS // count)
+
+        def fits(status: UnitStatus) -> bool:
+            return even(status.shards) and (even(status.copies) or count == 1)
+
+        for unit in self.planes():
+            unit.must_say(fits, SOON)
+
+    def grow(self, count: int = 1) -> list[int]:
+        """As many data planes more."""
+        numbers = list(range(self._next, self._next + count))
+        self._next += count
+        self.lab.begin(*(member(n, "data-plane") for n in numbers))
+        self.settle()
+        return numbers
+
+    def shrink(self, numbers: list[int]) -> None:
+        """These go, when nothing depends on them."""
+        for number in numbers:
+            self.lab.leave(number)
+        self.leader().must_say(lambda status: {*numbers} <= {*status.empty}, SOON)
+        for number in numbers:
+            last = self.lab.units[number].statuses[-1]
+            assert (last.shards, last.copies) == (0, 0)
+        self.forget(*numbers)
+        self.settle()
+
+    def forget(self, *numbers: int) -> None:
+        """They are no members any more."""
+        for number in numbers:
+            if self.lab.units[number].process.poll() is None:
+                self.lab.kill(number)
+            del self.lab.members[number]
+        self.lab.tell_all()
+
+    def must_carry(self) -> None:
+        """All connections answer, and none is or was broken."""
+        began = self.traffic.mark(f"{time.monotonic()}").at
+
+        def answers() -> bool:
+            live = self.traffic.live()
+            return live is not None and live.at > began + 1.0 and live.connections.count > 0 < live.answered
+
+        wait_for(answers, SOON, "answers")
+        assert not self.traffic.broken()
+
+
+@pytest.fixture(scope="module")
+def whole() -> Iterator[Whole]:
+    made = Whole()
+    try:
+        with made.traffic:
+            assert made.traffic.ready().refused == 0
+            yield made
+    finally:
+        made.close()
+
+
+def test_client_and_server_reach_each_other(whole: Whole) -> None:
+    client, server = whole.lab.client, whole.lab.server
+    must_pass(Tcp(client, server, "192.0.2.9", 80), Tcp(client, server, "fd00:b::9", 80))
+    whole.must_carry()
+    assert whole.leader().statuses[-1].policy_revision == whole.lab.policy.revision
+
+
+def test_data_planes_come_and_go(whole: Whole) -> None:
+    more = whole.grow(2)
+    whole.must_carry()
+    whole.shrink(more)
+    whole.must_carry()
+
+
+def test_a_data_plane_is_killed(whole: Whole) -> None:
+    (one,) = whole.grow()
+    whole.lab.kill(one)
+    whole.must_carry()
+    whole.forget(one)
+    whole.settle()
+    whole.must_carry()
+
+
+def test_the_leading_manager_is_killed(whole: Whole) -> None:
+    whole.lab.begin(member(MANAGERS[1], "manager"))
+    first = whole.leader()
+    first.kill()
+    second = whole.leader()
+    must_have_learned(second)
+    assert second.statuses[-1].epoch > first.statuses[-1].epoch
+    whole.grow()
+    whole.must_carry()
+    # And without any.
+    second.kill()
+    whole.must_carry()
+    client, server = whole.lab.client, whole.lab.server
+    must_pass(Tcp(client, server, "192.0.2.9", 80), Tcp(client, server, "fd00:b::9", 80))
+    whole.forget(*MANAGERS[:2])
+    whole.lab.begin(member(MANAGERS[2], "manager"))
+    must_have_learned(whole.leader())
+    whole.settle()
+    whole.must_carry()
+
+
+def must_have_learned(manager: RunningUnit) -> None:
+    """It took over what there was, and moved nothing."""
+    learned = f"The shards are known: {SHARDS} have an owner."
+    status = manager.must_say(lambda status: any(event.what == learned for event in status.events), SOON)
+    assert not any("have moved" in event.what for event in status.events)
+
+
+def test_a_policy_comes_into_force(whole: Whole) -> None:
+    client, server = whole.lab.client, whole.lab.server
+    old, new = Tcp(client, server, "192.0.2.9", 80), Tcp(client, server, "192.0.2.9", 81)
+    whole.lab.set_policy(NARROW)
+    must_stop(old, control=new, within=SOON)
+    revision = whole.lab.policy.revision
+    for unit in (*whole.planes(), *whole.lab.of("dispatcher")):
+        unit.must_say(lambda status: status.policy_revision == revision, SOON)
+    whole.lab.set_policy({"firewall": {"rules": [OUT | {"from": "nowhere"}]}, "nat": NAT})
+    status = whole.leader().must_say(lambda status: bool(status.refused), SOON)
+    assert "nowhere" in status.refused
+    assert not old.once()
+    must_pass(new)
+    for unit in (*whole.planes(), *whole.lab.of("dispatcher")):
+        assert unit.statuses[-1].policy_revision == revision
+    whole.lab.set_policy(POLICY)
+    must_pass(old)
+    assert not whole.leader().statuses[-1].refused
+    whole.must_carry()
