@@ -114,10 +114,11 @@ class Unit:
             own = next(member for member in slice_.members if member.number == slice_.number)
             namespace.ip(None, f"address replace {own.control_address}/64 dev {self._place.control} nodad")
             await role.want(slice_)
+            # Who hears how it is may speak to it at once.
+            server = await asyncio.start_server(self._peer, own.control_address, PORT)
             tasks.create_task(role.run(), name="role")
             tasks.create_task(self._say(role), name="status")
             tasks.create_task(self._wants(role), name="slices")
-            server = await asyncio.start_server(self._peer, own.control_address, PORT)
             async with server:
                 await server.serve_forever()
 
