@@ -177,6 +177,8 @@ class ApplianceEvent(Resource, kw_only=True):
     what: Annotated[str, computed()] = ""
     #: Why.
     cause: Annotated[str, computed()] = ""
+    #: A unit told it of itself.
+    told: Annotated[bool, hidden()] = False
 
 
 @resource(kind="appliance_quota", plural="appliance_quotas", service="")

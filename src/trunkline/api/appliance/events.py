@@ -1,4 +1,7 @@
-"""What happened in an appliance: told with its cause, the newest few hundred kept."""
+"""What happened in an appliance: told with its cause, the newest few hundred kept.
+
+What units tell does not push out what the cloud did: of either, so many are kept.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from trunkline.api.engine import Call
 from trunkline.api.ids import new_id
 from trunkline.resources.appliance import Appliance, ApplianceEvent
 
-#: How many are kept of one appliance.
-MOST = 200
+#: How many are kept of one appliance: told by its units, and others.
+MOST_TOLD, MOST_OWN = 120, 80
 #: The longest text of one, characters.
 _LONGEST = 500
 
@@ -22,26 +25,30 @@ def note(
     *,
     unit: int | None = None,
     at: float | None = None,
+    told: bool = False,
 ) -> None:
     """Stores an event; the oldest ones go.
 
     Args:
+        told: a unit tells it of itself.
         at: when it happened, seconds since the epoch; by default now.
     """
     known = call.tx.find(ApplianceEvent, appliance_id=appliance.id)
-    serials = sorted((event.serial, event.id) for event in known)
-    for _, id in serials[: max(0, len(serials) - MOST + 1)]:
-        call.tx.delete(ApplianceEvent, id)
+    known.sort(key=lambda event: event.serial)
+    alike = [event for event in known if event.told == told]
+    for event in alike[: max(0, len(alike) - (MOST_TOLD if told else MOST_OWN) + 1)]:
+        call.tx.delete(ApplianceEvent, event.id)
     call.tx.insert(
         ApplianceEvent(
             id=new_id(),
             project_id=appliance.project_id,
             appliance_id=appliance.id,
-            serial=serials[-1][0] + 1 if serials else 1,
+            serial=known[-1].serial + 1 if known else 1,
             at=_text(at if at is not None else call.tx.now.timestamp()),
             unit=unit,
             what=what[:_LONGEST],
             cause=cause[:_LONGEST],
+            told=told,
         )
     )
 

@@ -81,7 +81,7 @@ def _hear(call: Call, unit: Unit, told: UnitStatus) -> Unit:
         last = 0
     for event in sorted(told.events, key=lambda event: event.serial):
         if event.serial > last and appliance is not None:
-            events.note(call, appliance, event.what, event.cause, unit=unit.number, at=event.at)
+            events.note(call, appliance, event.what, event.cause, unit=unit.number, at=event.at, told=True)
             last = event.serial
     return replace(unit, heard=(told.incarnation, last))
 
