@@ -265,6 +265,14 @@ def test_what_does_not_fit_the_appliance_is_refused(path: str, value: str, words
         ruleset(policy, LEGS)
 
 
+def test_rules_that_are_more_than_there_is_room_for_are_refused() -> None:
+    hosts = [f"10.0.{n // 256}.{n % 256}" for n in range(400)]
+    wide = {"name": "wide", "source": hosts, "destination": hosts, "action": "drop"}
+    with pytest.raises(BadField, match="Give prefixes") as refused:
+        parse({"firewall": {"rules": [wide]}})
+    assert refused.value.field == "firewall.rules[0]"
+
+
 def test_nobody_outside_is_translated() -> None:
     whole = document()
     whole["nat"] = {"source": [{"from": "outside", "to": "inside", "addresses": ["192.0.2.1"]}]}

@@ -9,6 +9,7 @@ import functools
 import re
 import types
 import typing
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -37,6 +38,8 @@ _AT = re.compile(r"^(.*) - at `\$(.*)`$", re.DOTALL)
 _NAMED = re.compile(NAME)
 _NAMES = "a name has letters, digits, spaces, '.', '_' and '-', 64 at the most, no space at its ends."
 _MOST_RULES = 20_000
+#: Combinations of a source, a destination and a service, in all rules together.
+_MOST_RANGES = 100_000
 
 
 def parse(document: dict[str, Any]) -> Policy:
@@ -178,8 +181,16 @@ def _check_firewall(firewall: Firewall) -> None:
     unique("firewall.rules[{}].name", (rule.name for rule in firewall.rules))
     if len(firewall.rules) > _MOST_RULES:
         raise BadField("firewall.rules", f"there are {len(firewall.rules)}; {_MOST_RULES} are the most.")
+    room = _MOST_RANGES
     for number, rule in enumerate(firewall.rules):
         _check_rule(f"firewall.rules[{number}]", groups, rule)
+        room -= _ranges(groups, rule)
+        if room < 0:
+            raise BadField(
+                f"firewall.rules[{number}]",
+                f"each source with each destination and service, the rules make more than {_MOST_RANGES}. "
+                "Give prefixes in place of addresses, or fewer.",
+            )
     unique("firewall.syn_protection[{}].zone", (each.zone for each in firewall.syn_protection))
     for number, limits in enumerate(firewall.syn_protection):
         _check_limits(f"firewall.syn_protection[{number}]", limits)
@@ -220,6 +231,15 @@ def _check_rule(path: str, groups: Groups, rule: Rule) -> None:
             raise BadField(
                 f"{path}.rate", f"a rule that says {rule.action} has no rate. Leave it out, or say accept."
             )
+
+
+def _ranges(groups: Groups, rule: Rule) -> int:
+    """In how many elements of maps the rule is, at the most."""
+    counts = []
+    for said in (rule.source, rule.destination):
+        counts.append(Counter(network.version for word in listed(said) for network in prefixes(groups, word)))
+    served = sum(len(services_of(groups, word)) for word in listed(rule.service))
+    return served * sum(counts[0][version] * counts[1][version] for version in (4, 6))
 
 
 def placed(path: str, said: Words) -> list[tuple[str, str]]:

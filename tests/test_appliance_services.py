@@ -1,0 +1,102 @@
+"""What a policy says, done by a whole appliance: a manager, a dispatcher, two data planes, each a process.
+
+| claim | and in reverse |
+| --- | --- |
+| services of all kinds meet their flows, whichever data plane has them | what no rule lets begin does not |
+| so they do when the policy is another | and what it takes away ends |
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+import unit_lab
+from flows import Packet, Ping, Tcp, Udp, must_pass, must_stop
+from unit_lab import UnitLab, member
+
+FAR = ("192.0.2.9", "fd00:b::9")
+OUT = {"name": "out", "from": "inside", "to": "outside", "action": "accept"}
+IN = {"name": "in", "from": "outside", "to": "inside", "destination": "published", "action": "accept"}
+GROUPS = {"addresses": {"published": ["192.0.2.1", "192.0.2.2", "fd00:b::1"]}}
+#: An address inside that is seen as another one.
+STATIC = ("10.0.0.6", "192.0.2.2")
+POLICY: dict[str, Any] = {
+    "firewall": {"groups": GROUPS, "rules": [OUT, IN]},
+    "nat": {
+        "source": [{"from": "inside", "to": "outside", "addresses": ["192.0.2.1", "fd00:b::1"]}],
+        "destination": [{"zone": "outside", "address": "192.0.2.1", "service": "tcp/80", "to": "10.0.0.5"}],
+        "static": [{"inside": STATIC[0], "outside": STATIC[1]}],
+        "carrier_grade": [
+            {
+                "from": "inside",
+                "to": "outside",
+                "subscribers": ["10.0.0.64/29"],
+                "addresses": ["192.0.2.3"],
+                "block": 4096,
+            }
+        ],
+    },
+    "balancer": {
+        "listeners": [
+            {
+                "name": "six",
+                "address": "fd00:b::1",
+                "port": 90,
+                "algorithm": "source_port",
+                "members": [{"address": "fd00:a::5", "port": 8090}],
+            }
+        ]
+    },
+}
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[UnitLab]:
+    inside, outside = unit_lab.LEGS
+    more = (*outside.addresses, "192.0.2.2/24", "192.0.2.3/24")
+    monkeypatch.setattr(unit_lab, "LEGS", (inside, msgspec.structs.replace(outside, addresses=more)))
+    with contextlib.closing(UnitLab(POLICY)) as made:
+        made.client.ip(f"address add {STATIC[0]}/24 dev eth0", "address add 10.0.0.65/24 dev eth0")
+        kinds = {1: "manager", 2: "dispatcher", 3: "data-plane", 4: "data-plane"}
+        made.begin(*(member(number, kind) for number, kind in kinds.items()))
+        yield made
+
+
+def in_force(lab: UnitLab, revision: int) -> None:
+    for plane in lab.of("data-plane"):
+        plane.must_say(lambda status: status.policy_revision == revision and status.shards > 0, 30)
+
+
+@pytest.mark.machine
+def test_services_meet_their_flows_whichever_data_plane_has_them(lab: UnitLab) -> None:
+    in_force(lab, 1)
+    client, server = lab.client, lab.server
+    gre = Packet(client, server, FAR[0], 47, lambda marker: bytes(4) + marker)
+    # Each several times: flows are spread over the data planes.
+    flows: list[Any] = []
+    for _ in range(6):
+        flows += [Ping(client, far) for far in FAR]
+        flows += [Tcp(client, server, far, 81) for far in FAR]
+        flows += [Udp(client, server, FAR[0], 7), Udp(client, server, FAR[1], 7)]
+        flows += [Ping(client, FAR[0], source=STATIC[0]), Ping(server, STATIC[1])]
+        flows += [Tcp(server, client, "192.0.2.1", 80), Tcp(server, client, "fd00:b::1", 90, listening=8090)]
+        flows.append(Tcp(client, server, FAR[0], 81, source="10.0.0.65"))
+    must_pass(*flows)
+    seen = Udp(client, server, FAR[0], 7, source="10.0.0.65")
+    must_pass(seen)
+    assert seen.seen_from == "192.0.2.3"
+    must_stop(gre, Tcp(server, client, "10.0.0.5", 80), control=flows[2])
+    packets = [plane.statuses[-1].packets for plane in lab.of("data-plane")]
+    assert min(packets) > 0
+    # What is taken away ends; the rest goes on.
+    there, taken = Tcp(client, server, FAR[0], 82), Tcp(server, client, STATIC[1], 83)
+    must_pass(taken)
+    with there.connected() as connection:
+        lab.set_policy({**POLICY, "nat": {**POLICY["nat"], "static": []}})
+        in_force(lab, 2)
+        must_stop(taken, control=connection)
+        must_pass(connection, *flows[:4])
