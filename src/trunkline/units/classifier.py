@@ -79,9 +79,7 @@ class _Dimension:
 
 
 class _Points:
-    """Boxes at values: which of them are below one. What is remembered is every 16th answer."""
-
-    _STEP = 16
+    """Boxes at values: which of them are below one. What is remembered is 2,000 answers, or all."""
 
     def __init__(self, points: Iterable[tuple[int, int]]) -> None:
         at: dict[int, int] = {}
@@ -90,10 +88,11 @@ class _Points:
         self._values = sorted(at)
         self._at = [at[value] for value in self._values]
         self._below = [0]
-        for start in range(0, len(self._at), self._STEP):
-            self._below.append(reduce(or_, self._at[start : start + self._STEP], self._below[-1]))
+        self._step = max(1, len(self._at) // 2000)
+        for start in range(0, len(self._at), self._step):
+            self._below.append(reduce(or_, self._at[start : start + self._step], self._below[-1]))
 
     def below(self, value: int) -> int:
         count = bisect_left(self._values, value)
-        whole = count // self._STEP
-        return reduce(or_, self._at[whole * self._STEP : count], self._below[whole])
+        whole = count // self._step
+        return reduce(or_, self._at[whole * self._step : count], self._below[whole])

@@ -9,7 +9,7 @@ comment is the rule's number in the policy.
 
 from __future__ import annotations
 
-import ipaddress
+import socket
 from collections.abc import Sequence
 
 from trunkline.resources.appliance_policy import Firewall, Rule, words
@@ -140,8 +140,15 @@ def _span(version: int, box: Box, place: int) -> str:
     first, last = box[place]
     if place == 2:
         return str(first) if first == last else f"{first}-{last}"
-    address = ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address
-    return str(address(first)) if first == last else f"{address(first)}-{address(last)}"
+    return (
+        _address(version, first) if first == last else f"{_address(version, first)}-{_address(version, last)}"
+    )
+
+
+def _address(version: int, number: int) -> str:
+    if version == 4:
+        return socket.inet_ntop(socket.AF_INET, number.to_bytes(4, "big"))
+    return socket.inet_ntop(socket.AF_INET6, number.to_bytes(16, "big"))
 
 
 def _of_rule(table: Table, number: int, rule: Rule, share: float) -> str:

@@ -66,7 +66,7 @@ def address(text: str) -> Address:
     return found
 
 
-@functools.lru_cache(4096)
+@functools.lru_cache(65536)
 def network(text: str) -> Network:
     """Of a prefix or an address. Raises ValueError with the remedy."""
     try:
