@@ -11,6 +11,7 @@ from trunkline.cli.options import state_option
 
 #: Each a module of `trunkline.cli.demos` with a click command `command`.
 DEMOS = {
+    "appliance": "A firewall with NAT that grows, shrinks and loses a unit while connections go on.",
     "dmz": "Web, application and database networks behind routers; who reaches whom, wanted and measured.",
     "office": "A desktop moved between networks while it runs, nothing in the underlay changed.",
 }

@@ -23,6 +23,7 @@ from trunkline.errors import Conflict, Refusal, Unavailable
 T = TypeVar("T")
 Json = dict[str, Any]
 _METADATA = "trunkline-demo"
+_APPLIANCES = "/v1/appliances"
 _BOOT_SECONDS, _GONE_SECONDS = 180.0, 90.0
 
 
@@ -108,6 +109,19 @@ class Site:
         """A floating IP for a port; the address."""
         made = self._create("floatingip", floating_network_id=self.public, port_id=port)
         return str(made["floating_ip_address"])
+
+    def appliance(self, name: str, services: Sequence[str], inside: str, **fields: Any) -> Json:
+        """An appliance between a network and the external one."""
+        wanted: Json = {
+            "name": f"{self.demo}-{name}",
+            "description": self.mark,
+            "services": list(services),
+            "inside_network_id": inside,
+            "outside_network_id": self.public,
+            **fields,
+        }
+        made: Json = self.api.post("appliance", _APPLIANCES, {"appliance": wanted})["appliance"]
+        return made
 
     def listed(self, kind: str) -> list[Json]:
         """What of a kind bears the mark."""
@@ -199,7 +213,11 @@ class Site:
         servers = self.servers()
         for server in servers:
             self.api.delete("compute", f"/v2.1/servers/{server['id']}")
-        removed = len(servers) + self._remove_all("floatingip")
+        listed = self.api.get("appliance", _APPLIANCES)["appliances"]
+        appliances = [each["id"] for each in listed if each["description"] == self.mark]
+        for id in appliances:
+            self.api.delete("appliance", f"{_APPLIANCES}/{id}")
+        removed = len(servers) + len(appliances) + self._remove_all("floatingip")
 
         def gone() -> bool | None:
             left = len(self.servers())
