@@ -50,7 +50,7 @@ class Lab:
                         vcpus=4,
                         memory_mib=4096,
                         physical_networks=["physnet1"],
-                        underlay_address=f"10.99.0.{number + 1}",
+                        bus_address=f"10.99.0.{number + 1}",
                     )
                 )
 

@@ -68,6 +68,17 @@ def test_in_the_office_the_desktop_changes_networks_and_nothing_else_changes(clo
 
 
 @pytest.mark.machine
+def test_an_appliance_grows_crashes_and_shrinks_and_no_connection_breaks(cloud: Cloud) -> None:
+    told = _said(cloud.trunkline("demo", "appliance", "--json", timeout=_SECONDS), 0)
+    assert (told["connections"], told["broken"]) == (300, 0)
+    assert [stage["data_planes"] for stage in told["stages"]] == [1, 6, 6, 6, 1]
+    assert [stage["seconds_to_settle"] is not None for stage in told["stages"]] == [True] * 5
+    assert [stage["stage"] for stage in told["stages"] if stage["killed_unit"]] == ["crash"]
+    assert told["bytes_compared"] > 64 * 300 * 5
+    assert _left(cloud, "appliance") == []
+
+
+@pytest.mark.machine
 def test_a_demo_that_is_cut_off_leaves_nothing(cloud: Cloud) -> None:
     demo = subprocess.Popen(
         [sys.executable, "-m", "trunkline", "demo", "office"],

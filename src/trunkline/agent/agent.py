@@ -380,6 +380,7 @@ class Agent:
         return HostReport(
             host=config.host,
             address=config.underlay.address.partition("/")[0],
+            bus_address=config.bus_address,
             applied_revision=self._applied,
             vcpus=capacity.processors(),
             memory_mib=capacity.memory_mib(),

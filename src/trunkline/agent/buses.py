@@ -2,7 +2,7 @@
 
                 namespace PREFIXb-3f2a9c1e          one an appliance, with no address and no route
     unit 5 ────── b5 ┐
-    unit 7 ────── b7 ┴ bus ─────── bus-x            VXLAN (RFC 7348) to the other hosts' underlay addresses
+    unit 7 ────── b7 ┴ bus ─────── bus-x            VXLAN (RFC 7348) to the other hosts
     unit 5 ────── c5 ┐
     unit 7 ────── c7 ┴ control ─── control-x
 
@@ -77,7 +77,7 @@ class Buses:
 
     def __init__(self, config: AgentConfig) -> None:
         self._host = config.host
-        self._underlay = config.underlay.address.partition("/")[0]
+        self._underlay = config.bus_address or config.underlay.address.partition("/")[0]
         self._namespaces = OwnNamespaces(config.folder / "n", f"{config.namespace_prefix}b-")
         self._wanted: dict[str, BusSlice] = {}
         #: As they were last put right, and when.

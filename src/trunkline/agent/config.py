@@ -61,6 +61,9 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     control: str
     directory: str
     underlay: Underlay
+    #: Its address towards other hosts for the buses of appliances, on an interface that is the machine's own
+    #: affair; "" for that of the underlay.
+    bus_address: str = ""
     #: SECRET.FINGERPRINT, until the host has joined.
     token: str = ""
     #: The Open_vSwitch database, as "unix:/var/run/openvswitch/db.sock".
@@ -130,6 +133,10 @@ def parse(data: bytes) -> AgentConfig:
         ipaddress.ip_interface(config.underlay.address)
     except ValueError:
         raise BadField("underlay.address", "write it with its prefix length, as 10.99.0.101/24.") from None
+    try:
+        ipaddress.ip_address(config.bus_address or "0.0.0.0")
+    except ValueError:
+        raise BadField("bus_address", "write it without prefix length, as 10.98.0.101.") from None
     if not config.folder.is_absolute():
         raise BadField("directory", "write it as an absolute path.")
     if len(os.fsencode(config.directory)) > _SOCKET_PATH - _LONGEST_INNER:

@@ -16,7 +16,7 @@ class BusMember(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Of the unit in its appliance, below 256: two units that are there at once have different ones.
     number: int
     kind: Literal["data-plane", "dispatcher", "manager"]
-    #: Where it is: the name of the host, and its address on the underlay; "" where that is not known yet.
+    #: Where it is: the name of the host, and where others reach it; "" where that is not known yet.
     host: str
     underlay: str = ""
     #: Addresses of its interfaces on the in-band bus and the out-of-band one; there, it has an IPv6 address

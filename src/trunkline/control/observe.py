@@ -52,6 +52,7 @@ async def host_report(engine: Engine, name: str, report: HostReport) -> None:
     facts = {
         "alive": True,
         "underlay_address": report.address,
+        "bus_address": report.bus_address or report.address,
         "agent_since": report.since,
         "vcpus": report.vcpus,
         "memory_mib": report.memory_mib,

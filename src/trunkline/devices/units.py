@@ -36,6 +36,8 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     after: tuple[str, ...] = ()
     #: A unix socket that takes connections once it is ready; "" where it is as soon as it runs.
     socket: str = ""
+    #: How nice it is to other processes (nice(2)): below 0, it goes before them.
+    nice: int = 0
     #: Seconds that it has to end by itself when it is asked to.
     grace: float = 5.0
 

@@ -168,7 +168,12 @@ class Supervisor:
         return self._state.log_file(unit.name)
 
     def _command(self, unit: Unit) -> Command:
-        return Command(unit.name, unit.argv, self._log(unit), unit.netns, unit.env)
+
+        def prefer(pid: int) -> None:
+            os.setpriority(os.PRIO_PROCESS, pid, unit.nice)
+
+        before = prefer if unit.nice else None
+        return Command(unit.name, unit.argv, self._log(unit), unit.netns, unit.env, before=before)
 
     def _tell(self, *, stopped: bool = False) -> None:
         told = KeeperState(

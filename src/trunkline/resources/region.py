@@ -14,6 +14,8 @@ class Host(Resource):
 
     #: Its address on the underlay, without prefix length.
     underlay_address: Annotated[str, observed()] = ""
+    #: ... and where other hosts reach it for the buses of appliances.
+    bus_address: Annotated[str, observed()] = ""
     #: The availability zone it is in.
     zone: Annotated[str, computed()] = "nova"
     #: Whether new servers may be placed on it.

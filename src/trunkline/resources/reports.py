@@ -186,6 +186,8 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     host: str
     #: Its own address on the underlay, without prefix length: where the other hosts reach it.
     address: str = ""
+    #: Where their agents reach it for the buses of appliances, if elsewhere.
+    bus_address: str = ""
     #: The newest revision that the agent has fully applied.
     applied_revision: int
     vcpus: int

@@ -54,8 +54,8 @@ def observe(call: Call, host: str, reports: Sequence[UnitReport]) -> None:
     where = call.tx.get(Host, host)
     for unit in there:
         report = seen.get(unit.id)
-        if where is not None and where.underlay_address not in ("", unit.underlay):
-            unit = replace(unit, underlay=where.underlay_address)
+        if where is not None and where.bus_address not in ("", unit.underlay):
+            unit = replace(unit, underlay=where.bus_address)
             call.tx.replace(unit)
         new = replace(unit, seen=None if report is None else steady(report))
         if report is not None and report.status is not None:

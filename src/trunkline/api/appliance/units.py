@@ -148,7 +148,7 @@ def add(
         kind=kind,
         host=host,
         cause=cause,
-        underlay=where.underlay_address if where is not None else "",
+        underlay=where.bus_address if where is not None else "",
         cores=appliance.cu_size,
         memory_mib=appliance.cu_memory,
         bus_mac=_mac(appliance.bus_vni, number),

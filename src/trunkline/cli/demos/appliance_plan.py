@@ -30,7 +30,7 @@ STAGES = (
     Stage("at rest", FEW, "nothing happens"),
     Stage("grow", MANY, f"{FEW} data plane becomes {MANY}"),
     Stage("policy", MANY, "a rule is added"),
-    Stage("crash", MANY, "the data plane with the most connections is killed"),
+    Stage("crash", MANY, "the busiest data plane is killed"),
     Stage("shrink", FEW, f"{MANY} data planes become {FEW}"),
 )
 

@@ -73,7 +73,7 @@ def show(outcomes: list[Outcome]) -> None:
 
     out = console()
     table = Table(title="What became of the connections", title_style="bold")
-    for name in ("stage", "what", "data planes", "settled after", "longest gap of a flow", "broken"):
+    for name in ("stage", "what", "planes", "settled", "longest gap", "broken"):
         table.add_column(name, no_wrap=True)
     for one in outcomes:
         what = one.stage.what + (f" (unit {one.killed})" if one.killed is not None else "")
@@ -83,8 +83,9 @@ def show(outcomes: list[Outcome]) -> None:
         table.add_row(one.stage.name, what, str(one.stage.planes), settled, gap, broken)
     out.print(table)
     out.print(
-        "[dim]settled: every data plane had its share of the shards, as the API told it. broken: connections "
-        "with a byte\nthat was not what was sent, a reset, or ten seconds of silence.[/]"
+        "[dim]planes: data planes in the end. settled: each had its share of the shards, as the API told it. "
+        "gap: of a flow of\ndatagrams, 50 a second. broken: connections with a byte that was not sent, "
+        "a reset, or ten seconds of silence.[/]"
     )
     for one in outcomes:
         for why in one.broken[:5]:

@@ -146,6 +146,8 @@ def _open_vswitch(owner: str, folder: Path, netns: str) -> list[Unit]:
             env=environment,
             after=(f"{owner}-ovsdb-server",),
             socket=f"{folder}/ovs-vswitchd.ctl",
+            # As ovs-ctl(8) starts it: every packet of the lab waits for it.
+            nice=-10,
         ),
     ]
 

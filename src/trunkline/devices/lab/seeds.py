@@ -124,6 +124,8 @@ def _agent(state: StateFolder, lab: Topology, host: LabHost, token: str | None) 
             "mtu": t.UNDERLAY_MTU,
             "hwaddr": t.underlay_mac(host),
         },
+        # The user-space switch that the underlay goes through takes too long under load.
+        "bus_address": t.bus_address(host),
         "physical_networks": {t.PHYSICAL_NETWORK: {"bridge": "br-ex", "interface": "eth1"}}
         | {
             name: {"bridge": f"br-p-{name}", "interface": near}

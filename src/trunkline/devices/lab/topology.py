@@ -3,7 +3,7 @@
  tlTAG-c eth0 ── u-c ┐
                      ├ bridge `under` (Linux)          tlTAG-u
 tlTAG-h1 eth0 ── u-h1┘
-         eth1 ── p-h1┐
+         eth1 ── p-h1┐   (and busn ── b-h1 ─ `under`: for the buses of appliances, past Open vSwitch)
                      ├ bridge `phys` (Open vSwitch)    tlTAG-u
  tlTAG-x eth0 ── p-x ┘
          eth1 ────────── eth0 tlTAG-i
@@ -21,6 +21,8 @@ from trunkline.devices.state import Cloud, LabHost
 
 UNDERLAY_MTU = 1600
 UNDERLAY_PREFIX = "10.99.0"
+#: Of the hosts' ends of the buses of appliances.
+BUS_PREFIX = "10.98.0"
 CONTROL_ADDRESS = f"{UNDERLAY_PREFIX}.10"
 #: Of the host channel, and of OVN's southbound database; further members of a cluster follow in steps of ten.
 CHANNEL_PORT, SOUTHBOUND_PORT = 8443, 6642
@@ -119,6 +121,11 @@ def further_cables(host: LabHost) -> dict[str, tuple[str, str]]:
 def underlay_address(host: LabHost) -> str:
     """Without prefix length."""
     return f"{UNDERLAY_PREFIX}.{100 + host.number}"
+
+
+def bus_address(host: LabHost) -> str:
+    """Without prefix length."""
+    return f"{BUS_PREFIX}.{100 + host.number}"
 
 
 def underlay_mac(host: LabHost) -> str:

@@ -37,7 +37,10 @@ def wire(lab: Topology) -> None:
         _cable(lab.host(host), "eth1", lab.underlay, f"p-{host.name}", t.UNDERLAY_MTU)
         for near, far in t.further_cables(host).values():
             _cable(lab.host(host), near, lab.underlay, far, t.UNDERLAY_MTU)
-        namespace.ip(lab.underlay, f"link set dev u-{host.name} master {t.UNDERLAY_BRIDGE}")
+        _cable(lab.host(host), "busn", lab.underlay, f"b-{host.name}", t.UNDERLAY_MTU)
+        namespace.ip(lab.host(host), f"address replace {t.bus_address(host)}/24 dev busn")
+        cables = (f"u-{host.name}", f"b-{host.name}")
+        namespace.ip(lab.underlay, *(f"link set dev {each} master {t.UNDERLAY_BRIDGE}" for each in cables))
     _wire_outside(lab)
     if lab.cloud.expose:
         _expose(lab)
