@@ -152,7 +152,7 @@ class Middlebox:
             del self.flows[flow]
             data = _flipped(data)
         if told == "delay":
-            self._loop.call_later(0.3, self._out[flow].sendto, data, (THERE[0], 8000))
+            self._loop.call_later(0.5, self._out[flow].sendto, data, (THERE[0], 8000))
         else:
             self._out[flow].sendto(data, (THERE[0], 8000))
 
@@ -264,7 +264,7 @@ def test_of_flows_exactly_the_disturbed_ones_are_named(wire: tuple[Space, Space]
         steady(traffic, 100)
         traffic.mark("drop")
         middlebox.flows |= {2: "drop"}
-        time.sleep(1.0)
+        time.sleep(2.0)
         middlebox.flows.clear()
         steady(traffic, 100)
         traffic.mark("others")
@@ -273,16 +273,16 @@ def test_of_flows_exactly_the_disturbed_ones_are_named(wire: tuple[Space, Space]
         steady(traffic, 100)
 
     # A gap of less than that may be the machine's own.
-    plan = NearPlan(targets=(MIDDLE,), flows=8, gap=0.7)
+    plan = NearPlan(targets=(MIDDLE,), flows=8, gap=1.7)
     result = through(wire, plan, disturb)
     assert [(gap.flow, gap.mark) for gap in result.gaps] == [(2, "drop")]
-    assert result.gaps[0].seconds == pytest.approx(1.0, abs=0.3)
+    assert result.gaps[0].seconds > 1.9
     assert result.period("drop").flow == 2
     assert result.near.longest_gap == result.period("drop").longest_gap == result.gaps[0].seconds
     assert {(each.flow, each.side) for each in result.altered} == {(4, "far"), (4, "near")}
     assert [each.flow for each in result.moved] == [5]
-    lost = result.near.sent - result.near.answered
-    assert 0.7 * plan.flow_rate < lost < 1.5 * plan.flow_rate
+    # Of two seconds, one and a few more.
+    assert 20 < result.near.sent - result.near.answered < 4 * plan.flow_rate
 
 
 @pytest.mark.machine
@@ -291,11 +291,12 @@ def test_delays_are_what_they_are(wire: tuple[Space, Space]) -> None:
         steady(traffic, 100)
         traffic.mark("delay")
         middlebox.flows |= dict.fromkeys(range(8), "delay")
-        steady(traffic, 400)
+        # So many that nearly all of them were asked after the mark.
+        steady(traffic, 900)
 
     result = through(wire, NearPlan(targets=(MIDDLE,), flows=8), delay)
-    assert result.period("").flows.median < 0.1
-    assert result.period("delay").flows.median == pytest.approx(0.3, abs=0.1)
+    assert result.period("").flows.median < 0.45
+    assert result.period("delay").flows.median > 0.49
 
 
 # Of the parts.

@@ -36,6 +36,8 @@ from trunkline.traffic.words import (
 _clock = time.monotonic
 #: Connections that are being made, at most.
 _AT_ONCE = 500
+#: Sockets that are looked at in one go, at most.
+_READY = 512
 _OPENING, _GREETING, _UP, _SILENT, _GONE = range(5)
 
 
@@ -92,16 +94,20 @@ class Near:
                 self._make(now)
                 self._send(now)
                 self._flows.send(now)
-            self._expire(now)
             if now >= self._next_live:
                 self._live(now)
-            for descriptor, _ in self._poll.poll(max(0.0, self._next() - _clock()), 512):
+            asked = _clock()
+            ready = self._poll.poll(max(0.0, self._next() - asked), _READY)
+            for descriptor, _ in ready:
                 if (connection := self._connections.get(descriptor)) is not None:
                     self._ready(connection)
                 elif descriptor == self._commands:
                     self._hear()
                 else:
                     self._flows.ready(descriptor, _clock())
+            if len(ready) < _READY:
+                # All that had come by then is known, however long this program itself had no processor.
+                self._expire(asked)
         self._total()
 
     def _next(self) -> float:
