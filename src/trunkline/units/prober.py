@@ -49,7 +49,8 @@ _NO_UNIT = 0xFFFF
 #: Who wakes so much later than he wanted may be what is slow.
 _LATE = 0.01
 #: How often those who missed one are probed until they are silent, or not: who has a full queue loses most.
-_SUSPECTED = 0.001
+#: But no more of a processor is spent on that than this part: who goes before others is held to a tenth.
+_SUSPECTED, _SPENT = 0.002, 0.06
 #: When a leg's neighbours are told, after it was taken, seconds.
 _ANNOUNCE = (0.0, 0.05, 0.3, 1.0)
 #: How long it is enough that another dispatcher hears a unit. It may be cut off from this one.
@@ -133,10 +134,10 @@ class Prober:
         poll.register(self._parent, select.POLLIN)
         poll.register(self._bus, select.POLLIN)
         began = woke = time.monotonic()
-        due = began
+        due, asked, pace = began, began, _SUSPECTED
         while True:
             pause = max(0.0, due - time.monotonic())
-            poll.poll(1000 * (min(pause, _SUSPECTED) if self._watch.suspects else pause))
+            poll.poll(1000 * (min(pause, pace) if self._watch.suspects else pause))
             if not self._hears_dispatcher():
                 return
             self._hear()
@@ -144,12 +145,13 @@ class Prober:
             if woke >= due:
                 self._interval(woke, late=woke - due > _LATE)
                 began, due = woke, max(due + INTERVAL, woke + INTERVAL / 2)
-            elif suspects := self._watch.suspects:
-                if woke - began >= LAST and woke - before < _SUSPECTED + _LATE:
+            elif (suspects := self._watch.suspects) and woke - asked >= pace:
+                if woke - began >= LAST and woke - before < pace + _LATE:
                     self._look(woke)
                     self._follow(woke, self._watch.last(), [])
                 self._probe(suspects)
                 self._ask_about(suspects)
+                asked, pace = woke, max(_SUSPECTED, (time.monotonic() - woke) / _SPENT)
 
     # What is heard.
 
@@ -296,6 +298,8 @@ class Prober:
         """Other dispatchers may hear what this one does not: what leaves comes to who serves the leg."""
         others = [unit for unit, member in self._members.items() if member.kind == "dispatcher"]
         for suspect in suspects:
+            if self._members[suspect].kind != "data-plane":
+                continue
             self._probe([unit for unit in others if unit != suspect and self._watch.answers(unit)], suspect)
 
     def _probe(self, units: Iterable[int], about: int = 0) -> None:
