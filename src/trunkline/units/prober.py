@@ -231,7 +231,8 @@ class Prober:
         self._use(moved)
         went = Counter(before[shard] for shard in moved)
         for unit in lost:
-            why = f"{MISSES} probes, {INTERVAL * 1000:.0f} ms apart, were not answered"
+            passed = 1000 * (now - self._direct.get(unit, now))
+            why = f"{MISSES} probes were not answered: nothing came from it for {passed:.0f} ms"
             self._events.append((f"Unit {unit} is silent; {_shards(went[unit])} to their seconds.", why))
         self._events += [(f"Unit {unit} answers again.", "") for unit in back]
         self._begun = self._begun or self._watch.knows()
