@@ -88,7 +88,7 @@ def test_a_daemon_that_is_killed_is_told_of_and_healed(well: LabCloud, unit: str
 def test_the_keeper_is_missed_and_another_is_started_that_takes_over(well: LabCloud) -> None:
     before = well.pids()
     os.kill(before.pop("keeper"), signal.SIGKILL)
-    seen = wait_for(lambda: (s := well.status())["well"] or s, SEEN, well.status)
+    seen = wait_for(lambda: None if (s := well.status())["well"] else s, SEEN, well.status)
     assert any("keeper" in problem["what"] for problem in seen["problems"])
     wait_for(lambda: "keeper" in well.pids() and well.status()["well"], 60, well.status)
     after = well.pids()
