@@ -281,13 +281,15 @@ class Dispatcher:
             problems.append(
                 Condition(what="Probes may come late.", cause=self._seen.unscheduled, remedy=remedy)
             )
+        begins = "dropped_"
+        drops = {name.removeprefix(begins): n for name, n in counters.items() if name.startswith(begins)}
         return UnitStatus(
             incarnation="",
             policy_revision=self._revision,
             load=round(self._load.now(self._seen.used), 4),
             packets=counters["received"] + counters["sent"],
             bytes=counters["received_bytes"] + counters["sent_bytes"],
-            drops={name: n for name, n in counters.items() if name.startswith("dropped_") and n},
+            drops={reason: n for reason, n in drops.items() if n},
             serves=tuple(zones[number] for number in self._seen.serves),
             silent=self._seen.silent,
             events=tuple(self._events),
