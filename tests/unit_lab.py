@@ -27,7 +27,7 @@ import msgspec
 from probes import Space, wait_for
 
 from trunkline.compiler.unit_slices import BusMember, LegSlice, PolicySlice, UnitSlice
-from trunkline.devices import namespace
+from trunkline.devices import links, namespace
 from trunkline.resources.reports import UnitStatus
 
 TAG = f"ul{os.getpid()}"
@@ -195,8 +195,11 @@ class UnitLab:
 
     def unplug(self, number: int) -> None:
         """Takes the interfaces of a unit from the lab's bridges, where they have not gone already."""
-        for switch in ("bus", "control", "inside", "outside"):
-            self.switch.run("ip", "link", "delete", "dev", f"{switch}{number}")
+        ends = [f"{switch}{number}" for switch in ("bus", "control", "inside", "outside")]
+        # At once, for the dead may answer still.
+        namespace.inside(self.switch.netns, lambda: links.down(*ends))
+        for end in ends:
+            self.switch.run("ip", "link", "delete", "dev", end)
 
     def begin(self, *members: BusMember) -> None:
         """Starts units of these, side by side, and tells everybody who there is."""
