@@ -2,9 +2,10 @@
 
 python -m bench.appliance --events 1000 --connections 20000 --kills
 
-Units are started by hand on one host. Events come at random (--seed), one after the other. Every byte of
-every connection is compared; what is told at the end is how many broke, how long nothing came through, beside
-what was to be reached. `python -m bench.appliance.peers` measures others on the same path.
+Units are started by hand on one host, and may use of its processors what they can. Events come at random
+(--seed), one after the other. Every byte of every connection is compared; what is told at the end is how many
+broke, how long nothing came through, beside what was to be reached. `python -m bench.appliance.peers` is for
+others on the same path.
 """
 
 from __future__ import annotations
