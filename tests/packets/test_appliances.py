@@ -1,19 +1,18 @@
-"""An appliance between a tenant's network and the outside: its connections, whatever becomes of its units.
+"""An appliance between a tenant's network and the outside.
 
-It is ordered through the API, runs on three hosts, and is the network's gateway. Connections go from a probe
-inside to the host outside; every byte of them is compared at both ends.
+It is ordered through the API, runs on three hosts, and is the network's gateway.
 
 | claim | and in reverse |
 | --- | --- |
 | what the policy lets begin passes, seen outside as the appliance | what it does not is dropped |
-| connections outlive more data planes and fewer | ... and a data plane that is killed |
+| the command and the cloud's status show what is seen of it | |
+| data planes come and go as it is scaled | |
 | a deleted appliance leaves no port, no unit and no process | |
 """
 
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,15 +21,13 @@ from flows import Tcp, must_pass, must_stop
 from probes import Probe, Space, wait_for
 from tenants import Net, Tenant
 
-from trunkline.traffic.pair import Traffic
-from trunkline.traffic.plans import FarPlan, NearPlan
+from trunkline.cli.observe import control_status
 
 pytestmark = pytest.mark.machine
 
 HOST = "198.51.100.10"
 #: How long the machine may take for what takes a second or two when it is idle.
 PATIENCE = 60.0
-CONNECTIONS = 40
 
 
 class Edge:
@@ -130,27 +127,30 @@ def test_what_the_policy_lets_begin_passes_as_the_appliances(edge: Edge) -> None
     must_stop(other, control=web)
 
 
-def test_connections_outlive_more_and_fewer_data_planes_and_one_that_is_killed(edge: Edge) -> None:
-    edge.set_policy("tcp/8000", "udp/8000")
+def test_the_command_and_the_status_of_the_cloud_show_it(edge: Edge) -> None:
+    cloud = edge.tenant.cloud
     edge.settled(2)
-    target = f"{HOST}:8000"
-    plan = NearPlan(targets=(target,), connections=CONNECTIONS, every=1.0, silent=PATIENCE, setup_rate=50.0)
-    far = FarPlan(listen=(target,))
-    with Traffic(near=edge.probe.netns, plan=plan, far={edge.internet.netns: far}) as traffic:
-        traffic.ready(PATIENCE)
-        edge.scale(3)
-        edge.settled(3)
-        assert not traffic.broken(), edge.events()
-        victim = max(edge.units("data-plane"), key=lambda unit: unit["observed"].get("shards", 0))
-        os.kill(edge.process_of(victim), signal.SIGKILL)
-        wait_for(lambda: edge.process_of(victim), PATIENCE, "the killed data plane is started again")
-        edge.settled(3)
-        assert not traffic.broken(), edge.events()
-        edge.scale(1)
-        edge.settled(1)
-        result = traffic.end()
-    assert not result.refused
-    assert not result.broken, edge.events()
+    shown = cloud.trunkline("appliance", "show", edge.id, "--cloud", "trunkline-admin").stdout
+    for word in (
+        "edge",
+        "ACTIVE",
+        "data-plane",
+        "leads",
+        "serves inside outside",
+        "Policy revision 2 is set",
+    ):
+        assert word in shown, shown
+    (told,) = (a for a in control_status(cloud.state, cloud.state.load())["appliances"] if a["id"] == edge.id)
+    assert (told["name"], told["units"]) == ("edge", 4)
+
+
+def test_data_planes_come_and_go_and_it_forwards_on(edge: Edge) -> None:
+    edge.set_policy("tcp/8080")
+    web = Tcp(edge.probe, edge.internet, HOST, 8080)
+    for planes in (3, 1):
+        edge.scale(planes)
+        edge.settled(planes)
+        must_pass(web)
 
 
 def test_a_deleted_appliance_leaves_nothing(edge: Edge) -> None:

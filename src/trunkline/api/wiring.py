@@ -28,7 +28,7 @@ from trunkline.resources.schema import Spec
 from trunkline.store import Reader, Store
 
 #: Whether appliances are in the catalog. They are served without, for who knows where.
-APPLIANCES_OFFERED = True
+APPLIANCES_OFFERED = False
 
 
 def catalog() -> Mapping[str, str]:
