@@ -6,7 +6,7 @@
          one of: stop, start, equip, connect, tell; or nothing
 
 A program that ends is seen at once (pidfd), and started again, with growing pauses if it keeps ending. So is
-one that is silent for long: it is ended first.
+one that is silent for long and does nothing at all: it is ended first.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from trunkline.resources.reports import Condition, UnitReport, UnitStatus
 log = logging.getLogger(__name__)
 #: What is not there yet is looked for this often; what is in order, this often. Seconds.
 _SOON, _LATER = 0.1, 5.0
-#: A program says something every second. One that does not for so long does not count as running, or is
-#: ended.
+#: A program says something every second. One that does not for so long does not count as running, or, where
+#: it uses no processor time either, is ended.
 _SILENT, _DEAF = 5.0, 40.0
 #: A start may use more than the unit's part of the processors, for so long at the most.
 _STARTING = 10.0
@@ -72,6 +72,8 @@ class Unit:
         self._started = started
         self._file = file
         self._runtime = runtime
+        #: Processor time that its program had had, and when that was seen to be more than before.
+        self._used, self._stirred = -1.0, 0.0
         self._changed = changed
         self._processes_changed = processes_changed
         self._unit: UnitSlice | None = None
@@ -207,12 +209,22 @@ class Unit:
             if limits != self._limited:
                 await asyncio.to_thread(self._runtime.limit, unit)
                 self._limited = limits
-        if now > max(self._heard, self._begun) + _DEAF:
-            log.warning("unit %s has been silent for %g s, and is ended", unit.id, _DEAF)
+        if now > max(self._heard, self._begun) + _DEAF and not self._stirs(running, now):
+            log.warning("unit %s has been silent for %g s and does nothing: it is ended", unit.id, _DEAF)
             running.signal(signal.SIGKILL)
             return _SOON
         await self._tell(unit)
         return _LATER if self._heard else 1.0
+
+    def _stirs(self, running: Process, now: float) -> bool:
+        """Whether it has had processor time of late.
+
+        A fraction of a processor may be slow to speak on a busy host, while its kernel forwards.
+        """
+        used = process.used(running.pid)
+        if used != self._used:
+            self._used, self._stirred = used, now
+        return now <= self._stirred + _DEAF
 
     async def _look(self) -> Process | None:
         """Its process, if it runs. One that has ended is told."""
