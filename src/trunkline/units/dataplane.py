@@ -101,7 +101,7 @@ class DataPlane:
             case Hand():
                 await self._replicas.hand(word.shards, word.to)
             case Forget():
-                self._forget(word.shards)
+                await self._forget(word.shards)
             case Entries():
                 await self._take(word)
             case _:
@@ -198,30 +198,27 @@ class DataPlane:
         word = self._table.get(mark & SHARD)
         return word is not None and word.owner == self._number
 
-    def _may_have(self, mark: int) -> bool:
-        """It is the owner or the second, for all that it knows."""
-        word = self._table.get(mark & SHARD)
-        return word is None or self._number in (word.owner, word.second)
-
     # Connections that move.
 
-    def _forget(self, shards: Iterable[int]) -> None:
+    async def _forget(self, shards: tuple[int, ...]) -> None:
         for shard in shards:
             if self._owns(shard):
                 del self._table[shard]
                 self._fabric.tell_shard(shard, None)
         self._replicas.copy(dict.fromkeys(shards))
         self._replicas.keep(shards)
-        for shard in shards:
-            self._conntrack.drop_marked(shard, SHARD)
+        if len(shards) == 1:
+            self._conntrack.drop_marked(shards[0], SHARD)
+        else:
+            # By itself the kernel goes through its whole table for each of them.
+            for some in read(shards):
+                self._conntrack.drop(some)
+                await asyncio.sleep(0)
         self._changed()
 
     async def _take(self, word: Entries) -> None:
-        """Connections of shards that are its own, or those of which it has copies.
-
-        What others sent before they heard that it has no part in a shard any more comes too late.
-        """
-        entries = [Entry(mark, told) for mark, told in word.there if self._may_have(mark)]
+        """Connections of shards that are its own, or those of which it has copies."""
+        entries = [Entry(mark, told) for mark, told in word.there]
         # What goes where it was before goes on here, perhaps: it ends by its own time.
         self._conntrack.drop(Entry(mark, name) for mark, name in word.gone if not self._owns(mark))
         copies = {shard for shard in word.all_of if not self._owns(shard)}

@@ -53,6 +53,8 @@ class Link:
         self.status: UnitStatus | None = None
         self._lead, self._leader = lead, leader
         self._heard = 0.0
+        #: The connection on which an answer did not come.
+        self._stuck: Wire | None = None
 
     async def run(self) -> None:
         pause = _SOON
@@ -67,10 +69,18 @@ class Link:
             pause = min(2 * pause, _LATER)
 
     async def ask(self, word: Any, *values: Any, patience: float = 10.0) -> None:
-        """As `Wire.ask`; raises Unavailable too where there is no connection."""
-        if self.wire is None:
+        """As `Wire.ask`; raises Unavailable too where there is no connection.
+
+        A unit does what it is told in its order: what takes too long is not to keep the rest from it.
+        """
+        wire = self.wire
+        if wire is None:
             raise Unavailable(f"Unit {self.member.number} is not connected.")
-        await self.wire.ask(word, *values, patience=patience)
+        try:
+            await wire.ask(word, *values, patience=patience)
+        except Unavailable:
+            self._stuck = wire
+            raise
 
     async def _follow(self, wire: Wire) -> bool:
         """Leads the unit until the connection ends; returns whether it followed."""
@@ -89,7 +99,7 @@ class Link:
                 return False
             self.wire, self._heard = wire, loop.time()
             self._leader.up(self)
-            while not hearing.done() and loop.time() - self._heard < _SILENCE:
+            while not hearing.done() and loop.time() - self._heard < _SILENCE and self._stuck is not wire:
                 await asyncio.wait([hearing], timeout=_SILENCE / 4)
             return True
         finally:
