@@ -73,7 +73,7 @@ class Unit:
         self._file = file
         self._runtime = runtime
         #: Processor time that its program had had, and when that was seen to be more than before.
-        self._used, self._stirred = -1.0, 0.0
+        self._spent, self._stirred = -1.0, 0.0
         self._changed = changed
         self._processes_changed = processes_changed
         self._unit: UnitSlice | None = None
@@ -222,8 +222,8 @@ class Unit:
         A fraction of a processor may be slow to speak on a busy host, while its kernel forwards.
         """
         used = process.used(running.pid)
-        if used != self._used:
-            self._used, self._stirred = used, now
+        if used != self._spent:
+            self._spent, self._stirred = used, now
         return now <= self._stirred + _DEAF
 
     async def _look(self) -> Process | None:
