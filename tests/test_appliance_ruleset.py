@@ -16,12 +16,14 @@
 | SYNs above their limits are dropped, those of others pass | |
 | members have their shares; a source stays with one | those that are down get nothing |
 | each of many packets meets the rule that is first, as an evaluation one by one finds | |
+| of policies that were made ready the last one is in force | |
 | what is not put in force is taken away | |
 | while policies change, what both drop never passes, and what both translate is translated | |
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import itertools
@@ -48,7 +50,8 @@ from trunkline.devices.packet_log import Logged, PacketLog
 from trunkline.resources.appliance_policy import parse
 from trunkline.resources.appliance_policy.carrier import subscriber
 from trunkline.resources.appliance_policy.words import UDP
-from trunkline.units import counts
+from trunkline.units import counts, enforcer
+from trunkline.units.enforcer import Enforcer
 from trunkline.units.filtering import LOG_GROUP
 from trunkline.units.ruleset import discarded, ruleset, steps, translated
 
@@ -549,6 +552,44 @@ def test_what_is_not_put_in_force_is_taken_away(scene: Scene) -> None:
     must_pass(Tcp(scene.client, scene.server, FAR[0], 80), Tcp(scene.client, scene.server, FAR[1], 80))
     for _ in range(3):
         scene.apply(document)
+
+
+@pytest.mark.machine
+def test_of_policies_made_ready_the_last_is_in_force(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def apply(rules: str, *options: str) -> None:
+        done = scene.router.run("nft", *options, "-f", "-", input=rules)
+        assert done.returncode == 0, done.stderr[:2000]
+
+    def document(port: int) -> dict[str, Any]:
+        return {"firewall": {"rules": [{**ALLOWED, "service": f"udp/{port}", "rate": "1000/second"}]}}
+
+    async def change() -> None:
+        made = Enforcer()
+        made.fit(LEGS, 1.0)
+        for revision in (1, 2, 3):
+            await made.prepare(revision, document(revision))
+        await made.commit(3)
+        for revision in (4, 5):
+            await made.prepare(revision, document(revision))
+        # What is in force changes for another reason meanwhile.
+        made.fit(LEGS, 0.5)
+        looking = asyncio.create_task(made.run())
+        async with asyncio.timeout(10):
+            while made.dropped == {}:
+                await asyncio.sleep(0.01)
+        looking.cancel()
+        assert made.revision == 3
+        assert "rate 500/second" in scene.router.run("nft", "list", "table", "inet", "appliance").stdout
+        await made.commit(5)
+        assert made.revision == 5
+        await made.prepare(6, document(6))
+
+    monkeypatch.setattr(enforcer, "apply", apply)
+    monkeypatch.setattr(enforcer, "dropped", scene.dropped)
+    asyncio.run(change())
+    must_pass(Udp(scene.client, scene.server, FAR[0], 5), Udp(scene.client, scene.server, FAR[1], 5))
+    others = [Udp(scene.client, scene.server, FAR[0], port) for port in (3, 4, 6)]
+    must_stop(*others, control=Udp(scene.client, scene.server, FAR[1], 5), times=1)
 
 
 @pytest.mark.machine

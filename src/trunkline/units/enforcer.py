@@ -1,6 +1,6 @@
 """The policy that a data plane's kernel goes by: made ready, put in force, and kept fitting.
 
-    Prepare ── parse, ruleset, nft --check ──▶ ready ── Commit: nft ──▶ in force
+    Prepare ── parse, ruleset, nft: maps ──▶ ready ── Commit: nft: rules ──▶ in force
 
 What is in force depends on the legs, and, where a policy limits something, on how much of the appliance is
 here: when these change, the same policy becomes other rules.
@@ -9,7 +9,6 @@ here: when these change, the same policy becomes other rules.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -55,6 +54,8 @@ class Enforcer:
         #: And what it was made to take the place of.
         self._ready: tuple[Rules, Rules | None] | None = None
         self._force: Rules | None = None
+        #: Rules that are in the kernel, besides, and not in force.
+        self._loaded = ""
         self._lock = asyncio.Lock()
         self._look = asyncio.Event()
         #: Packets that the rules dropped, by reason, as it was seen last.
@@ -72,17 +73,17 @@ class Enforcer:
             self._look.set()
 
     async def prepare(self, revision: int, document: dict[str, Any]) -> None:
-        """Makes a policy ready; changes nothing.
+        """Makes a policy ready: its maps are in the kernel, and no packet comes to them.
 
         Raises:
             Refusal: it is none, or does not fit the legs, or the kernel does not take it.
         """
-        self._ready = None
-        policy = await asyncio.to_thread(parse, document)
-        force = self._force
-        ready = await self._compiled(revision, policy)
-        await asyncio.to_thread(apply, ready.text, "--check")
-        self._ready = ready, force
+        async with self._lock:
+            self._ready = None
+            policy = await asyncio.to_thread(parse, document)
+            ready = await self._compiled(revision, policy)
+            await self._load(ready)
+            self._ready = ready, self._force
 
     async def commit(self, revision: int) -> None:
         """Puts in force what was made ready last.
@@ -95,8 +96,8 @@ class Enforcer:
                 raise Refusal(f"Policy {revision} is not ready.")
             (ready, force), self._ready = self._ready, None
             if force is not self._force or not self._fits(ready):
-                ready = await self._compiled(revision, ready.policy)
-            await self._enforce(ready)
+                await self._load(ready := await self._compiled(revision, ready.policy))
+            await self._switch(ready)
 
     async def run(self) -> None:
         """Keeps what is in force fitting; ends when it is cancelled."""
@@ -112,7 +113,9 @@ class Enforcer:
             try:
                 async with self._lock:
                     if self._force is not None and not self._fits(self._force):
-                        await self._enforce(await self._compiled(self.revision, self._force.policy))
+                        other = await self._compiled(self.revision, self._force.policy)
+                        await self._load(other)
+                        await self._switch(other)
                     if self._force is not None:
                         self.dropped = await asyncio.to_thread(dropped)
             except Refusal as error:
@@ -121,15 +124,22 @@ class Enforcer:
     def _fits(self, rules: Rules) -> bool:
         return rules.legs == self._legs and (rules.share == self._share or not rules.limits)
 
-    async def _enforce(self, rules: Rules) -> None:
-        try:
-            for step in steps(rules.text):
-                await asyncio.to_thread(apply, step)
-        except Refusal:
-            with contextlib.suppress(Refusal):
-                await asyncio.to_thread(apply, discarded(rules.text))
-            raise
-        self._force = rules
+    async def _load(self, rules: Rules) -> None:
+        """All of these but what puts them in force, in place of what was loaded and is not in force."""
+        if self._loaded:
+            await asyncio.to_thread(apply, discarded(self._loaded))
+            self._loaded = ""
+        *first, last = steps(rules.text)
+        if not first:
+            await asyncio.to_thread(apply, last, "--check")
+        for step in first:
+            await asyncio.to_thread(apply, step)
+            self._loaded = rules.text
+
+    async def _switch(self, rules: Rules) -> None:
+        """What was loaded is in force."""
+        await asyncio.to_thread(apply, steps(rules.text)[-1])
+        self._loaded, self._force = "", rules
 
     async def _compiled(self, revision: int, policy: Policy) -> Rules:
         legs, share = self._legs, self._share
