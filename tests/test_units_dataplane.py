@@ -32,6 +32,7 @@ from trunkline.devices.conntrack import Conntrack, Entry
 from trunkline.errors import Refusal
 from trunkline.plan.shards import SHARDS
 from trunkline.units.words import (
+    NOBODY,
     PORT,
     Commit,
     Done,
@@ -162,7 +163,11 @@ class Managed:
                 self.ask(number, *word)
 
     def have(self, *words: ShardWord) -> None:
-        """Everybody is told who has these shards."""
+        """Everybody is told who has these shards; seconds first, who take nothing before they know."""
+        seconds = [ShardWord(word.shard, NOBODY, word.second) for word in words]
+        for number, unit in self.lab.units.items():
+            if unit.process.poll() is None and number != DISPATCHER:
+                self.ask(number, Shards, [word for word in seconds if word.second == number])
         for number, unit in self.lab.units.items():
             if unit.process.poll() is None:
                 self.ask(number, Shards, words)
@@ -176,6 +181,8 @@ class Managed:
     def move(self, shards: list[int], to: int, second: int) -> None:
         """As a manager does; one unit has them all."""
         (before,) = {self.table[shard].owner for shard in shards}
+        if second != before:
+            self.ask(second, Shards, [ShardWord(shard, to, second) for shard in shards])
         self.ask(to, Shards, [ShardWord(shard, to, second, before) for shard in shards])
         self.ask(before, Hand, shards, to)
         words = [ShardWord(shard, to, second) for shard in shards]

@@ -86,7 +86,8 @@ class Replicas:
             Unavailable, Refusal: it does not know them.
         """
         receiver = self._receiver(to)
-        new = {shard for shard in shards if not self.tells(to, shard)}
+        # Copies may have come before it knew that it is to have them: all is told once.
+        new = {shard for shard in shards if self._handed.get(shard) != to}
         self._handed |= dict.fromkeys(shards, to)
         if new:
             receiver.anew(new)
