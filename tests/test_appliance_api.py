@@ -418,6 +418,7 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(lab: Lab) -> None:
             ("balancer", {"firewall": {}, "balancer": {}}),
             ("firewall", {"nat": {}}),
             ("firewall.rules[0].action", {"firewall": {"rules": [{"name": "a"}]}}),
+            ("firewall.rules[0].log", {"firewall": {"rules": [{**accept[0], "log": True}]}}),
             ("nat.source[0].addresses[0]", {"firewall": {}, "nat": {"source": [source]}}),
         ):
             reply = lab.api.ask("PUT", path, {"policy": sections}, by="demo")

@@ -90,6 +90,13 @@ def test_services_meet_their_flows_whichever_data_plane_has_them(lab: UnitLab) -
     must_pass(seen)
     assert seen.seen_from == "192.0.2.3"
     must_stop(gre, Tcp(server, client, "10.0.0.5", 80), control=flows[2])
+    # Who is of neither network is nobody that answers could reach.
+    with client.address("172.16.9.9/32") as v4, client.address("fd00:dead::9/128") as v6:
+        forged = [
+            Udp(client, server, far, 7, source=at, answered=False)
+            for far, at in zip(FAR, (v4, v6), strict=True)
+        ]
+        must_stop(*forged, control=flows[2])
     packets = [plane.statuses[-1].packets for plane in lab.of("data-plane")]
     assert min(packets) > 0
     # What is taken away ends; the rest goes on.

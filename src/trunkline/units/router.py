@@ -26,9 +26,11 @@ table inet appliance {
 }
 """
 #: The unit's own: what it says to other units is not tracked, for marks would be taken for those of shards,
-#: and who comes by a leg reaches neither the out-of-band bus nor an address there.
+#: and who comes by a leg reaches neither the out-of-band bus nor an address there. Nor is anything forwarded
+#: whose source is not where answers would go (RFC 3704, 2.2: strict reverse path forwarding).
 _OWN = """\
 table inet unit {{
+  counter dropped_forged_source {{ }}
   chain arriving {{ type filter hook prerouting priority -300;
     iifname {{ "{control}", "lo" }} notrack
     iifname != {{ "{control}", "lo" }} ip6 daddr {address} drop
@@ -39,6 +41,7 @@ table inet unit {{
   chain through {{ type filter hook forward priority -300;
     iifname "{control}" drop
     oifname "{control}" drop
+    fib saddr . iif oif missing counter name dropped_forged_source drop
   }}
 }}
 """
@@ -131,12 +134,12 @@ def apply(rules: str, *options: str) -> None:
 
 
 def dropped() -> dict[str, int]:
-    """Packets that the rules of policies dropped, by reason: their counters that are named for it.
+    """Packets that rules dropped, by reason: the counters that are named for it.
 
     Raises:
         Refusal: as `apply`.
     """
-    told = json.loads(_nft("-j", "list", "counters", "table", "inet", "appliance"))["nftables"]
+    told = json.loads(_nft("-j", "list", "counters"))["nftables"]
     counters = (each["counter"] for each in told if "counter" in each)
     return {
         each["name"].removeprefix(DROPPED): each["packets"]

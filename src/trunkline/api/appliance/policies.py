@@ -49,6 +49,9 @@ def checked(appliance: Appliance, document: Any) -> dict[str, Any]:
         raise BadField(
             "firewall", "without this section all connections may begin. Give it; its default is to drop."
         )
+    logging = [n for n, rule in enumerate(policy.firewall.rules if policy.firewall else ()) if rule.log]
+    if logging:
+        raise BadField(f"firewall.rules[{logging[0]}].log", "nobody reads such a log yet. Leave it out.")
     legs = zip(ZONES, (appliance.inside_addresses, appliance.outside_addresses), strict=True)
     check(policy, [Zone(name, name == "outside", tuple(addresses)) for name, addresses in legs])
     return document
