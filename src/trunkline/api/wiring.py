@@ -27,14 +27,10 @@ from trunkline.api.policy import Rules
 from trunkline.resources.schema import Spec
 from trunkline.store import Reader, Store
 
-#: Whether appliances are in the catalog. They are served without, for who knows where.
-APPLIANCES_OFFERED = False
-
 
 def catalog() -> Mapping[str, str]:
     """Type of a service to its path, as the catalog has them."""
-    more = {"appliance": "/appliance/v1"} if APPLIANCES_OFFERED else {}
-    return {**identity.SERVICES, **more}
+    return {**identity.SERVICES, "appliance": "/appliance/v1"}
 
 
 def limit(reader: Reader, project_id: str, spec: Spec) -> int:
