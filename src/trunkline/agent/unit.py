@@ -323,8 +323,8 @@ class Unit:
             self._wake.set()
         news = self._status is None or _without_counters(status) != _without_counters(self._status)
         self._look_at_load(now)
-        # The kernel's threads are not the program's to see.
-        self._status = msgspec.structs.replace(status, load=max(status.load, round(self._load, 3)))
+        # The threads of the kernel, and what the program has started, are not its own to see.
+        self._status = msgspec.structs.replace(status, load=round(self._load, 3))
         self._heard = now
         if news or now > self._news + _NEWS:
             self._news = now

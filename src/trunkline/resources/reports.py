@@ -140,7 +140,7 @@ class UnitStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     epoch: int = 0
     #: Of the policy that it applies.
     policy_revision: int = 0
-    #: How much of its processors it uses, 0 to 1.
+    #: How much of its processors it uses, 0 to 1: its agent fills that in.
     load: float = 0.0
     packets: int = 0
     bytes: int = 0

@@ -12,7 +12,6 @@ import asyncio
 import errno
 import logging
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -64,7 +63,6 @@ class DataPlane:
         self._settle = asyncio.Event()
         self._enforcer = Enforcer()
         self._began = False
-        self._load = _Load()
 
     async def want(self, slice_: UnitSlice) -> None:
         own = next(member for member in slice_.members if member.number == slice_.number)
@@ -84,7 +82,6 @@ class DataPlane:
             self._router.want(slice_.legs)
         self._legs = slice_.legs
         self._enforcer.fit(self._legs, self._share())
-        self._load.cores = slice_.cores
         self._know(slice_.members)
 
     async def told(self, word: Word) -> None:
@@ -116,7 +113,6 @@ class DataPlane:
         return UnitStatus(
             incarnation="",
             policy_revision=self._enforcer.revision,
-            load=self._load.now(),
             packets=counters["received"] + counters["sent"],
             bytes=counters["received_bytes"] + counters["sent_bytes"],
             drops={name: n for name, n in {**drops, **self._enforcer.dropped}.items() if n},
@@ -246,18 +242,3 @@ class DataPlane:
 
 
 _NO_MAC = "00:00:00:00:00:00"
-
-
-class _Load:
-    """How much of its processors this process uses; what its kernel forwards is on other accounts."""
-
-    def __init__(self) -> None:
-        self.cores = 1.0
-        self._at, self._used, self._load = time.monotonic(), time.process_time(), 0.0
-
-    def now(self) -> float:
-        at, used = time.monotonic(), time.process_time()
-        if at - self._at > 0.5:
-            self._load = min(1.0, (used - self._used) / (at - self._at) / self.cores)
-            self._at, self._used = at, used
-        return round(self._load, 3)

@@ -16,7 +16,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -39,24 +38,6 @@ _EVENTS = 20
 _PATIENCE, _PAUSE = 5.0, 0.2
 
 
-@dataclass
-class _Load:
-    """How much of its processors its processes used lately; the kernel's threads are the agent's to add."""
-
-    cores: float
-    at: float = field(default_factory=time.monotonic)
-    used: float = 0.0
-    load: float = 0.0
-
-    def now(self, others: float) -> float:
-        """`others`: seconds that other processes had."""
-        now, used = time.monotonic(), time.process_time() + others
-        if now - self.at >= 1.0:
-            self.load = max(0.0, min(1.0, (used - self.used) / (now - self.at) / self.cores))
-            self.at, self.used = now, used
-        return self.load
-
-
 class Dispatcher:
     """A dispatcher's role."""
 
@@ -72,7 +53,6 @@ class Dispatcher:
         self._prober: socket.socket | None = None
         self._revision = 0
         self._prepared = 0
-        self._load = _Load(1.0)
 
     # What the agent wants.
 
@@ -81,7 +61,6 @@ class Dispatcher:
         if len(slice_.legs) != len(self._place.legs) or len(slice_.legs) > LEGS:
             raise Conflict(f"There are {len(slice_.legs)} legs, and interfaces for {len(self._place.legs)}.")
         before, self._slice = self._slice, slice_
-        self._load.cores = slice_.cores
         if self._fabric is None:
             self._settings()
             legs = [Leg(name, leg.outside) for name, leg in zip(self._place.legs, slice_.legs, strict=True)]
@@ -286,7 +265,6 @@ class Dispatcher:
         return UnitStatus(
             incarnation="",
             policy_revision=self._revision,
-            load=round(self._load.now(self._seen.used), 4),
             packets=counters["received"] + counters["sent"],
             bytes=counters["received_bytes"] + counters["sent_bytes"],
             drops={reason: n for reason, n in drops.items() if n},

@@ -87,8 +87,6 @@ class Seen(msgspec.Struct, frozen=True, array_like=True):
     events: tuple[tuple[str, str], ...] = ()
     #: Shards that go to another unit than was told, and that unit.
     moved: tuple[tuple[int, int], ...] = ()
-    #: Seconds of a processor that it has had.
-    used: float = 0.0
     #: Why it runs like everybody else, "" where it does not.
     unscheduled: str = ""
 
@@ -317,7 +315,7 @@ class Prober:
         if seen == self._said and not self._events and now < self._said_at + _SAY:
             return
         serves, silent, moved = seen
-        message = Seen(serves, silent, tuple(self._events), moved, time.process_time(), self.unscheduled)
+        message = Seen(serves, silent, tuple(self._events), moved, self.unscheduled)
         with contextlib.suppress(BlockingIOError):
             self._parent.send(msgspec.msgpack.encode(message))
             self._said, self._said_at = seen, now

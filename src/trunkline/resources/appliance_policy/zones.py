@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trunkline.errors import BadField
 from trunkline.resources.appliance_policy import words
-from trunkline.resources.appliance_policy.document import ANY, Policy
+from trunkline.resources.appliance_policy.document import ANY, NatCarrier, NatSource, Policy
 
 
 @dataclass(frozen=True)
@@ -59,23 +59,17 @@ def check(policy: Policy, zones: Sequence[Zone]) -> None:
         zone(f"firewall.rules[{number}].to", rule.to)
     for number, limits in enumerate(firewall.syn_protection if firewall else ()):
         zone(f"firewall.syn_protection[{number}].zone", limits.zone)
-    for number, source in enumerate(nat.source if nat else ()):
-        path = f"nat.source[{number}]"
+    sources: dict[str, NatSource | NatCarrier] = {
+        **{f"nat.source[{n}]": each for n, each in enumerate(nat.source if nat else ())},
+        **{f"nat.carrier_grade[{n}]": each for n, each in enumerate(nat.carrier_grade if nat else ())},
+    }
+    for path, source in sources.items():
         near, far = zone(f"{path}.from", source.from_), zone(f"{path}.to", source.to)
         if near is not None and near.outside:
             raise BadField(
                 f"{path}.from", f"{near.name} is outside, where nobody is translated. Name an inner zone."
             )
         for place, text in enumerate(source.addresses):
-            address(f"{path}.addresses[{place}]", text, far)
-    for number, carrier in enumerate(nat.carrier_grade if nat else ()):
-        path = f"nat.carrier_grade[{number}]"
-        near, far = zone(f"{path}.from", carrier.from_), zone(f"{path}.to", carrier.to)
-        if near is not None and near.outside:
-            raise BadField(
-                f"{path}.from", f"{near.name} is outside, where nobody is translated. Name an inner zone."
-            )
-        for place, text in enumerate(carrier.addresses):
             address(f"{path}.addresses[{place}]", text, far)
     for number, target in enumerate(nat.destination if nat else ()):
         path = f"nat.destination[{number}]"
