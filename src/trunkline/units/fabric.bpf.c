@@ -409,12 +409,32 @@ static __always_inline int parse(struct __sk_buff *skb, struct flow *flow)
 	return 1;
 }
 
-/* Both directions of a flow have the same shard, whatever is translated on the way. */
+/* The shard of a flow to an address that sources are translated to: whose block its port is in; -1 for others. */
+static __always_inline int by_block(struct flow *flow)
+{
+	struct endpoint whole = {};
+	__u32 port = bpf_ntohs(flow->dport), shard;
+	struct blocks *blocks;
+
+	__builtin_memcpy(whole.address, flow->target, 16);
+	blocks = bpf_map_lookup_elem(&translated, &whole);
+	if (!blocks || !blocks->size || port < blocks->first)
+		return -1;
+	shard = (port - blocks->first) / (__u32)blocks->size;
+	return shard < SHARDS ? (int)shard : -1;
+}
+
+/*
+ * Both directions of a flow have the same shard, whatever is translated on the way. Of those whose both ends are
+ * translated (a balancer that members take for their client), what comes back comes to a block, by whichever leg.
+ */
 static __always_inline __u32 shard_of(struct flow *flow, int outside)
 {
 	struct endpoint near = {}, whole;
-	struct blocks *blocks;
+	int shard = outside ? -1 : by_block(flow);
 
+	if (shard >= 0)
+		return shard;
 	__builtin_memcpy(near.address, outside ? flow->target : flow->source, 16);
 	near.port = outside ? flow->dport : flow->sport;
 	near.protocol = flow->protocol;
@@ -427,14 +447,9 @@ static __always_inline __u32 shard_of(struct flow *flow, int outside)
 		return mixed(flow->target, flow->dport) % SHARDS;
 	}
 	if (outside) {
-		__u32 port = bpf_ntohs(flow->dport), shard;
-
-		blocks = bpf_map_lookup_elem(&translated, &whole);
-		if (blocks && blocks->size && port >= blocks->first) {
-			shard = (port - blocks->first) / (__u32)blocks->size;
-			if (shard < SHARDS)
-				return shard;
-		}
+		shard = by_block(flow);
+		if (shard >= 0)
+			return shard;
 	}
 	return (mixed(flow->source, flow->sport) + mixed(flow->target, flow->dport)) % SHARDS;
 }
