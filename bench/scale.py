@@ -4,10 +4,11 @@ python -m bench.scale [--state DIR]
 
 Ports are on networks of 100, all of one project and in its default security group.
 
-The processor time is all that the control process spends on one change that comes alone: the request, the
-commit, what follows from it, OVN's transaction, and taking in what OVN says of it. A few changes are made,
-far enough apart, and what as much time at rest has cost just before is taken off. Both last for some whole
-rounds of the hosts' reports, so that neither has more of them.
+The processor time is all that the control process spends on one change that nothing else is done with: the
+request, the commit, what follows from it, OVN's transaction, and taking in what OVN says of it. Changes are
+made, far enough apart for that, and what as much time at rest has cost just before is taken off. Both last
+for some whole rounds of the hosts' reports, so that neither has more of them. Changes come in two paces: to
+processors that do this work now and then, and to some that have done other things for more than a second.
 
 The time to the southbound database is from the request, or from the start of ``ovn-nbctl`` that adds the same
 port by hand, to the row in a replica of OVN's southbound database, both in turns.
@@ -20,6 +21,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from bench.cloud import Cloud, alone, poll
@@ -29,12 +31,23 @@ from trunkline.devices.ovsdb import Database, Row
 API = "/network/v2.0"
 FEW, MANY, EACH = 100, 10_000, 100
 RUNS, REST = 5, 2.0
-#: How often changes are compared with rest, how many changes there are each time, and seconds from one to the
-#: next. Hosts report every 2 seconds.
-TURNS, CHANGES, APART = 4, 4, 1.5
 #: What Neutron's processes had with 5,000 ports on this kind of machine, MB; ours must have a fifth at most.
 PEER = 1590.0
 Change = Callable[[int], Coroutine[Any, Any, object]]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How changes come. Hosts report every 2 seconds."""
+
+    what: str
+    #: How often changes are compared with rest, how many there are each time, and seconds between them.
+    turns: int
+    changes: int
+    apart: float
+
+
+PACES = (Pace("five a second", 2, 30, 0.2), Pace("after 1.5 s of rest", 4, 4, 1.5))
 
 
 async def measure(cloud: Cloud) -> Sequence[Figure]:
@@ -104,7 +117,10 @@ class _Scale:
             "subnet update": self._update,
         }
         return {
-            what: [await self._spent(change, turn * CHANGES) for turn in range(TURNS)]
+            f"{what}, {pace.what}": [
+                await self._spent(pace, change, turn * pace.changes) for turn in range(pace.turns)
+            ]
+            for pace in PACES
             for what, change in kinds.items()
         }
 
@@ -118,20 +134,21 @@ class _Scale:
         await self._cloud.call("PUT", f"{API}/floatingips/{self._floating}", body)
 
     async def _update(self, run: int) -> None:
-        body = {"subnet": {"dns_nameservers": [f"9.9.9.{run + 1}"]}}
+        self._made += 1
+        body = {"subnet": {"dns_nameservers": [f"9.9.{self._made >> 8}.{self._made & 255}"]}}
         await self._cloud.call("PUT", f"{API}/subnets/{self._subnet}", body)
 
-    async def _spent(self, change: Change, run: int) -> float:
+    async def _spent(self, pace: Pace, change: Change, run: int) -> float:
         """Milliseconds for each of some changes."""
         control = self._cloud.control
         first = cpu_seconds(control)
-        await asyncio.sleep(CHANGES * APART)
+        await asyncio.sleep(pace.changes * pace.apart)
         second = cpu_seconds(control)
         started = time.monotonic()
-        for number in range(CHANGES):
+        for number in range(pace.changes):
             await change(run + number)
-            await asyncio.sleep(max(0.0, started + (number + 1) * APART - time.monotonic()))
-        return max((cpu_seconds(control) - second) - (second - first), 0.0) * 1e3 / CHANGES
+            await asyncio.sleep(max(0.0, started + (number + 1) * pace.apart - time.monotonic()))
+        return max((cpu_seconds(control) - second) - (second - first), 0.0) * 1e3 / pace.changes
 
     @staticmethod
     def compared(what: str, few: Sequence[float], many: Sequence[float]) -> list[Figure]:
