@@ -22,8 +22,9 @@ from trunkline.plan.shards import SHARDS
 from trunkline.resources.reports import Condition, UnitStatus
 from trunkline.units.enforcer import Enforcer
 from trunkline.units.fabric import UNITS, Fabric, Leg
+from trunkline.units.local import LocalShards
 from trunkline.units.peers import Peers
-from trunkline.units.replicas import SHARD, Copied, Replicas, read
+from trunkline.units.replicas import SHARD, THROUGH, Copied, Replicas, read
 from trunkline.units.router import DROPPED, Router
 from trunkline.units.unit import Place
 from trunkline.units.words import (
@@ -70,6 +71,7 @@ class DataPlane:
             self._began = True
             self._number = slice_.number
             self._router = Router(self._place.bus, own.bus_mac, self._place.control, own.control_address)
+            self._local = LocalShards(self._place.control)
             self._conntrack = Conntrack(None)
             self._replicas = Replicas(self._peers, self._conntrack)
             self._router.want(slice_.legs)
@@ -130,6 +132,7 @@ class DataPlane:
             tasks.create_task(self._replicas.run(), name="replicas")
             tasks.create_task(self._settles(), name="settle")
             tasks.create_task(self._enforcer.run(), name="rules")
+            tasks.create_task(self._local.run(), name="own connections")
 
     # Who there is, and who has what.
 
@@ -162,7 +165,13 @@ class DataPlane:
                 self._settle.set()
         self._replicas.copy(copied)
         self._enforcer.fit(self._legs, self._share())
+        self._begin_in_own()
         self._changed()
+
+    def _begin_in_own(self) -> None:
+        """What begins here is of shards that have no connections elsewhere, as far as there are such."""
+        own = {shard for shard in self._table if self._owns(shard)}
+        self._local.have({shard for shard in own if self._table[shard].former == NOBODY} or own)
 
     def _share(self) -> float:
         """How much of what the appliance forwards begins here."""
@@ -204,12 +213,13 @@ class DataPlane:
         self._replicas.copy(dict.fromkeys(shards))
         self._replicas.keep(shards)
         if len(shards) == 1:
-            self._conntrack.drop_marked(shards[0], SHARD)
+            self._conntrack.drop_marked(shards[0], THROUGH)
         else:
             # By itself the kernel goes through its whole table for each of them.
             for some in read(shards):
                 self._conntrack.drop(some)
                 await asyncio.sleep(0)
+        self._begin_in_own()
         self._changed()
 
     async def _take(self, word: Entries) -> None:

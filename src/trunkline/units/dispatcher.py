@@ -68,6 +68,7 @@ class Dispatcher:
             self._ends = Ends(self._fabric)
         if before is None or before.legs != slice_.legs:
             self._routes()
+            self._ends.fit(slice_.legs)
         self._are(slice_.members)
 
     def _settings(self) -> None:

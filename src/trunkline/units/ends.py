@@ -8,6 +8,9 @@ force decides.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from trunkline.compiler.unit_slices import LegSlice
 from trunkline.resources.appliance_policy import Policy
 from trunkline.units.fabric import Blocks, Fabric
 from trunkline.units.ruleset import Endpoint, published, translated
@@ -21,6 +24,10 @@ class Ends:
 
     def __init__(self, fabric: Fabric) -> None:
         self._fabric = fabric
+        self._legs: Sequence[LegSlice] = ()
+        #: What was made ready last, and what is in force.
+        self._prepared = Policy()
+        self._policy: Policy | None = None
         self._published: set[Endpoint] = set()
         self._blocks: dict[str, Blocks] = {}
         self._next: tuple[set[Endpoint], dict[str, Blocks]] = (set(), {})
@@ -30,13 +37,23 @@ class Ends:
         self._told: set[Endpoint] = set()
         self._told_blocks: dict[str, Blocks] = {}
 
+    def fit(self, legs: Sequence[LegSlice]) -> None:
+        """These are the legs, for which policies are."""
+        self._legs = legs
+        self._next = (self._next[0], translated(self._prepared, legs))
+        if self._policy is not None:
+            self._blocks = translated(self._policy, legs)
+        self._tell()
+
     def prepare(self, policy: Policy) -> None:
         """This policy may be in force soon."""
-        self._next = (published(policy), translated(policy))
+        self._prepared = policy
+        self._next = (published(policy), translated(policy, self._legs))
         self._tell()
 
     def commit(self, now: float) -> None:
         """It is."""
+        self._policy = self._prepared
         published_, blocks = self._next
         self._old |= dict.fromkeys(self._published - published_, now + KEPT)
         self._old_blocks |= {

@@ -18,12 +18,15 @@ from dataclasses import dataclass
 
 from trunkline.devices.conntrack import Conntrack, Entry, Event, Lost, Watch
 from trunkline.errors import Refusal, Unavailable
+from trunkline.units.local import LOCAL
 from trunkline.units.peers import PATIENCE, Peers
 from trunkline.units.words import Entries
 
 log = logging.getLogger(__name__)
-#: The bits of a mark that are the shard.
+#: The bits of a mark that are the shard; with the one more they are the shard where a connection goes
+#: through, and nobody's where it ends in a socket here.
 SHARD = 0xFFFF
+THROUGH = SHARD | LOCAL
 #: How long news are gathered, seconds: a burst costs one message.
 _GATHER = 0.012
 #: How many connections one message tells of; of all that there are, and of those that changed.
@@ -47,14 +50,17 @@ class Copied:
 
 
 def read(shards: Iterable[int]) -> Iterator[list[Entry]]:
-    """The connections of shards in this kernel, some at a time, so that other work is done between them."""
+    """The connections of shards in this kernel, some at a time, so that other work is done between them.
+
+    Those that end in a socket here are not among them.
+    """
     wanted = frozenset(shards)
     with contextlib.closing(Conntrack(None)) as conntrack:
         if len(wanted) > _FEW:
-            yield from conntrack.dump(lambda mark: mark & SHARD in wanted)
+            yield from conntrack.dump(lambda mark: mark & THROUGH in wanted)
         else:
             for shard in wanted:
-                yield conntrack.marked(shard, SHARD)
+                yield conntrack.marked(shard, THROUGH)
 
 
 class Replicas:
@@ -127,7 +133,7 @@ class Replicas:
                     break
                 ended = {event.name for event in events if event.gone}
                 for name, event in {event.name: event for event in events}.items():
-                    shard = event.mark & SHARD
+                    shard = event.mark & THROUGH
                     copied, to = self._copied.get(shard), self._handed.get(shard)
                     if copied is not None:
                         self._receivers[copied.second].note(name, event, name in ended)

@@ -17,6 +17,7 @@ from collections.abc import Collection, Sequence
 from trunkline.compiler.unit_slices import LegSlice
 from trunkline.resources.appliance_policy import Policy, SynProtection, Zone, check, words
 from trunkline.units import filtering
+from trunkline.units.local import LOCAL
 from trunkline.units.rates import limit
 from trunkline.units.tables import Table, discarded, steps
 from trunkline.units.translation import (
@@ -62,7 +63,8 @@ def ruleset(
     translate(table, policy, legs, down)
     if not zones:
         return table.text()
-    marks.append(f"iifname {zones} ct mark set meta mark and 0xffff")
+    # What ends here has its mark already, and the answer's is the same.
+    marks.append(f"iifname {zones} ct mark and {LOCAL} == 0 ct mark set meta mark and 0xffff")
     forward.append("ct state established,related accept")
     forward.append(f"ct state invalid {table.counter('dropped_invalid')} drop")
     firewall = policy.firewall

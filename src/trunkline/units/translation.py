@@ -7,13 +7,16 @@ the shard has the ports, and the way back is a division. An echo's identifier is
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections.abc import Collection, Iterable, Sequence
 
 from trunkline.compiler.unit_slices import LegSlice
 from trunkline.plan.shards import SHARDS
 from trunkline.resources.appliance_policy import Listener, Member, NatSource, Policy, words
+from trunkline.resources.appliance_policy.words import Address
 from trunkline.units.carrier import carry
 from trunkline.units.fabric import Blocks
+from trunkline.units.local import LOCAL
 from trunkline.units.tables import Table
 
 #: An end of flows: address, port, number of the protocol; the last two are 0 where all of them are meant.
@@ -22,8 +25,17 @@ Endpoint = tuple[str, int, int]
 Down = tuple[str, str, int]
 
 
-def translated(policy: Policy) -> dict[str, Blocks]:
-    """The addresses that sources are translated to, and which of their ports are whose."""
+def translated(policy: Policy, legs: Sequence[LegSlice] = ()) -> dict[str, Blocks]:
+    """The addresses that sources are translated to, and which of their ports are whose.
+
+    With `legs`: those too that data planes begin connections from themselves.
+    """
+    found = _shared(policy)
+    own = own_sources(policy, legs)
+    return {str(address): blocks for address, blocks in own.values()} | found
+
+
+def _shared(policy: Policy) -> dict[str, Blocks]:
     found = {}
     for source in policy.nat.source if policy.nat else ():
         span = words.ports(source.ports)
@@ -34,6 +46,42 @@ def translated(policy: Policy) -> dict[str, Blocks]:
         for text in carrier.addresses:
             found[str(words.address(text))] = Blocks(span.first, (span.last - span.first + 1) // SHARDS)
     return found
+
+
+def own_sources(policy: Policy, legs: Sequence[LegSlice]) -> dict[tuple[str, int], tuple[Address, Blocks]]:
+    """By zone and family: where that comes from which data planes begin themselves, and the ports of shards.
+
+    That is an address of the leg that sources are translated to anyway; else its first one, with the longest
+    run of ports that nothing is published at. Subscribers' ports are nobody else's, so where a leg has no
+    other address there is none; nor is there one without a balancer, for nothing else begins anything here.
+    """
+    if policy.balancer is None:
+        return {}
+    shared, ends = _shared(policy), published(policy)
+    subscribers = {
+        str(words.address(text))
+        for carrier in (policy.nat.carrier_grade if policy.nat else ())
+        for text in carrier.addresses
+    }
+    found: dict[tuple[str, int], tuple[Address, Blocks]] = {}
+    for leg in legs:
+        addresses = [ipaddress.ip_interface(text).ip for text in leg.addresses]
+        # Those that are shared come first; of others, the order is the leg's.
+        for address in sorted(addresses, key=lambda address: str(address) not in shared):
+            text = str(address)
+            if (leg.zone, address.version) in found or text in subscribers or (text, 0, 0) in ends:
+                continue
+            blocks = shared.get(text) or _free({port for where, port, _ in ends if where == text})
+            if blocks.size:
+                found[leg.zone, address.version] = address, blocks
+    return found
+
+
+def _free(taken: set[int]) -> Blocks:
+    """The longest run of ports that are not taken, and not those of services (RFC 6335, section 6)."""
+    edges = [1023, *sorted(port for port in taken if port > 1023), 65536]
+    first, last = max(itertools.pairwise(edges), key=lambda pair: pair[1] - pair[0])
+    return Blocks(first + 1, (last - first - 1) // SHARDS)
 
 
 def published(policy: Policy) -> set[Endpoint]:
@@ -56,6 +104,7 @@ def translate(table: Table, policy: Policy, legs: Sequence[LegSlice], down: Coll
     """Adds the chains for it. They see the first packet of a connection; the kernel does the others alike."""
     targets = table.base("targets", "nat hook prerouting priority dstnat")
     sources = table.base("sources", "nat hook postrouting priority srcnat")
+    _own(table, sources, policy, legs)
     outside = names(leg.zone for leg in legs if leg.outside)
     if not outside:
         return
@@ -189,10 +238,30 @@ def _source(table: Table, sources: list[str], number: int, source: NatSource) ->
         else:
             first.append(f"goto {table.named(f'{name}_0')}")
         for place, address in enumerate(ours):
-            if isinstance(address, ipaddress.IPv4Address):
-                _by_map(table, f"{name}_{place}", str(address), blocks)
-            else:
-                _by_chains(table, f"{name}_{place}", str(address), blocks)
+            table.chain(f"{name}_{place}").append(f"goto {to_ports(table, address, blocks)}")
+
+
+def _own(table: Table, sources: list[str], policy: Policy, legs: Sequence[LegSlice]) -> None:
+    """What this data plane begins itself; where there is nothing that it may come from, it does not leave."""
+    local = f"ct mark and {LOCAL} != 0"
+    for (zone, version), (address, blocks) in own_sources(policy, legs).items():
+        between = f'oifname "{zone}" meta nfproto ipv{version} meta l4proto {PORTED[version]}'
+        sources.append(f"{local} {between} goto {to_ports(table, address, blocks)}")
+    drop = f"{table.counter('dropped_own_source')} drop"
+    sources.append(f"{local} oifname {names(leg.zone for leg in legs)} {drop}")
+
+
+def to_ports(table: Table, address: Address, blocks: Blocks) -> str:
+    """The chain, as rules name it, that translates sources to the ports of their shard at an address."""
+    name = f"ports_{int(address):x}"
+    if not table.chain(name):
+        by = _by_map if isinstance(address, ipaddress.IPv4Address) else _by_chains
+        by(table, name, str(address), blocks)
+    return table.named(name)
+
+
+#: Besides the shard, a mark says whether the connection ends here.
+_SHARD = "ct mark and 0xffff"
 
 
 def _span(blocks: Blocks, shard: int) -> str:
@@ -203,13 +272,13 @@ def _span(blocks: Blocks, shard: int) -> str:
 def _by_map(table: Table, name: str, address: str, blocks: Blocks) -> None:
     elements = [f"{shard} : {address} . {_span(blocks, shard)}" for shard in range(SHARDS)]
     map_ = table.map(name, "type mark : interval ipv4_addr . inet_service", elements, "flags interval")
-    table.chain(name).append(f"meta l4proto {PORTED[4]} snat ip to ct mark map {map_}")
+    table.chain(name).append(f"meta l4proto {PORTED[4]} snat ip to {_SHARD} map {map_}")
 
 
 def _by_chains(table: Table, name: str, address: str, blocks: Blocks) -> None:
     """A chain for each shard: nftables 1.0.6 has no maps to IPv6 addresses and ranges of ports."""
     led = [f"{shard} : goto {table.named(f'{name}_{shard}')}" for shard in range(SHARDS)]
-    table.chain(name).append(f"ct mark vmap {table.map(name, 'type mark : verdict', led)}")
+    table.chain(name).append(f"{_SHARD} vmap {table.map(name, 'type mark : verdict', led)}")
     for shard in range(SHARDS):
         to = f"[{address}]:{_span(blocks, shard)}"
         table.chain(f"{name}_{shard}").append(f"meta l4proto {PORTED[6]} snat ip6 to {to}")
