@@ -131,6 +131,19 @@ class UnitEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cause: str = ""
 
 
+class ListenerCount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a data plane counted of a listener since its program began."""
+
+    #: Connections that it has now, and all that there were.
+    connections: int = 0
+    total: int = 0
+    #: From clients, and to them.
+    bytes_in: int = 0
+    bytes_out: int = 0
+    #: Requests that could not be answered.
+    errors: int = 0
+
+
 class UnitStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a compute unit says of itself, once a second and when it changes."""
 
@@ -151,6 +164,10 @@ class UnitStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     shards: int = 0
     copies: int = 0
     flows: int = 0
+    #: ... how members of listeners are, by "listener/pool/address:port" (the pool is "" where it is the
+    #: default one), and what listeners counted, by name.
+    members: dict[str, Literal["up", "down", "unknown"]] = {}
+    listeners: dict[str, ListenerCount] = {}
     #: Of a dispatcher: zones whose addresses it has; units that do not answer it.
     serves: tuple[str, ...] = ()
     silent: tuple[int, ...] = ()

@@ -23,7 +23,15 @@ from trunkline.store import Reader
 #: A unit leaves for so many seconds at least: what its manager says of it may be older than that.
 LEAST = 2.0
 #: What changes all the time, and is worth nothing a moment later: shown, not stored.
-_FLEETING: dict[str, Any] = {"load": 0.0, "packets": 0, "bytes": 0, "drops": {}, "flows": 0, "events": ()}
+_FLEETING: dict[str, Any] = {
+    "load": 0.0,
+    "packets": 0,
+    "bytes": 0,
+    "drops": {},
+    "flows": 0,
+    "listeners": {},
+    "events": (),
+}
 
 
 class Figures:
