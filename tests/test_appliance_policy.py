@@ -209,6 +209,10 @@ BAD: list[tuple[str, Any, str, str]] = [
         "balancer.listeners[0].members[1]",
         "a weight says",
     ),
+    ("balancer.listeners[0].masquerade", ["192.0.2.1"], "balancer.listeners[0].masquerade[0]", "20000-65535"),
+    ("balancer.listeners[0].masquerade", ["fd00:b::2"], "", "Give one of IPv4"),
+    ("balancer.listeners[0].masquerade", ["10.0.0.1"] * 2, "balancer.listeners[0].masquerade[1]", "twice"),
+    ("balancer.listeners[0].masquerade", ["10.0.0"], "balancer.listeners[0].masquerade[0]", "10.0.0"),
     ("balancer.listeners[0].health", {}, "", "no such field"),
     ("balancer.listeners", "none", "", "array"),
     ("vpn", {}, "", "firewall, nat, balancer"),
@@ -263,6 +267,30 @@ def test_what_does_not_fit_the_appliance_is_refused(path: str, value: str, words
     assert words in refused.value.message
     with pytest.raises(BadField):
         ruleset(policy, LEGS)
+
+
+def test_a_listener_is_at_no_port_of_a_masquerade() -> None:
+    listener = {"name": "shop", "address": "192.0.2.1", "port": 8080, "masquerade": ["192.0.2.2"]}
+    parse({"balancer": {"listeners": [listener]}})
+    with pytest.raises(BadField) as refused:
+        parse({"balancer": {"listeners": [listener | {"masquerade": ["192.0.2.1"]}]}})
+    assert refused.value.field == "balancer.listeners[0]"
+    assert "1024-65535" in refused.value.message
+    parse({"balancer": {"listeners": [listener | {"masquerade": ["192.0.2.1"], "port": 443}]}})
+
+
+def test_members_of_a_balancer_with_one_leg_see_the_appliance() -> None:
+    listener = {"name": "shop", "address": "192.0.2.1", "port": 80}
+    with pytest.raises(BadField) as refused:
+        check(parse({"balancer": {"listeners": [listener]}}), ZONES[1:])
+    assert refused.value.field == "balancer.listeners[0].masquerade"
+    with pytest.raises(BadField) as refused:
+        check(parse({"balancer": {"listeners": [listener | {"masquerade": ["192.0.2.9"]}]}}), ZONES)
+    assert refused.value.field == "balancer.listeners[0].masquerade[0]"
+    policy = parse({"balancer": {"listeners": [listener | {"masquerade": ["192.0.2.2"]}]}})
+    check(policy, ZONES[1:])
+    assert published(policy) == {("192.0.2.1", 80, 6)}
+    assert translated(policy) == {"192.0.2.2": Blocks(1024, 252)}
 
 
 def test_rules_that_are_more_than_there_is_room_for_are_refused() -> None:

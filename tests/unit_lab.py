@@ -41,6 +41,8 @@ LEGS = (
         mtu=1442,
     ),
 )
+#: Where the client sends what is for elsewhere.
+GATEWAYS = ("10.0.0.1", "fd00:a::1")
 CLIENT, SERVER = ("10.0.0.5/24", "fd00:a::5/64"), ("192.0.2.9/24", "fd00:b::9/64")
 
 
@@ -76,8 +78,8 @@ class RunningUnit:
         pid = self.process.pid
         for bus, mac in (("bus", own.bus_mac), ("control", own.control_mac)):
             lab.plug(bus, own.number, pid, mac)
-        for name, switch in zip(legs, ("inside", "outside"), strict=False):
-            lab.plug(switch, own.number, pid, f"02:0d:00:00:{int(name[-1]):02x}:{own.number:02x}", name)
+        for name, leg in zip(legs, LEGS, strict=False):
+            lab.plug(leg.zone, own.number, pid, f"02:0d:00:00:{int(name[-1]):02x}:{own.number:02x}", name)
         self.run("sh", "-c", "ip link set dev lo up")
         threading.Thread(target=self._hear, daemon=True).start()
 
@@ -167,7 +169,7 @@ class UnitLab:
             self.switch.ip(f"link add {bridge} mtu 9000 type bridge", f"link set dev {bridge} up")
         for end, switch, addresses, leg in (
             (self.client, "inside", CLIENT, LEGS[0]),
-            (self.server, "outside", SERVER, LEGS[1]),
+            (self.server, "outside", SERVER, LEGS[-1]),
         ):
             self.switch.ip(
                 f"link add {switch}-e type veth peer name eth0 netns {end.netns}",
@@ -175,7 +177,7 @@ class UnitLab:
             )
             end.ip(f"link set dev eth0 mtu {leg.mtu} up")
             end.ip(*(f"address add {a} dev eth0{' nodad' if ':' in a else ''}" for a in addresses))
-        self.client.ip(*(f"route add default via {a.partition('/')[0]}" for a in LEGS[0].addresses))
+        self.client.ip(*(f"route add default via {address}" for address in GATEWAYS))
         self.server.ip("route add 10.0.0.0/24 via 192.0.2.1", "route add fd00:a::/64 via fd00:b::1")
 
     def plug(self, switch: str, number: int, pid: int, mac: str, name: str = "") -> None:

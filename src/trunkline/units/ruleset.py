@@ -16,6 +16,7 @@ from collections.abc import Collection, Sequence
 
 from trunkline.compiler.unit_slices import LegSlice
 from trunkline.resources.appliance_policy import Policy, SynProtection, Zone, check, words
+from trunkline.resources.appliance_policy.zones import INSIDE
 from trunkline.units import filtering
 from trunkline.units.local import LOCAL
 from trunkline.units.rates import limit
@@ -71,6 +72,9 @@ def ruleset(
     for number, limits in enumerate(firewall.syn_protection if firewall else ()):
         _protect(table, forward, number, limits, share)
     _untranslatable(table, forward, policy)
+    if firewall is None and all(leg.zone != INSIDE for leg in legs):
+        # It is nobody's way out: what comes is for its listeners.
+        forward.append(f"ct status & dnat == 0 {table.counter('dropped_no_listener')} drop")
     if firewall is not None:
         filtering.filter_(table, forward, firewall, [leg.zone for leg in legs], share)
     own += [

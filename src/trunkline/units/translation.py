@@ -13,12 +13,16 @@ from collections.abc import Collection, Iterable, Sequence
 from trunkline.compiler.unit_slices import LegSlice
 from trunkline.plan.shards import SHARDS
 from trunkline.resources.appliance_policy import Listener, Member, NatSource, Policy, words
+from trunkline.resources.appliance_policy.document import MASQUERADE_PORTS
 from trunkline.resources.appliance_policy.words import Address
 from trunkline.units.carrier import carry
 from trunkline.units.fabric import Blocks
 from trunkline.units.local import LOCAL
 from trunkline.units.tables import Table
 
+_SPAN = words.ports(MASQUERADE_PORTS)
+#: The ports that members see connections come from.
+_MASQUERADE = Blocks(_SPAN.first, (_SPAN.last - _SPAN.first + 1) // SHARDS)
 #: An end of flows: address, port, number of the protocol; the last two are 0 where all of them are meant.
 Endpoint = tuple[str, int, int]
 #: A member that new connections do not go to: name of the listener, address, port.
@@ -45,6 +49,8 @@ def _shared(policy: Policy) -> dict[str, Blocks]:
         span = words.ports(carrier.ports)
         for text in carrier.addresses:
             found[str(words.address(text))] = Blocks(span.first, (span.last - span.first + 1) // SHARDS)
+    for listener in policy.balancer.listeners if policy.balancer else ():
+        found |= {str(words.address(text)): _MASQUERADE for text in listener.masquerade}
     return found
 
 
@@ -85,7 +91,10 @@ def _free(taken: set[int]) -> Blocks:
 
 
 def published(policy: Policy) -> set[Endpoint]:
-    """Ends of flows that are translated by the policy: what is published, and who answers behind it."""
+    """Ends of flows that are translated by the policy: what is published, and who answers behind it.
+
+    Who takes the appliance for its client is none: what it answers comes to a block of ports.
+    """
     found: set[Endpoint] = set()
     for target in policy.nat.destination if policy.nat else ():
         (service,) = words.services(target.service)
@@ -96,7 +105,10 @@ def published(policy: Policy) -> set[Endpoint]:
     for listener in policy.balancer.listeners if policy.balancer else ():
         number = _protocol(listener)
         found.add((str(words.address(listener.address)), listener.port, number))
-        found |= {(str(words.address(member.address)), member.port, number) for member in listener.members}
+        if not listener.masquerade:
+            found |= {
+                (str(words.address(member.address)), member.port, number) for member in listener.members
+            }
     return found
 
 
@@ -110,6 +122,7 @@ def translate(table: Table, policy: Policy, legs: Sequence[LegSlice], down: Coll
         return
     _destinations(table, targets, policy)
     _listeners(table, targets, policy, outside, down)
+    _masquerade(table, sources, policy, legs)
     _static(table, targets, sources, policy, outside)
     for number, carrier in enumerate(policy.nat.carrier_grade if policy.nat else ()):
         carry(table, sources, number, carrier, PORTED[4])
@@ -212,6 +225,40 @@ def _chosen(table: Table, name: str, listener: Listener, up: Sequence[Member], v
     return f"dnat {ip} to {number} map {table.map(name, of, elements, 'flags interval')}"
 
 
+def _masquerade(table: Table, sources: list[str], policy: Policy, legs: Sequence[LegSlice]) -> None:
+    """Members see connections come from the addresses that the appliance has where they are."""
+    chains: dict[tuple[int, tuple[str, ...]], str] = {}
+    elements: dict[tuple[int, str], list[str]] = {}
+    for listener in policy.balancer.listeners if policy.balancer else ():
+        address = words.address(listener.address)
+        key = (address.version, listener.masquerade)
+        if listener.masquerade and key not in chains:
+            chains[key] = f"masquerade_{len(chains)}"
+            _by_zone(table, chains[key], [a for a in map(words.address, key[1]) if a.version == key[0]], legs)
+        if listener.masquerade:
+            found = elements.setdefault((address.version, listener.protocol), [])
+            found.append(f"{address} . {listener.port} : goto {table.named(chains[key])}")
+    for (version, protocol), found in elements.items():
+        of = f"type ipv{version}_addr . inet_service : verdict"
+        map_ = table.map(f"masquerade_{version}_{protocol}", of, found)
+        sources.append(
+            f"meta nfproto ipv{version} meta l4proto {protocol} ct status dnat "
+            f"ct original {family(version)} daddr . ct original proto-dst vmap {map_}"
+        )
+
+
+def _by_zone(table: Table, name: str, addresses: Sequence[Address], legs: Sequence[LegSlice]) -> None:
+    rules = table.chain(name)
+    for number, leg in enumerate(legs):
+        there = {words.address(text.partition("/")[0]) for text in leg.addresses}
+        ours = [address for address in addresses if address in there]
+        if ours:
+            rules.append(f'oifname "{leg.zone}" goto {table.named(f"{name}_{number}")}')
+            _to_blocks(table, f"{name}_{number}", ours, _MASQUERADE)
+    # Whoever would see the client here would answer it by another way.
+    rules.append(f"{table.counter('dropped_unmasqueraded')} drop")
+
+
 # Sources.
 
 #: What has ports, or an identifier that is as good as one.
@@ -226,19 +273,24 @@ def _source(table: Table, sources: list[str], number: int, source: NatSource) ->
         ours = [address for address in addresses if address.version == version]
         if not ours:
             continue
-        name, ip = f"source_{number}_{version}", family(version)
+        name = f"source_{number}_{version}"
         between = f'iifname "{source.from_}" oifname "{source.to}" meta nfproto ipv{version}'
         sources.append(f"{between} meta l4proto {PORTED[version]} goto {table.named(name)}")
-        first = table.chain(name)
-        if len(ours) > 1:
-            # The same one for all flows of a source (RFC 4787, 4.1).
-            choice = f"jhash {ip} saddr mod {len(ours)} seed 0x1"
-            led = [f"{place} : goto {table.named(f'{name}_{place}')}" for place in range(len(ours))]
-            first.append(f"{choice} vmap {table.map(name, f'{_NUMBERED} verdict', led)}")
-        else:
-            first.append(f"goto {table.named(f'{name}_0')}")
-        for place, address in enumerate(ours):
-            table.chain(f"{name}_{place}").append(f"goto {to_ports(table, address, blocks)}")
+        _to_blocks(table, name, ours, blocks)
+
+
+def _to_blocks(table: Table, name: str, addresses: Sequence[Address], blocks: Blocks) -> None:
+    """A chain that translates sources to these, of one family, and to ports of the flow's shard."""
+    first, ip = table.chain(name), family(addresses[0].version)
+    if len(addresses) > 1:
+        # The same one for all flows of a source (RFC 4787, 4.1).
+        choice = f"jhash {ip} saddr mod {len(addresses)} seed 0x1"
+        led = [f"{place} : goto {table.named(f'{name}_{place}')}" for place in range(len(addresses))]
+        first.append(f"{choice} vmap {table.map(name, f'{_NUMBERED} verdict', led)}")
+    else:
+        first.append(f"goto {table.named(f'{name}_0')}")
+    for place, address in enumerate(addresses):
+        table.chain(f"{name}_{place}").append(f"goto {to_ports(table, address, blocks)}")
 
 
 def _own(table: Table, sources: list[str], policy: Policy, legs: Sequence[LegSlice]) -> None:

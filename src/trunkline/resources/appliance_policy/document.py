@@ -16,6 +16,8 @@ Action = Literal["accept", "drop", "reject"]
 
 #: Instead of a zone, an address or a service: all of them.
 ANY = "any"
+#: The ports that connections to members come from, where a listener has a masquerade.
+MASQUERADE_PORTS = "1024-65535"
 
 
 class _Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -151,6 +153,9 @@ class Listener(_Part, frozen=True, kw_only=True):
     #: Whom new connections go to: "source": always the same for one address, while the members are the same.
     algorithm: Literal["round_robin", "random", "source", "source_port"] = "round_robin"
     members: tuple[Member, ...] = ()
+    #: Addresses of the appliance that members see connections come from, so that their answers need no route
+    #: of their own: of each zone where there are members. Without any they see the client's.
+    masquerade: tuple[str, ...] = ()
 
 
 class Balancer(_Part, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from trunkline.errors import BadField
 from trunkline.resources.appliance_policy import words
 from trunkline.resources.appliance_policy.carrier import allocations
-from trunkline.resources.appliance_policy.document import Policy
+from trunkline.resources.appliance_policy.document import MASQUERADE_PORTS, Listener, Policy
 from trunkline.resources.appliance_policy.words import TCP, UDP, Address, Ports
 
 #: How many ends of flows the dispatchers can tell apart (`published` of fabric.bpf.c).
@@ -41,8 +41,21 @@ def check_endpoints(policy: Policy) -> None:
                     where, f"it is the same as members[{seen[end]}]. Leave one out; a weight says more."
                 )
             seen[end] = place
+        _check_masquerade(path, listener, address)
     _once(policy)
     _apart(policy)
+
+
+def _check_masquerade(path: str, listener: Listener, address: Address) -> None:
+    found = [_address(f"{path}.masquerade[{place}]", text) for place, text in enumerate(listener.masquerade)]
+    for place, each in enumerate(found):
+        if each in found[:place]:
+            raise BadField(f"{path}.masquerade[{place}]", f"{each} is there twice. Leave one out.")
+    if found and not any(each.version == address.version for each in found):
+        raise BadField(
+            f"{path}.masquerade",
+            f"none of them is of the family of {address}, as members are. Give one of IPv{address.version}.",
+        )
 
 
 def _address(path: str, text: str) -> Address:
@@ -94,8 +107,8 @@ def _once(policy: Policy) -> None:
         inside[address] = number
 
 
-def _apart(policy: Policy) -> None:
-    """What sources are translated to is nobody else's."""
+def _given(policy: Policy) -> dict[Address, tuple[str, Ports]]:
+    """The addresses that sources of many are translated to: where that is said, and the ports."""
     given: dict[Address, tuple[str, Ports]] = {}
     for number, source in enumerate(policy.nat.source if policy.nat else ()):
         span = words.ports(source.ports)
@@ -110,6 +123,21 @@ def _apart(policy: Policy) -> None:
                 raise BadField(
                     where, f"{address} has the ports {other} in {path}. Give the same, or another address."
                 )
+    span = words.ports(MASQUERADE_PORTS)
+    for number, listener in enumerate(policy.balancer.listeners if policy.balancer else ()):
+        for place, text in enumerate(listener.masquerade):
+            address, where = words.address(text), f"balancer.listeners[{number}].masquerade[{place}]"
+            path, other = given.setdefault(address, (where, span))
+            if other != span:
+                raise BadField(
+                    where, f"{address} has the ports {other} in {path}, not {span}. Use another address."
+                )
+    return given
+
+
+def _apart(policy: Policy) -> None:
+    """What sources are translated to is nobody else's."""
+    given = _given(policy)
     subscribers: dict[Address, str] = {}
     for number, carrier in enumerate(policy.nat.carrier_grade if policy.nat else ()):
         path = f"nat.carrier_grade[{number}]"

@@ -9,6 +9,9 @@ from trunkline.errors import BadField
 from trunkline.resources.appliance_policy import words
 from trunkline.resources.appliance_policy.document import ANY, NatCarrier, NatSource, Policy
 
+#: The zone that the appliance is the gateway of.
+INSIDE = "inside"
+
 
 @dataclass(frozen=True)
 class Zone:
@@ -83,6 +86,18 @@ def check(policy: Policy, zones: Sequence[Zone]) -> None:
         address(f"{path}.address", listener.address, None)
         for place, member in enumerate(listener.members):
             _not_own(f"{path}.members[{place}].address", member.address, owner)
+        if not listener.masquerade and all(zone.outside for zone in zones):
+            raise BadField(
+                f"{path}.masquerade",
+                "it is needed: members would answer their clients by another way. Give an address of the "
+                f"appliance: {', '.join(map(str, owner)) or 'it has none'}.",
+            )
+        for place, text in enumerate(listener.masquerade):
+            if words.address(text) not in owner:
+                raise BadField(
+                    f"{path}.masquerade[{place}]",
+                    f"the appliance has no {text}. It has: {', '.join(map(str, owner)) or 'none'}.",
+                )
 
 
 def _not_own(path: str, text: str, owner: dict[words.Address, Zone]) -> None:
