@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import os
 import random
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -238,22 +239,35 @@ def test_without_state_what_is_translated_ends(scene: Scene) -> None:
 
 
 @pytest.mark.machine
-def test_a_probe_is_answered_from_the_kernel(scene: Scene) -> None:
+def test_a_probe_is_answered_from_the_kernel_while_the_unit_lives(scene: Scene) -> None:
     with contextlib.closing(Space(scene.dispatcher.netns, "bus").frames()) as ear:
         ear.setblocking(False)
         me, kind = bytes.fromhex(bus(DISPATCHER).replace(":", "")), 5
         label = bytes((2, kind, 0, DISPATCHER, 0, 0))
-        ear.send(bytes.fromhex(bus(1).replace(":", "")) + label + b"\x88\xb5" + me + bytes(60))
+        probe = bytes.fromhex(bus(1).replace(":", "")) + label + b"\x88\xb5" + me + bytes(60)
 
-        def heard() -> bool:
+        def answers() -> int:
+            """How many came since this was asked last."""
+            heard = 0
             with contextlib.suppress(BlockingIOError):
                 while True:
                     frame = ear.recv(2000)
-                    if frame[:6] == me and frame[6:10] == bytes((2, kind + 1, 0, 1)):
-                        return True
-            return False
+                    heard += frame[:6] == me and frame[6:10] == bytes((2, kind + 1, 0, 1))
+            return heard
 
-        wait_for(heard, 5, "an answer")
+        ear.send(probe)
+        wait_for(answers, 5, "an answer")
+        # As the kernel does when a process ends: nobody has its maps open any more.
+        scene.fabrics.pop(1).close()
+
+        def silent() -> bool:
+            ear.send(probe)
+            time.sleep(0.05)
+            return not answers()
+
+        wait_for(silent, 5, "no answer")
+        # Its programs are still there: they have nobody who answers.
+        assert "dataplane" in scene.planes[0].run("tc", "filter", "show", "dev", "bus", "ingress").stdout
 
 
 def test_the_object_is_of_this_source() -> None:

@@ -106,10 +106,7 @@ class Object:
         Raises:
             Unavailable: there is no such interface, or something else stands there.
         """
-        found = self._library.bpf_object__find_program_by_name(self._object, program.encode())
-        if not found:
-            raise LookupError(program)
-        descriptor = self._library.bpf_program__fd(ctypes.c_void_p(found))
+        descriptor = self._program(program)
 
         def attach() -> int:
             hook = _Hook(ctypes.sizeof(_Hook), socket.if_nametoindex(device), Side.ARRIVING | Side.LEAVING, 0)
@@ -124,6 +121,21 @@ class Object:
             _checked(f"{program} on {device}", namespace.inside(netns, attach))
         except OSError:
             raise Unavailable(f"There is no interface {device}.") from None
+
+    def lead(self, name: str, key: bytes, program: str) -> None:
+        """Has an entry of a map of programs lead to one, until this process ends or closes the object.
+
+        The kernel empties such a map when its last descriptor is closed (kernel/bpf/arraymap.c,
+        prog_array_map_clear).
+        """
+        self._map(name).put(key, struct.pack("=I", self._program(program)))
+
+    def _program(self, name: str) -> int:
+        """The descriptor of a program."""
+        found = self._library.bpf_object__find_program_by_name(self._object, name.encode())
+        if not found:
+            raise LookupError(name)
+        return int(self._library.bpf_program__fd(ctypes.c_void_p(found)))
 
     def _map(self, name: str) -> Map:
         if name not in self._maps:

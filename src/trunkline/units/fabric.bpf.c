@@ -222,6 +222,17 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
+/*
+ * Who answers probes. The kernel empties it as soon as nobody has the map open, which is when the unit's process has
+ * ended; the namespace takes its time after that, and forwards what it should not or nothing at all.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} living SEC(".maps");
+
 static __always_inline void add(__u32 what, __u64 much)
 {
 	__u64 *n = bpf_map_lookup_elem(&counters, &what);
@@ -512,6 +523,28 @@ static __always_inline int answer(struct __sk_buff *skb, struct self *self, int 
 	return send(skb, self, probe.mac, (struct label){ .kind = ECHO });
 }
 
+SEC("tc") int answers(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct self *self = bpf_map_lookup_elem(&here, &zero);
+
+	return self ? answer(skb, self, 0) : TC_ACT_SHOT;
+}
+
+SEC("tc") int answers_following(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct self *self = bpf_map_lookup_elem(&here, &zero);
+
+	return self ? answer(skb, self, 1) : TC_ACT_SHOT;
+}
+
+static __always_inline int ask(struct __sk_buff *skb)
+{
+	bpf_tail_call(skb, &living, 0);
+	return TC_ACT_SHOT;
+}
+
 /* ---- Dispatchers ---- */
 
 /* What arrives by a leg goes to the data plane that has its shard. */
@@ -578,7 +611,7 @@ SEC("tc") int dispatcher(struct __sk_buff *skb)
 	if (!self || skb->pkt_type != PACKET_HOST || bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame)))
 		return TC_ACT_OK;
 	if (frame.from.kind == PROBE)
-		return answer(skb, self, 0);
+		return ask(skb);
 	from = frame.from.from;
 	when = bpf_map_lookup_elem(&heard, &from);
 	if (when)
@@ -676,7 +709,7 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	kind = frame.from.kind;
 	if (kind == PROBE)
-		return answer(skb, self, 1);
+		return ask(skb);
 	if (kind != DATA && kind != HANDED && kind != RETURNED)
 		return TC_ACT_OK;
 	which = frame.from.leg;

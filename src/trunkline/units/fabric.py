@@ -92,6 +92,7 @@ class Fabric:
                 self._object.attach(netns, leg.device, "spread", Side.ARRIVING)
             else:
                 self._object.attach(netns, leg.device, "leave", Side.LEAVING)
+        self._object.lead("living", _NUMBER.pack(0), "answers" if spreads else "answers_following")
         self._object.attach(netns, bus, "dispatcher" if spreads else "dataplane", Side.ARRIVING)
 
     def close(self) -> None:
