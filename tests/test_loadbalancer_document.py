@@ -18,6 +18,7 @@ import pytest
 from balancers import VIP, listener, member, monitor, policy, pool, rule, tree
 
 from trunkline.api.loadbalancer.document import document, proxied
+from trunkline.errors import BadField
 from trunkline.resources.loadbalancer import SessionPersistence
 
 OWN = ("10.1.0.9", "fd00::9")
@@ -125,6 +126,11 @@ def test_weights_are_told_where_they_are_others() -> None:
     assert [each.get("weight") for each in found["members"]] == [0, 7]
 
 
+def test_backups_are_told() -> None:
+    found = only(listener(default_pool_id="p"), pool(), PAIR[0], member("m2", last=12, backup=True))
+    assert [each.get("backup") for each in found["members"]] == [None, True]
+
+
 def test_where_members_are_asked_is_told() -> None:
     found = only(
         listener(default_pool_id="p"),
@@ -149,7 +155,6 @@ def test_members_see_an_address_of_their_family() -> None:
         ({}, {"protocol": "PROXY"}, {}),
         ({}, {"protocol": "PROXYV2"}, {}),
         ({}, {"tls_enabled": True}, {}),
-        ({}, {}, {"backup": True}),
         ({}, {}, {"address": "fd00::11"}),
         ({"timeout_client_data": 1000}, {}, {}),
         ({"timeout_tcp_inspect": 1}, {}, {}),
@@ -190,6 +195,22 @@ def test_members_are_greeted_by_the_proxy_protocol(protocol: str, version: int) 
 
 def test_members_are_asked_by_tls() -> None:
     assert only(listener(default_pool_id="p"), pool(tls_enabled=True), *PAIR)["tls_to_members"] is True
+
+
+@pytest.mark.parametrize(
+    ("listener_fields", "member_fields", "field"),
+    [({"timeout_member_data": 1}, {}, "timeout_member_data"), ({}, {"address": "fd00::11"}, "address")],
+)
+def test_what_udp_cannot_is_refused(
+    listener_fields: dict[str, Any], member_fields: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(BadField) as refused:
+        only(
+            listener(protocol="UDP", default_pool_id="p", **listener_fields),
+            pool(protocol="UDP"),
+            member("m", **member_fields),
+        )
+    assert refused.value.field == field
 
 
 # Of listeners.

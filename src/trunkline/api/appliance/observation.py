@@ -49,15 +49,16 @@ class Figures:
         return self._newest.get(unit.host, {}).get(unit.id)
 
 
-def observe(call: Call, host: str, reports: Sequence[UnitReport]) -> None:
+def observe(call: Call, host: str, reports: Sequence[UnitReport]) -> list[str]:
     """Writes what a host sees of its units, all of them.
 
     Args:
         call: the cloud's own.
+
+    Returns: the appliances of which something was seen that was not known.
     """
     there = call.tx.find(Unit, host=host)
-    if not there:
-        return
+    changed: set[str] = set()
     seen = {report.id: report for report in reports}
     where = call.tx.get(Host, host)
     for unit in there:
@@ -70,8 +71,10 @@ def observe(call: Call, host: str, reports: Sequence[UnitReport]) -> None:
             new = _hear(call, new, report.status)
         if new != unit:
             call.tx.observe(new)
+            changed.add(unit.appliance_id)
     for id in sorted({unit.appliance_id for unit in there}):
         settle(call, id)
+    return sorted(changed)
 
 
 def steady(report: UnitReport) -> UnitReport:

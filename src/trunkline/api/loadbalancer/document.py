@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trunkline.api.loadbalancer.tree import Tree
+from trunkline.errors import BadField
 from trunkline.resources.loadbalancer import HealthMonitor, L7Policy, L7Rule, Listener, Member, Pool
 
 #: What these are if nobody says otherwise, milliseconds (Octavia API, "Create Listener").
@@ -66,6 +67,9 @@ def document(tree: Tree, own: Sequence[str]) -> dict[str, Any]:
     Args:
         own: addresses of the appliance that members see connections come from, one of each of its networks
             that members are on; the VIP is not among them.
+
+    Raises:
+        BadField: something of it cannot be done.
     """
     if not tree.loadbalancer.admin_state_up:
         return {"balancer": {"listeners": []}}
@@ -94,14 +98,33 @@ def proxied(tree: Tree, listener: Listener) -> bool:
         return True
     for pool in pools_of(tree, listener):
         members = tree.members(pool.id)
-        if pool.protocol in _GREETINGS or pool.tls_enabled or any(member.backup for member in members):
+        if pool.protocol in _GREETINGS or pool.tls_enabled:
             return True
         if any(_version(each.address) != _version(tree.loadbalancer.vip_address) for each in members):
             return True
     return False
 
 
+def _refuse_impossible(tree: Tree, listener: Listener) -> None:
+    """Of datagrams nobody knows whether a member is slow, and they stay with the kernel."""
+    if listener.protocol != "UDP":
+        return
+    for name, default in TIMEOUTS.items():
+        if getattr(listener, name) != default:
+            raise BadField(name, f"a listener of UDP has no such timeout. Leave it at {default}.")
+    version = _version(tree.loadbalancer.vip_address)
+    for pool in pools_of(tree, listener):
+        for member in tree.members(pool.id):
+            if _version(member.address) != version:
+                raise BadField(
+                    "address",
+                    f"{member.address} is not of the family of the VIP, as members for UDP have to be. "
+                    f"Use one of IPv{version}.",
+                )
+
+
 def _listener(tree: Tree, listener: Listener, own: Sequence[str]) -> dict[str, Any]:
+    _refuse_impossible(tree, listener)
     pools = pools_of(tree, listener)
     versions = {_version(member.address) for pool in pools for member in tree.members(pool.id)}
     through = proxied(tree, listener)
