@@ -490,6 +490,87 @@ def test_a_unit_that_still_has_flows_stays_and_so_does_one_that_is_wanted_after_
     assert "The data-plane stays after all" in lab.events(id)
 
 
+AUTO = {"target_load": 0.5, "least": 1, "most": 4, "cool_down": 10.0}
+
+
+class Days:
+    """The appliance's life by its load: hosts report, and control looks, second by second."""
+
+    def __init__(self, lab: Lab, id: str) -> None:
+        self.lab, self.id = lab, id
+        self.growth = api.Growth(lab.figures)
+        self.now = 0
+
+    def live(self, load: float, seconds: int, growth: api.Growth | None = None) -> int:
+        """Each data plane with shares has this load; how many there are in the end."""
+        engine, store = self.lab.api.api.engine, self.lab.api.store
+        for _ in range(seconds):
+            self.now += 1
+            numbers = [unit.number for unit in self.lab.stored(self.id)]
+            self.lab.report(self.id, **{f"u{number}": {"load": load} for number in numbers})
+            with store.read() as reader:
+                there = api.watched(reader)
+                clock = max((w.appliance.scaled_at for w in there), default=0.0)
+            # What was changed last was changed when this began, or later.
+            for step in (growth or self.growth).look(there, float(self.now), clock + 3600.0):
+                for _ in range(2):
+                    store.write_sync(lambda tx, s=step: api.take(Call(engine, CLOUD, tx), s))
+        return int(self.lab.show(self.id)["data_planes"])
+
+
+def test_data_planes_come_and_go_by_their_load(lab: Lab) -> None:
+    id = lab.make(scaling={**AUTO, "most": 1})["id"]
+    shown = lab.show(id)
+    assert (shown["data_planes"], shown["scaling"]) == (1, {**AUTO, "most": 1})
+    assert lab.scale(id, scaling={**AUTO, "least": 2})["data_planes"] == 2
+    days = Days(lab, id)
+    assert days.live(0.9, 4) == 4, "at once, and not twice though it was done twice"
+    came = [event for event in lab.events(id) if "4 data planes instead of 2" in event]
+    assert len(came) == 1
+    told = lab.api.ok("GET", f"{BASE}/{id}/events", by="demo")["events"]
+    assert "They use 0.90 of their processors, and are to use 0.5" in str(told)
+    assert len(lab.units(id, "data-plane")) == 4
+    assert days.live(0.1, 20) < 4
+    # Who begins anew has seen nothing yet.
+    had = lab.show(id)["data_planes"]
+    assert days.live(0.1, 9, api.Growth(lab.figures)) == had
+    lab.scale(id, scaling=None)
+    assert days.live(0.9, 10) == had
+
+
+def test_what_the_load_wants_and_cannot_have_is_told(lab: Lab) -> None:
+    id = lab.make(data_planes=1, scaling=AUTO)["id"]
+    quota = f"/appliance/v1/quotas/{lab.api.projects['demo']}"
+    lab.api.ok("PUT", quota, {"quota": {"units": 4}})
+    days = Days(lab, id)
+    assert days.live(1.0, 12) == 2, "as many as there may be"
+    (told,) = lab.show(id)["conditions"]
+    assert (told["what"], "4 is the most" in told["cause"]) == (
+        "its load wants more than 2 data planes",
+        True,
+    )
+    lab.api.ok("DELETE", quota)
+    days.live(1.0, 12)
+    (told,) = lab.show(id)["conditions"]
+    assert (lab.show(id)["data_planes"], "Raise most" in told["remedy"]) == (4, True)
+    assert lab.show(id)["status"] == "ACTIVE"
+    days.live(0.2, 6)
+    assert lab.show(id)["conditions"] == []
+
+
+def test_a_number_that_its_scaling_would_change_is_refused(lab: Lab) -> None:
+    assert lab.refused(scaling={**AUTO, "least": 5})[:2] == (400, "scaling")
+    assert lab.refused(scaling={"least": 5})[:2] == (400, "scaling.most")
+    assert lab.refused(scaling=AUTO, data_planes=5)[:2] == (400, "data_planes")
+    id = lab.make(scaling=AUTO)["id"]
+    for fields in ({"data_planes": 5}, {"data_planes": 3, "scaling": {**AUTO, "most": 2}}):
+        with lab.api.unchanged():
+            reply = lab.api.ask("PUT", f"{BASE}/{id}", {"appliance": fields}, by="demo")
+        assert (reply.status_code, reply.json()["error"]["field"]) == (400, "data_planes")
+    assert lab.scale(id, scaling={**AUTO, "least": 3})["data_planes"] == 3
+    assert lab.scale(id, data_planes=4)["data_planes"] == 4
+
+
 def test_a_drained_unit_leaves_when_its_replacement_works(lab: Lab) -> None:
     id = lab.make(dispatchers=1)["id"]
     lab.report(id)

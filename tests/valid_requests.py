@@ -486,6 +486,7 @@ def _appliances(t: Things) -> Iterator[Valid]:
         "inside_network_id": t.spare_inside,
         "outside_network_id": t.outside,
         "data_planes": 2,
+        "scaling": {"target_load": 0.6, "least": 1, "most": 4, "cool_down": 60.0},
         "dispatchers": 1,
         "managers": 1,
         "cu_size": 0.5,
@@ -500,6 +501,7 @@ def _appliances(t: Things) -> Iterator[Valid]:
         "admin_state_up": False,
         "services": ["firewall", "nat", "balancer"],
         "data_planes": 3,
+        "scaling": {"target_load": 0.7, "least": 2, "most": 5, "cool_down": 30.0},
         "dispatchers": 2,
         "managers": 2,
     }

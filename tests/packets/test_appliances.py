@@ -6,13 +6,16 @@ It is ordered through the API, runs on three hosts, and is the network's gateway
 | --- | --- |
 | what the policy lets begin passes, seen outside as the appliance | what it does not is dropped |
 | the command and the cloud's status show what is seen of it | |
-| data planes come and go as it is scaled | |
+| data planes come and go as it is scaled, and by their load | |
 | a deleted appliance leaves no port, no unit and no process | |
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -62,7 +65,25 @@ class Edge:
         return "\n".join(f"{e['at']} {e['unit']} {e['what']} ({e['cause']})" for e in told)
 
     def scale(self, planes: int) -> None:
-        self._ask("PUT", f"/{self.id}", {"appliance": {"data_planes": planes}})
+        self.change(data_planes=planes)
+
+    def change(self, **fields: Any) -> None:
+        self._ask("PUT", f"/{self.id}", {"appliance": fields})
+
+    @contextlib.contextmanager
+    def busy(self, unit: dict[str, Any]) -> Iterator[None]:
+        """Has a process of a unit use all of the unit's part of a processor."""
+        name = unit["id"].replace("-", "")[:8]
+        groups = [root for root in _groups([name]) if os.path.exists(f"{root}/cgroup.procs")]
+        process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        try:
+            for group in groups:
+                with open(f"{group}/cgroup.procs", "w") as file:
+                    file.write(str(process.pid))
+            yield
+        finally:
+            process.kill()
+            process.wait()
 
     def set_policy(self, *services: str) -> None:
         rule = {
@@ -151,6 +172,18 @@ def test_data_planes_come_and_go_and_it_forwards_on(edge: Edge) -> None:
         edge.scale(planes)
         edge.settled(planes)
         must_pass(web)
+
+
+def test_data_planes_come_and_go_by_their_load(edge: Edge) -> None:
+    edge.scale(1)
+    edge.settled(1)
+    (plane,) = edge.units("data-plane")
+    edge.change(scaling={"target_load": 0.5, "least": 1, "most": 2, "cool_down": 3})
+    with edge.busy(plane):
+        edge.settled(2)
+        assert "By its load it is to have 2 data planes instead of 1" in edge.events()
+    edge.settled(1)
+    edge.change(scaling=None)
 
 
 def test_a_deleted_appliance_leaves_nothing(edge: Edge) -> None:

@@ -28,6 +28,15 @@ _COUNTS = (
 )
 
 
+#: Option, field of `scaling`, type, and what it says.
+_SCALING: tuple[tuple[str, str, Any, str], ...] = (
+    ("--target-load", "target_load", float, "How much of their processors data planes are to use, 0 to 1."),
+    ("--least", "least", int, "There are never fewer data planes."),
+    ("--most", "most", int, "There are never more."),
+    ("--cool-down", "cool_down", float, "One goes that was not needed for so many seconds."),
+)
+
+
 def _cloud_option(function: F) -> F:
     return click.option(
         "--cloud", default="trunkline", show_default=True, help="Whom to act as: an entry of clouds.yaml."
@@ -38,6 +47,25 @@ def _count_options(function: F) -> F:
     for option, _, text in reversed(_COUNTS):
         function = click.option(option, type=int, help=text)(function)
     return function
+
+
+def _scaling_options(function: F) -> F:
+    for option, _, kind, text in reversed(_SCALING):
+        function = click.option(option, type=kind, help=text)(function)
+    text = "Whether there are as many data planes as their load wants, or as `scale` says."
+    return click.option("--auto/--by-command", "auto", default=None, help=text)(function)
+
+
+def _scaling(given: dict[str, Any], known: dict[str, Any] | None) -> dict[str, Any]:
+    """Takes the options of scaling out of those that were given; what of the field is to change."""
+    auto = given.pop("auto")
+    values = {field: given.pop(field) for _, field, _, _ in _SCALING}
+    told = {field: value for field, value in values.items() if value is not None}
+    if auto is False:
+        if told:
+            raise BadField("--by-command", f"it has no {', '.join(told)}. Leave that out, or give --auto.")
+        return {"scaling": None}
+    return {"scaling": {**(known or {}), **told}} if auto or told else {}
 
 
 def _services(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> list[str]:
@@ -87,6 +115,7 @@ def command() -> None:
 @click.option("--inside", required=True, metavar="NETWORK", help="The network that it is the gateway of.")
 @click.option("--outside", required=True, metavar="NETWORK", help="The network on its far side.")
 @_count_options
+@_scaling_options
 @click.option("--cu-size", type=float, help="Processors of each unit. Default: 0.25.")
 @click.option("--cu-memory", type=int, metavar="MIB", help="Memory of each unit. Default: 256.")
 @click.option("--description", help="A text for people.")
@@ -102,6 +131,7 @@ def create(
         "services": services,
         "inside_network_id": _network(api, "--inside", inside),
         "outside_network_id": _network(api, "--outside", outside),
+        **_scaling(more, None),
         **{field: value for field, value in more.items() if value is not None},
     }
     _tell(api.post("appliance", _MANY, {"appliance": fields})["appliance"], as_json)
@@ -162,12 +192,17 @@ def show(appliance: str, watch: bool, cloud: str, as_json: bool) -> None:
 @click.option("--description", help="Another text.")
 @click.option("--service", "services", multiple=True, callback=_services, metavar="NAME[,NAME]")
 @click.option("--up/--down", "admin_state_up", default=None, help="Whether it forwards packets.")
+@_scaling_options
 @_cloud_option
 @json_option
 def set_(appliance: str, cloud: str, as_json: bool, **more: Any) -> None:
     """Change an appliance."""
+    api = _api(cloud)
+    found = _find(api, appliance)
+    scaling = _scaling(more, found["scaling"])
     fields = {field: value for field, value in more.items() if value not in (None, [])}
-    _change(appliance, cloud, fields, as_json)
+    where = f"{_MANY}/{found['id']}"
+    _tell(api.put("appliance", where, {"appliance": {**fields, **scaling}})["appliance"], as_json)
 
 
 @command.command("scale")

@@ -50,7 +50,8 @@ class Picture:
             f"[bold]{escape(one['name'] or one['id'])}[/]  [{colour}]{one['status']}[/]  "
             f"{', '.join(one['services'])}  policy revision {one['policy_revision']}",
             f"inside {', '.join(one['inside_addresses'])}   outside {', '.join(one['outside_addresses'])}",
-            f"data planes {one['data_planes']}, dispatchers {one['dispatchers']}, managers {one['managers']}",
+            f"data planes {one['data_planes']}{_scaling(one, seen['units'])}, "
+            f"dispatchers {one['dispatchers']}, managers {one['managers']}",
             f"each {one['cu_size']:g} processors, {one['cu_memory']} MiB; id {one['id']}",
         ]
         if seen["units"]:
@@ -106,6 +107,16 @@ class Picture:
             return "", ""
         seconds = max(now - before[0], 0.001)
         return f"{(packets - before[1]) / seconds:.0f}", f"{(size - before[2]) * 8e-6 / seconds:.1f}"
+
+
+def _scaling(one: dict[str, Any], units: list[dict[str, Any]]) -> str:
+    """By what the number of data planes goes."""
+    rule = one.get("scaling")
+    if rule is None:
+        return ""
+    planes = [unit["observed"] for unit in units if unit["kind"] == "data-plane" and unit["observed"]]
+    now = f", is {sum(told.get('load', 0.0) for told in planes) / len(planes):.2f}" if planes else ""
+    return f" ({rule['least']} to {rule['most']} by load, which is to be {rule['target_load']:g}{now})"
 
 
 def _state(unit: dict[str, Any]) -> str:

@@ -119,6 +119,21 @@ def _settle(id: str, call: Call) -> None:
     appliance.settle(call, id)
 
 
+async def watch_loads(engine: Engine, figures: appliance.Figures) -> None:
+    """Has appliances grow and shrink by their load; until it is cancelled."""
+    there = Remembered(engine.store, (Appliance, Unit, Host), appliance.watched)
+    growth = appliance.Growth(figures)
+    while True:
+        await asyncio.sleep(WATCH)
+        for step in growth.look(there.get(), time.monotonic(), time.time()):
+            await engine.write(CLOUD, partial(_take, step))
+
+
+def _take(step: appliance.Step, call: Call) -> None:
+    appliance.take(call, step)
+    appliance.settle(call, step.appliance.id)
+
+
 def port_changes(
     observation: Observation, snapshot: Snapshot, ports: Mapping[str, Port] | None = None
 ) -> dict[str, str]:

@@ -164,6 +164,7 @@ class ControlProcess:
             ),
             asyncio.create_task(observe.watch_hosts(store, directory)),
             asyncio.create_task(observe.watch_appliances(api.engine)),
+            asyncio.create_task(observe.watch_loads(api.engine, figures)),
             asyncio.create_task(self._watch_agents(store, directory, backend)),
             asyncio.create_task(self._image(store, api, images)),
             asyncio.create_task(_rotate_keys(api.identity.keys)),

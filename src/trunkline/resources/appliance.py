@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from trunkline.resources.network.checks import Uuid
 from trunkline.resources.reports import Condition, UnitReport
@@ -38,6 +38,25 @@ def _services(values: list[str]) -> list[str]:
     return [name for name in SERVICES if name in values]
 
 
+class Scaling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many data planes there are to be by their load."""
+
+    #: How much of their processors data planes are to use at the most, all in all: 0 to 1.
+    target_load: Annotated[float, Meta(ge=0.05, le=0.95)] = 0.6
+    #: There are never fewer, whatever the load,
+    least: Annotated[int, Meta(ge=1, lt=NUMBERS)] = 1
+    #: ... nor more.
+    most: Annotated[int, Meta(ge=1, lt=NUMBERS)]
+    #: One goes when its part was not needed for so long, seconds.
+    cool_down: Annotated[float, Meta(ge=1, le=3600)] = 60.0
+
+
+def _scaling(rule: Scaling) -> Scaling:
+    if rule.most < rule.least:
+        raise ValueError(f"most is {rule.most}, which is fewer than least, {rule.least}. Raise it.")
+    return rule
+
+
 @resource(kind="appliance", plural="appliances", service="appliance", quota=10)
 class Appliance(Resource, kw_only=True):
     """A firewall, NAT and load balancer between two networks, made of compute units."""
@@ -62,6 +81,8 @@ class Appliance(Resource, kw_only=True):
     outside_network_id: Annotated[Uuid, fixed(required=True, index=True, refers="network")] = ""
     #: How many data planes there are to be, which forward packets.
     data_planes: Annotated[Annotated[int, Meta(ge=1, lt=NUMBERS)], settable()] = 2
+    #: How many of these there are to be by their load; None: as many as are asked for.
+    scaling: Annotated[Scaling | None, settable(filter=False), Check(_scaling)] = None
     #: How many dispatchers, which spread packets over them.
     dispatchers: Annotated[Annotated[int, Meta(ge=1, lt=NUMBERS)], settable()] = 1
     #: How many managers, which give them their policy: with two, one takes over when the other dies.
@@ -99,6 +120,10 @@ class Appliance(Resource, kw_only=True):
     leg_ports: Annotated[list[str], hidden()] = []
     #: The number that was given to a unit last.
     last_number: Annotated[int, hidden()] = 0
+    #: When it was to have another number of data planes, seconds since the epoch.
+    scaled_at: Annotated[float, hidden()] = 0.0
+    #: Why it has not as many data planes as its load wants.
+    short: Annotated[Condition | None, hidden()] = None
 
 
 @resource(kind="appliance_policy", plural="appliance_policies", service="appliance")

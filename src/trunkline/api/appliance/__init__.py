@@ -2,10 +2,25 @@
 
 service ──▶ Engine ──▶ appliances (what comes with one) ──▶ legs, units, policies ──▶ events
 hosts' reports ──▶ observation ──▶ status
+              └──▶ growth: more data planes by their load, or fewer
 """
 
+from trunkline.api.appliance.growth import Growth, Step, take, watched
 from trunkline.api.appliance.observation import Figures, observe, settle, shown, waiting
 from trunkline.api.appliance.quotas import limit as quota_limit
 from trunkline.api.appliance.service import STAGES, service
 
-__all__ = ["STAGES", "Figures", "observe", "quota_limit", "service", "settle", "shown", "waiting"]
+__all__ = [
+    "STAGES",
+    "Figures",
+    "Growth",
+    "Step",
+    "observe",
+    "quota_limit",
+    "service",
+    "settle",
+    "shown",
+    "take",
+    "waiting",
+    "watched",
+]

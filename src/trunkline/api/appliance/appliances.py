@@ -6,7 +6,7 @@ import hashlib
 
 from msgspec.structs import replace
 
-from trunkline.api.appliance import events, legs, policies, units
+from trunkline.api.appliance import events, growth, legs, policies, units
 from trunkline.api.engine import Call
 from trunkline.errors import BadField, Conflict, Exhausted
 from trunkline.plan import numbers
@@ -20,6 +20,7 @@ def create(call: Call, appliance: Appliance, given: frozenset[str]) -> Appliance
     """Gives a new appliance its addresses, its buses and its units."""
     if not appliance.project_id:
         raise BadField("project_id", "it is required with a token that is not of a project.")
+    appliance = growth.follow(call, appliance, given)
     units.check_size(call, appliance)
     appliance = legs.claim(call, appliance)
     appliance = replace(appliance, bus_vni=_vni(call, appliance), control_vni=_vni(call, appliance))
@@ -38,6 +39,8 @@ def update(call: Call, old: Appliance, new: Appliance, given: frozenset[str]) ->
             policies.checked(new, policies.of(call.tx, new).document)
         except BadField as error:
             raise BadField("services", f"its policy does not fit them. {error.message}") from None
+    if new.scaling != old.scaling or new.data_planes != old.data_planes:
+        new = growth.follow(call, new, given)
     counts = {field: (getattr(old, field), getattr(new, field)) for field in units.FIELDS.values()}
     changed = [f"{field} {had} to {has}" for field, (had, has) in counts.items() if had != has]
     if changed:

@@ -56,6 +56,7 @@ def state(appliance: Appliance, units: Sequence[Unit], silent: Collection[str], 
         *_legs(heard, units, now),
         *_policy(appliance, heard),
         *_shards(heard),
+        *([Finding(appliance.short, remark=True)] if appliance.short is not None else []),
     )
     if not appliance.admin_state_up:
         return State("DOWN", findings)
