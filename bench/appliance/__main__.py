@@ -2,23 +2,27 @@
 
 python -m bench.appliance --events 1000 --connections 20000 --kills
 
-Units are started by hand on one host, and may use of its processors what they can. Events come at random
-(--seed), one after the other. Every byte of every connection is compared; what is told at the end is how many
-broke, how long nothing came through, beside what was to be reached. `python -m bench.appliance.peers` is for
-others on the same path.
+Units are started by hand on one host, and may use of its processors what they can; with --cloud, a cloud of
+four hosts runs them, and hosts are cut off, too. Events come at random (--seed), one after the other. Every
+byte of every connection is compared; what is told at the end is how many broke, and how long nothing came
+through, beside what was to be reached. `python -m bench.appliance.peers` is for others on the same path.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 
-from bench.appliance import events, throughput
+from bench.appliance import events, policies, throughput
+from bench.appliance.appliance import Appliance
+from bench.appliance.by_cloud import ByCloud
 from bench.appliance.by_hand import ByHand
 from bench.appliance.loads import Loads
 from bench.appliance.path import SERVERS, Path, path, reaches, wait_for
+from bench.cloud import running
 from bench.figures import Figure, machine, table
 
 
@@ -41,27 +45,53 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement of throughput")
     parser.add_argument("--turns", type=int, default=3, help="measurements of throughput, each beside plain")
     parser.add_argument("--no-throughput", action="store_true")
+    parser.add_argument("--cloud", action="store_true", help="on a cloud of four hosts, not by hand")
+    parser.add_argument("--cu-size", type=float, default=0.2, help="with --cloud: processors of a unit")
+    parser.add_argument(
+        "--rules", type=int, default=10_000, help="with --cloud: of a policy for 8 data planes"
+    )
     options = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("network namespaces need root")
+    # Or what runs here would stay behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     print(machine(), flush=True)
-    with path() as way:
-        sizes = (options.data_planes, options.dispatchers, options.managers)
-        appliance = ByHand(way, *sizes, seed=options.seed)
-        try:
-            found, lines = _measure(way, appliance, options)
-        finally:
-            appliance.close()
+    found, lines = _by_cloud(options) if options.cloud else _by_hand(options)
     print(f"load average at the end: {' '.join(f'{load:.2f}' for load in os.getloadavg())}\n")
     print(table(found))
     print("".join(f"\n{each}\n" for each in lines if each))
     return 1 if any(figure.met is False for figure in found) else 0
 
 
-def _measure(way: Path, appliance: ByHand, options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
-    appliance.settle()
-    wait_for(lambda: reaches(way.client, SERVERS[0]), 30, lambda: "the appliance forwards")
-    rates = [] if options.no_throughput else _through(way, options)
+def _by_hand(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
+    with path() as way:
+        sizes = (options.data_planes, options.dispatchers, options.managers)
+        appliance = ByHand(way, *sizes, seed=options.seed)
+        try:
+            appliance.settle()
+            wait_for(lambda: reaches(way.client, SERVERS[0]), 30, lambda: "the appliance forwards")
+            rates = [] if options.no_throughput else _through(way, options)
+            found, lines = _measure(appliance, options)
+            return [*found, *rates], lines
+        finally:
+            appliance.close()
+
+
+def _by_cloud(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
+    with running(None, "--hosts", "4") as cloud:
+        sizes = (options.data_planes, options.dispatchers, options.managers)
+        appliance = ByCloud(cloud.state, *sizes, cu=options.cu_size, seed=options.seed)
+        try:
+            appliance.settle()
+            wait_for(lambda: reaches(appliance.inside, SERVERS[0]), 30, lambda: "the appliance forwards")
+            rules = policies.measure(appliance, options.rules) if options.rules else []
+            found, lines = _measure(appliance, options)
+            return [*found, *rules], lines
+        finally:
+            appliance.close()
+
+
+def _measure(appliance: Appliance, options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
     with Loads(appliance, options.connections, options.every, options.silent) as loads:
         made = loads.ready(60 + options.connections / 200)
         # Each has sent at least once.
@@ -80,7 +110,7 @@ def _measure(way: Path, appliance: ByHand, options: argparse.Namespace) -> tuple
         results = loads.end()
     established = {name: each.established for name, each in made.items()}
     found = events.figures(run, established, results, appliance.shares())
-    return [*found, *rates], [run.problem, events.broken(results)]
+    return found, [run.problem, events.broken(results)]
 
 
 def _through(way: Path, options: argparse.Namespace) -> list[Figure]:

@@ -80,6 +80,8 @@ class Appliance(Protocol):
     #: Namespaces of the ends.
     inside: str
     outside: str
+    #: Whether it has hosts that can be cut off.
+    cuts: bool
 
     def size(self, kind: Kind) -> int:
         """How many units there are of it, without those that leave."""
@@ -98,6 +100,9 @@ class Appliance(Protocol):
 
     def kill(self, kind: Kind) -> str:
         """As by ``kill -9``; done when there is another one."""
+
+    def cut(self) -> str:
+        """A host with units is cut off, and comes back; done when all is well again."""
 
     def settle(self) -> None:
         """Returns when all have what they are to have. Raises AssertionError where that takes too long."""
@@ -133,6 +138,7 @@ EVENTS = (
     Event("data plane killed", lambda a: a.kill("data-plane"), True, 1),
     Event("dispatcher killed", lambda a: a.kill("dispatcher"), True, 1, lambda a: a.size("dispatcher") > 1),
     Event("manager killed", lambda a: a.kill("manager"), True, 1),
+    Event("host cut", lambda a: a.cut(), True, 1, lambda a: a.cuts),
 )
 
 

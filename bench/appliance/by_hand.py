@@ -47,7 +47,7 @@ class ByHand:
     """An `Appliance`. Owns its units; the path is the caller's."""
 
     def __init__(self, path: Path, planes: int, dispatchers: int, managers: int, seed: int) -> None:
-        self.inside, self.outside = path.client, path.server
+        self.inside, self.outside, self.cuts = path.client, path.server, False
         self._lab = _Lab(path)
         self._chance = random.Random(seed)
         self._used = dict(_FIRST)
@@ -139,6 +139,9 @@ class ByHand:
         self._lab.begin(member(new, kind))
         self._until(lambda: bool(self._lab.units[new].statuses), f"{kind} {new} says something")
         return f"{kind} {number} killed, {new} came"
+
+    def cut(self) -> str:
+        raise NotImplementedError("there is one host")
 
     def shares(self) -> list[float]:
         return self._shares

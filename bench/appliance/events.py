@@ -19,7 +19,7 @@ from trunkline.traffic.words import Period
 _QUIET = "quiet"
 _SCALING = ("scale out", "scale in")
 #: What dies, and how long a flow may wait then, ms.
-_BOUNDS = {"data plane killed": 150.0, "dispatcher killed": 150.0}
+_BOUNDS = {"data plane killed": 150.0, "dispatcher killed": 150.0, "host cut": 150.0}
 
 
 @dataclass(frozen=True)
