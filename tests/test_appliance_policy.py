@@ -129,6 +129,8 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("firewall.rules[0].rate", "fast", "", "100/second"),
     ("firewall.rules[0].rate", "0/second", "", "100/second"),
     ("firewall.rules[0].action", "drop", "firewall.rules[0].rate", "Leave it out"),
+    ("firewall.rules[0].source_port", "0", "", "1 to 65535"),
+    ("firewall.rules[1].source_port", "80", "", "Say tcp or udp"),
     ("firewall.rules[0].log", "yes please", "", "bool"),
     ("firewall.rules[2].source", "fd00::/8", "firewall.rules[2].destination", "one family"),
     ("firewall.groups.addresses.lan", [], "", "empty"),

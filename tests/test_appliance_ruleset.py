@@ -10,6 +10,7 @@
 | an address is seen as another, both ways | |
 | subscribers have ports of their own, of each shard | who is none is translated as others |
 | the first rule that fits decides | |
+| rules look at the ports that connections come from | |
 | a refusal is told | |
 | a log tells the packets that begin connections | |
 | what is above a rate is dropped | |
@@ -316,6 +317,21 @@ def test_the_first_rule_that_fits_decides(scene: Scene) -> None:
     must_stop(Tcp(scene.server, scene.client, "10.0.0.5", 443), control=Ping(scene.client, FAR[0]))
     met = counts.rules(scene.router.run(*counts.RULES).stdout)
     assert all(met[number] > 0 for number in range(5))
+
+
+@pytest.mark.machine
+def test_rules_look_at_the_ports_that_connections_come_from(scene: Scene) -> None:
+    rules = [
+        {"name": "low", "service": "udp", "source_port": "2000-2009", "action": "accept"},
+        {"name": "web", "service": "udp/80", "action": "accept"},
+    ]
+    scene.apply({"firewall": {"rules": rules}})
+    for far in FAR:
+        low, web = (
+            Udp(scene.client, scene.server, far, p, source_port=s) for p, s in ((7, 2009), (80, 2010))
+        )
+        must_pass(low, web)
+        must_stop(Udp(scene.client, scene.server, far, 7, source_port=2010), control=low)
 
 
 @pytest.mark.machine

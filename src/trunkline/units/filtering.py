@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from trunkline.resources.appliance_policy import Firewall, Rule, words
 from trunkline.resources.appliance_policy.document import ANY
 from trunkline.resources.appliance_policy.groups import all_prefixes, all_services
-from trunkline.resources.appliance_policy.words import TCP, UDP, Network, Service
+from trunkline.resources.appliance_policy.words import TCP, UDP, Network, Ports, Service
 from trunkline.units.classifier import Box, depth, layers
 from trunkline.units.rates import limit
 from trunkline.units.tables import Table
@@ -97,7 +97,10 @@ def _looked_up(
     keys = [f"ct original {ip} saddr", f"ct original {ip} daddr"]
     keys.append("ct original proto-dst" if protocol else "meta l4proto")
     types = [f"ipv{version}_addr"] * 2 + ["inet_service" if protocol else "inet_proto"]
-    order = sorted(range(3), key=lambda place: depth([box[place] for box, _, _ in elements]))
+    if len(elements[0][0]) > len(keys):
+        keys.append("ct original proto-src")
+        types.append("inet_service")
+    order = sorted(range(len(keys)), key=lambda place: depth([box[place] for box, _, _ in elements]))
     words_ = [
         f'{" . ".join(_span(version, box, place) for place in order)} comment "{number}" : {verdict}'
         for box, number, verdict in elements
@@ -108,7 +111,11 @@ def _looked_up(
 
 
 def _boxes(firewall: Firewall, met: Sequence[int]) -> dict[tuple[int, str], list[tuple[int, Box]]]:
-    """By family and kind of protocol: the rules' ranges of sources, targets and ports (or protocols)."""
+    """By family and kind of protocol: the rules' ranges of sources, targets and ports (or protocols).
+
+    Where any rule looks at them, of source ports too, where there are ports.
+    """
+    from_ports = any(firewall.rules[number].source_port for number in met)
     found: dict[tuple[int, str], list[tuple[int, Box]]] = {}
     for number in met:
         rule = firewall.rules[number]
@@ -117,12 +124,19 @@ def _boxes(firewall: Firewall, met: Sequence[int]) -> dict[tuple[int, str], list
         services = all_services(firewall.groups, rule.service)
         for service in services:
             kind, last = _kind(service)
+            more = (_from(rule),) if from_ports and service.has_ports else ()
             for source in sources:
                 for target in targets:
                     if source.version == target.version:
-                        box = (_range(source), _range(target), last)
+                        box = (_range(source), _range(target), last, *more)
                         found.setdefault((source.version, kind), []).append((number, box))
     return found
+
+
+def _from(rule: Rule) -> tuple[int, int]:
+    """The source ports of a rule."""
+    span = words.ports(rule.source_port) if rule.source_port else Ports()
+    return span.first, span.last
 
 
 def _kind(service: Service) -> tuple[str, tuple[int, int]]:
@@ -138,7 +152,7 @@ def _range(network: Network) -> tuple[int, int]:
 def _span(version: int, box: Box, place: int) -> str:
     """One side of a box, as a part of an element's key."""
     first, last = box[place]
-    if place == 2:
+    if place >= 2:
         return str(first) if first == last else f"{first}-{last}"
     return (
         _address(version, first) if first == last else f"{_address(version, first)}-{_address(version, last)}"

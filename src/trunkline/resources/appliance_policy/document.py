@@ -58,6 +58,8 @@ class Rule(_Part, frozen=True, kw_only=True):
     destination: Words = ANY
     #: Services and groups: "tcp/80", "udp/5000-5999", "tcp", "icmp", "ip/47".
     service: Words = ANY
+    #: Of TCP and UDP, the ports that they come from: "1024-65535".
+    source_port: str = ""
     action: Action
     #: Whether the first packet of each connection is told.
     log: bool = False

@@ -218,7 +218,14 @@ def _check_rule(path: str, groups: Groups, rule: Rule) -> None:
             reads(where, functools.partial(prefixes, groups), word)
         families.append({network.version for word in listed(said) for network in prefixes(groups, word)})
     for where, word in placed(f"{path}.service", rule.service):
-        reads(where, functools.partial(services_of, groups), word)
+        found = reads(where, functools.partial(services_of, groups), word)
+        if rule.source_port and not all(service.has_ports for service in found):
+            raise BadField(
+                f"{path}.source_port",
+                f"'{word}' is not TCP or UDP, which have ports. Say tcp or udp.",
+            )
+    if rule.source_port:
+        reads(f"{path}.source_port", words.ports, rule.source_port)
     if not families[0] & families[1]:
         raise BadField(
             f"{path}.destination",
