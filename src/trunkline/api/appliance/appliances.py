@@ -36,7 +36,8 @@ def update(call: Call, old: Appliance, new: Appliance, given: frozenset[str]) ->
     """Adds units or has some leave; switches it on or off."""
     if new.services != old.services:
         try:
-            policies.checked(new, policies.of(call.tx, new).document)
+            document = policies.of(call.tx, new).document
+            policies.checked(new, document, document)
         except BadField as error:
             raise BadField("services", f"its policy does not fit them. {error.message}") from None
     if new.scaling != old.scaling or new.data_planes != old.data_planes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from msgspec.structs import replace
@@ -12,6 +13,7 @@ from trunkline.api.engine import Call
 from trunkline.errors import BadField, BadRequest
 from trunkline.resources.appliance import SERVICES, ZONES, Appliance, AppliancePolicy
 from trunkline.resources.appliance_policy import Zone, check, difference, parse
+from trunkline.resources.appliance_policy.certificates import expired, restored
 from trunkline.store import Reader
 
 #: How many differences are told.
@@ -29,15 +31,17 @@ def first(appliance: Appliance) -> AppliancePolicy:
     return AppliancePolicy(id=appliance.id, document=document)
 
 
-def checked(appliance: Appliance, document: Any) -> dict[str, Any]:
-    """The document, where the appliance can have it.
+def checked(appliance: Appliance, document: Any, stored: dict[str, Any]) -> dict[str, Any]:
+    """The document, where the appliance can have it, with the keys that are `stored` where it hides them.
 
     Raises:
         BadField, BadRequest: with what is wrong in it named.
     """
     if not isinstance(document, dict):
         raise BadRequest("The policy must be a JSON object.", field="policy")
-    policy = parse(document)
+    whole = restored(document, stored)
+    policy = parse(whole)
+    expired(policy, datetime.now(UTC), stored)
     for name in SERVICES:
         there = getattr(policy, name) is not None
         if there and name not in appliance.services:
@@ -54,7 +58,7 @@ def checked(appliance: Appliance, document: Any) -> dict[str, Any]:
         raise BadField(f"firewall.rules[{logging[0]}].log", "nobody reads such a log yet. Leave it out.")
     legs = zip(ZONES, (appliance.inside_addresses, appliance.outside_addresses), strict=True)
     check(policy, [Zone(name, name == "outside", tuple(addresses)) for name, addresses in legs])
-    return document
+    return whole
 
 
 def change(call: Call, appliance: Appliance, document: Any) -> tuple[AppliancePolicy, list[str]]:
@@ -63,7 +67,7 @@ def change(call: Call, appliance: Appliance, document: Any) -> tuple[AppliancePo
     Returns: the policy, and what differs from the one before.
     """
     old = of(call.tx, appliance)
-    new = checked(appliance, document)
+    new = checked(appliance, document, old.document)
     found = differences(old.document, new)
     if not found:
         return old, []

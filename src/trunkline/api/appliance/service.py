@@ -14,6 +14,7 @@ from trunkline.api.http import Endpoint, Reply, Request, Service
 from trunkline.api.network import dialect
 from trunkline.errors import BadField, Refusal
 from trunkline.resources.appliance import Appliance, ApplianceEvent, Unit
+from trunkline.resources.appliance_policy.certificates import redacted
 from trunkline.resources.region import Host
 from trunkline.store import Reader
 
@@ -96,7 +97,7 @@ class ApplianceApi:
         def run(reader: Reader) -> dict[str, Any]:
             appliance = self.engine.get(reader, request.context, Appliance, request.path["id"])
             policy = policies.of(reader, appliance)
-            return {"policy": policy.document, "revision": policy.revision}
+            return {"policy": redacted(policy.document), "revision": policy.revision}
 
         return Reply(await self.engine.read(run))
 
@@ -110,7 +111,8 @@ class ApplianceApi:
             call.require("set_appliance_policy", self.engine.target(call.tx, appliance))
             if dry:
                 old = policies.of(call.tx, appliance)
-                found = policies.differences(old.document, policies.checked(appliance, document))
+                new = policies.checked(appliance, document, old.document)
+                found = policies.differences(old.document, new)
                 revision = old.revision + bool(found)
             else:
                 policy, found = policies.change(call, appliance, document)

@@ -10,6 +10,7 @@ the firewall speak of addresses as packets bring them, before anything is transl
 from trunkline.resources.appliance_policy.difference import difference
 from trunkline.resources.appliance_policy.document import (
     Balancer,
+    Condition,
     Firewall,
     Groups,
     Listener,
@@ -20,6 +21,8 @@ from trunkline.resources.appliance_policy.document import (
     NatSource,
     NatStatic,
     Policy,
+    Pool,
+    Route,
     Rule,
     SynProtection,
 )
@@ -30,6 +33,7 @@ from trunkline.resources.appliance_policy.zones import Zone, check
 
 __all__ = [
     "Balancer",
+    "Condition",
     "Firewall",
     "Groups",
     "Listener",
@@ -41,8 +45,10 @@ __all__ = [
     "NatSource",
     "NatStatic",
     "Policy",
+    "Pool",
     "Ports",
     "Rate",
+    "Route",
     "Rule",
     "Service",
     "Source",

@@ -8,7 +8,17 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from trunkline.resources.appliance_policy.document import Firewall, Listener, Nat, Policy, Rule
+from trunkline.resources.appliance_policy.document import (
+    Balancer,
+    Certificate,
+    Firewall,
+    Listener,
+    Member,
+    Nat,
+    Policy,
+    Pool,
+    Rule,
+)
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -25,8 +35,9 @@ def difference(old: Policy, new: Policy) -> list[str]:
             found.append(f"{name}: it is {'added' if one is None else 'removed'}.")
     found += _firewall(old.firewall or Firewall(), new.firewall or Firewall())
     found += _nat(old.nat or Nat(), new.nat or Nat())
-    listeners = [policy.balancer.listeners if policy.balancer else () for policy in (old, new)]
-    found += _listeners(*listeners)
+    before, after = (policy.balancer or Balancer() for policy in (old, new))
+    found += _certificates(before.certificates, after.certificates)
+    found += _listeners(before.listeners, after.listeners)
     return found
 
 
@@ -125,16 +136,40 @@ def _nat(old: Nat, new: Nat) -> Iterator[str]:
 
 def _listeners(old: Sequence[Listener], new: Sequence[Listener]) -> Iterator[str]:
     def bare(listener: Listener) -> Listener:
-        return msgspec.structs.replace(listener, members=())
+        return msgspec.structs.replace(listener, members=(), pools={}, routes=())
 
     yield from _by_key(
         "balancer: listener", [*map(bare, old)], [*map(bare, new)], lambda listener: f"'{listener.name}'"
     )
     before = {listener.name: listener for listener in old}
     for listener in new:
-        former = before[listener.name].members if listener.name in before else ()
-        what = f"balancer: listener '{listener.name}': member"
-        yield from _by_key(what, former, listener.members, lambda m: f"{m.address} port {m.port}")
+        former = before.get(listener.name, Listener(name="", address="", port=1))
+        what = f"balancer: listener '{listener.name}'"
+        yield from _by_key(f"{what}: member", former.members, listener.members, _end)
+        for name in sorted(former.pools.keys() | listener.pools.keys()):
+            one, other = former.pools.get(name), listener.pools.get(name)
+            if one is None or other is None:
+                yield f"{what}: pool '{name}': {'added' if one is None else 'removed'}."
+            one, other = one or Pool(), other or Pool()
+            if changes := _changed(*(msgspec.structs.replace(each, members=()) for each in (one, other))):
+                yield f"{what}: pool '{name}': {changes}."
+            yield from _by_key(f"{what}: pool '{name}': member", one.members, other.members, _end)
+        yield from _by_key(f"{what}: route", former.routes, listener.routes, lambda r: f"'{r.name}'")
+        order = [[route.name for route in each.routes] for each in (former, listener)]
+        if order[0] != order[1] and sorted(order[0]) == sorted(order[1]):
+            yield f"{what}: routes are in another order: {', '.join(order[1])}."
+
+
+def _end(member: Member) -> str:
+    return f"{member.address} port {member.port}"
+
+
+def _certificates(old: Mapping[str, Certificate], new: Mapping[str, Certificate]) -> Iterator[str]:
+    """Which are others, and nothing of what they are."""
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            how = "added" if name not in old else "removed" if name not in new else "another one"
+            yield f"balancer: certificate '{name}': {how}."
 
 
 def _by_key(what: str, old: Sequence[T], new: Sequence[T], key: Callable[[T], str]) -> Iterator[str]:

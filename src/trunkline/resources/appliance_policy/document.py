@@ -145,22 +145,129 @@ class Member(_Part, frozen=True, kw_only=True):
     weight: Annotated[int, Meta(ge=0, le=256)] = 1
 
 
-class Listener(_Part, frozen=True, kw_only=True):
-    """A service that several answer. A connection stays with whom it began with."""
+Seconds = Annotated[float, Meta(ge=0.001, le=30 * 24 * 3600)]
 
-    name: Name
-    address: str
-    protocol: Literal["tcp", "udp"] = "tcp"
-    port: PortNumber
+
+class Affinity(_Part, frozen=True, kw_only=True):
+    """What tells that a client was here before, and with which member: of http and https.
+
+    A member is told by the cookie itself, so that all data planes understand it.
+    """
+
+    #: cookie: the balancer's own; app_cookie: one that the members set, in which the balancer writes.
+    kind: Literal["cookie", "app_cookie"]
+    #: The name of the cookie; of app_cookie it is needed.
+    cookie: str = ""
+
+
+class Answering(_Part, frozen=True, kw_only=True):
+    """Who answers, and who of them a connection or a request goes to."""
+
     #: Whom new connections go to: "source": always the same for one address, while the members are the same.
     algorithm: Literal["round_robin", "random", "source", "source_port"] = "round_robin"
     members: tuple[Member, ...] = ()
+    affinity: Affinity | None = None
+    #: Members are told who the client is: the version of the PROXY protocol (HAProxy, proxy-protocol.txt).
+    send_proxy: Literal[0, 1, 2] = 0
+    #: What goes to members is encrypted; their certificates are not looked at.
+    tls_to_members: bool = False
+
+
+class Pool(Answering, frozen=True, kw_only=True):
+    """Members that a route leads to."""
+
+
+class Condition(_Part, frozen=True, kw_only=True):
+    """Something that a request has or has not."""
+
+    kind: Literal["host", "path", "file_type", "header", "cookie"]
+    compare: Literal["equal", "starts", "ends", "contains", "regex"] = "equal"
+    #: The name of the header or the cookie.
+    key: str = ""
+    value: str
+    #: It must not be so.
+    invert: bool = False
+
+
+class Route(_Part, frozen=True, kw_only=True):
+    """Where requests go for which all of these are so. The first route that fits decides."""
+
+    name: Name
+    when: tuple[Condition, ...] = ()
+    #: A pool of the listener; "" is the default one, where nothing else is said.
+    to: str = ""
+    #: The client is sent to this URL ...
+    redirect: str = ""
+    #: ... or to the same path behind this one, by this status code.
+    prefix: str = ""
+    code: Literal[301, 302, 303, 307, 308] = 302
+    #: The answer is 403.
+    reject: bool = False
+
+
+class Timeouts(_Part, frozen=True, kw_only=True):
+    """For how long nothing may come, seconds, before a connection ends."""
+
+    client: Seconds = 50.0
+    member_connect: Seconds = 5.0
+    member_data: Seconds = 50.0
+    #: For how long it is waited for the whole head of a request; 0: as long as for anything else.
+    inspect: Annotated[float, Meta(ge=0, le=30 * 24 * 3600)] = 0.0
+
+
+class InsertHeaders(_Part, frozen=True, kw_only=True):
+    """What members are told of a request, besides what it says."""
+
+    #: The client's address, behind those that are there.
+    forwarded_for: bool = field(name="X-Forwarded-For", default=False)
+    #: The port of the listener, and its protocol.
+    forwarded_port: bool = field(name="X-Forwarded-Port", default=False)
+    forwarded_proto: bool = field(name="X-Forwarded-Proto", default=False)
+
+
+class Certificate(_Part, frozen=True, kw_only=True):
+    """Who a listener is: PEM (RFC 7468)."""
+
+    #: The certificate, and behind it those by which it is trusted.
+    certificate: str
+    #: Is never shown.
+    key: str
+
+
+class Listener(Answering, frozen=True, kw_only=True):
+    """A service that several answer. A connection stays with whom it began with.
+
+    The kernel does those of tcp and udp; http, https and what is `proxied` is a proxy's in the data plane.
+    """
+
+    name: Name
+    address: str
+    #: https: TLS ends here, and requests are seen.
+    protocol: Literal["tcp", "udp", "http", "https"] = "tcp"
+    port: PortNumber
+    #: Of tcp: through a proxy, which can do what the kernel cannot.
+    proxied: bool = False
+    #: Of https: names of certificates; a client gets the one whose names fit, or the first.
+    certificates: tuple[str, ...] = ()
+    timeouts: Timeouts = Timeouts()
+    insert_headers: InsertHeaders = InsertHeaders()
+    #: Other members, by name, for routes to lead to.
+    pools: dict[str, Pool] = {}
+    #: Where requests go that are not for the default members.
+    routes: tuple[Route, ...] = ()
     #: Addresses of the appliance that members see connections come from, so that their answers need no route
     #: of their own: of each zone where there are members. Without any they see the client's.
     masquerade: tuple[str, ...] = ()
 
+    @property
+    def through_proxy(self) -> bool:
+        """Whether its connections end in a proxy of the data plane."""
+        return self.proxied or self.protocol in ("http", "https")
+
 
 class Balancer(_Part, frozen=True, kw_only=True):
+    #: By the names that listeners call them.
+    certificates: dict[str, Certificate] = {}
     listeners: tuple[Listener, ...] = ()
 
 

@@ -8,7 +8,13 @@ from collections.abc import Iterator
 from trunkline.errors import BadField
 from trunkline.resources.appliance_policy import words
 from trunkline.resources.appliance_policy.carrier import allocations
-from trunkline.resources.appliance_policy.document import MASQUERADE_PORTS, Listener, Policy
+from trunkline.resources.appliance_policy.document import (
+    MASQUERADE_PORTS,
+    Answering,
+    Listener,
+    Policy,
+)
+from trunkline.resources.appliance_policy.proxying import pools
 from trunkline.resources.appliance_policy.words import TCP, UDP, Address, Ports
 
 #: How many ends of flows the dispatchers can tell apart (`published` of fabric.bpf.c).
@@ -26,21 +32,8 @@ def check_endpoints(policy: Policy) -> None:
                 f"{path}.name", f"'{listener.name}' is {names[listener.name]} too. Give another one."
             )
         names[listener.name] = path
-        seen: dict[tuple[str, int], int] = {}
-        for place, member in enumerate(listener.members):
-            where = f"{path}.members[{place}]"
-            found = _address(f"{where}.address", member.address)
-            if found.version != address.version:
-                raise BadField(
-                    f"{where}.address",
-                    f"{found} is not of the family of {address}. Give one of IPv{address.version}.",
-                )
-            end = (str(found), member.port)
-            if end in seen:
-                raise BadField(
-                    where, f"it is the same as members[{seen[end]}]. Leave one out; a weight says more."
-                )
-            seen[end] = place
+        for where, pool in pools(path, listener):
+            _check_members(where, listener, pool, address)
         _check_masquerade(path, listener, address)
     _once(policy)
     _apart(policy)
@@ -56,6 +49,24 @@ def _check_masquerade(path: str, listener: Listener, address: Address) -> None:
             f"{path}.masquerade",
             f"none of them is of the family of {address}, as members are. Give one of IPv{address.version}.",
         )
+
+
+def _check_members(path: str, listener: Listener, pool: Answering, address: Address) -> None:
+    seen: dict[tuple[str, int], int] = {}
+    for place, member in enumerate(pool.members):
+        where = f"{path}.members[{place}]"
+        found = _address(f"{where}.address", member.address)
+        if found.version != address.version and not listener.through_proxy:
+            raise BadField(
+                f"{where}.address",
+                f"{found} is not of the family of {address}. Give one of IPv{address.version}.",
+            )
+        end = (str(found), member.port)
+        if end in seen:
+            raise BadField(
+                where, f"it is the same as members[{seen[end]}]. Leave one out; a weight says more."
+            )
+        seen[end] = place
 
 
 def _address(path: str, text: str) -> Address:
@@ -76,7 +87,7 @@ def published_here(policy: Policy) -> Iterator[tuple[str, Address, int, int]]:
             yield f"nat.static[{number}].outside", words.address(pair.outside), 0, 0
     if policy.balancer is not None:
         for number, listener in enumerate(policy.balancer.listeners):
-            protocol = TCP if listener.protocol == "tcp" else UDP
+            protocol = UDP if listener.protocol == "udp" else TCP
             yield f"balancer.listeners[{number}]", words.address(listener.address), protocol, listener.port
 
 
@@ -177,7 +188,10 @@ def _apart(policy: Policy) -> None:
                 "Use another port, or narrow those.",
             )
     if policy.balancer is not None:
-        ends += sum(len(listener.members) - 1 for listener in policy.balancer.listeners)
+        ends += sum(
+            -1 if listener.through_proxy else len(listener.members) - 1
+            for listener in policy.balancer.listeners
+        )
     if ends > MOST_PUBLISHED:
         raise BadField(
             "balancer.listeners", f"with all members there are {ends} ends; {MOST_PUBLISHED} are the most."

@@ -21,16 +21,19 @@ from trunkline.resources.appliance_policy.carrier import check_carrier
 from trunkline.resources.appliance_policy.document import (
     ANY,
     NAME,
+    Certificate,
     Firewall,
     Groups,
     Nat,
     Policy,
+    Pool,
     Rule,
     SynProtection,
     Words,
 )
 from trunkline.resources.appliance_policy.endpoints import check_endpoints
 from trunkline.resources.appliance_policy.groups import listed, prefixes, services_of
+from trunkline.resources.appliance_policy.proxying import check_proxied
 
 T = TypeVar("T")
 _ZONE = re.compile(r"[a-z][a-z0-9_-]{0,14}")
@@ -53,12 +56,15 @@ def parse(document: dict[str, Any]) -> Policy:
     try:
         policy = msgspec.convert(document, Policy)
     except msgspec.ValidationError as error:
+        _shape_named(document)
         raise _explained(str(error)) from None
+    _shape_named(document)
     if policy.firewall is not None:
         _check_firewall(policy.firewall)
     if policy.nat is not None:
         _check_translation(policy.nat)
     check_endpoints(policy)
+    check_proxied(policy)
     return policy
 
 
@@ -79,20 +85,50 @@ def _shape_groups(document: Any) -> None:
                     raise BadField(f"{path}[{number}]", "it is no text. Write it in quotes.")
 
 
-def _explained(said: str) -> BadField:
-    """What msgspec says, with the path that it says it of, and what would be right there."""
+def _shape_named(document: Any) -> None:
+    """As `_shape_groups`: certificates, and pools of listeners. Raises BadField."""
+    balancer = document.get("balancer") if isinstance(document, dict) else None
+    balancer = balancer if isinstance(balancer, dict) else {}
+    listeners = balancer.get("listeners")
+    named: list[tuple[str, Any, Any]] = [("balancer.certificates", balancer.get("certificates"), Certificate)]
+    for number, listener in enumerate(listeners if isinstance(listeners, list | tuple) else ()):
+        if isinstance(listener, dict):
+            named.append((f"balancer.listeners[{number}].pools", listener.get("pools"), Pool))
+    for path, objects, kind in named:
+        for name, each in objects.items() if isinstance(objects, dict) else ():
+            if not isinstance(name, str) or not _NAMED.fullmatch(name):
+                raise BadField(f"{path}.{name}", _NAMES)
+            try:
+                msgspec.convert(each, kind)
+            except msgspec.ValidationError as error:
+                raise _explained(str(error), f"{path}.{name}", kind) from None
+
+
+def _explained(said: str, within: str = "", of: Any = Policy) -> BadField:
+    """What msgspec says, with the path that it says it of, and what would be right there.
+
+    `of`: the type that it was to be, of what stands at the path `within`.
+    """
     found = _AT.match(said)
     problem, path = (found[1], found[2].removeprefix(".")) if found else (said, "")
+    if within:
+        inner = _explained_at(problem, path, of)
+        at = _joined(within, inner.field) if path or inner.field != "policy" else within
+        return BadField(at, inner.message.removeprefix(f"Invalid input for {inner.field}: "))
+    return _explained_at(problem, path, of)
+
+
+def _explained_at(problem: str, path: str, of: Any) -> BadField:
     missing = re.fullmatch(r"Object missing required field `(.+)`", problem)
     unknown = re.fullmatch(r"Object contains unknown field `(.+)`", problem)
     if missing:
         return BadField(_joined(path, missing[1]), "it is missing. Give it.")
     if unknown:
-        there = ", ".join(_fields(path))
+        there = ", ".join(_fields(of, path))
         return BadField(_joined(path, unknown[1]), f"there is no such field. Fields here are: {there}.")
     if problem.startswith("Invalid enum value"):
         *parent, name = path.split(".")
-        choices = ", ".join(map(str, _choices(".".join(parent), name)))
+        choices = ", ".join(map(str, _choices(of, ".".join(parent), name)))
         return BadField(path, f"{problem.removeprefix('Invalid enum value ')} is none of: {choices}.")
     if "regex" in problem:
         problem = _NAMES
@@ -105,22 +141,22 @@ def _joined(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _fields(path: str) -> list[str]:
+def _fields(of: Any, path: str) -> list[str]:
     """The names of the fields of the object at a path."""
-    found = _type_at(path)
+    found = _type_at(of, path)
     return [each.encode_name for each in msgspec.structs.fields(found)] if found else []
 
 
-def _choices(path: str, name: str) -> Sequence[Any]:
-    parent = _type_at(path)
+def _choices(of: Any, path: str, name: str) -> Sequence[Any]:
+    parent = _type_at(of, path)
     fields = {each.encode_name: each for each in msgspec.structs.fields(parent)} if parent else {}
     name = name.partition("[")[0]
     return typing.get_args(fields[name].type) if name in fields else ()
 
 
-def _type_at(path: str) -> Any:
+def _type_at(of: Any, path: str) -> Any:
     """The type of object that stands at a path."""
-    at: Any = Policy
+    at: Any = of
     for name in filter(None, re.sub(r"\[\d+\]", "", path).split(".")):
         known = {each.encode_name: each.type for each in msgspec.structs.fields(at)}
         at = next(_structs(known.get(name)), None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from trunkline.errors import BadField
 from trunkline.resources.appliance_policy import words
 from trunkline.resources.appliance_policy.document import ANY, NatCarrier, NatSource, Policy
+from trunkline.resources.appliance_policy.proxying import pools
 
 #: The zone that the appliance is the gateway of.
 INSIDE = "inside"
@@ -84,9 +85,10 @@ def check(policy: Policy, zones: Sequence[Zone]) -> None:
     for number, listener in enumerate(policy.balancer.listeners if policy.balancer else ()):
         path = f"balancer.listeners[{number}]"
         address(f"{path}.address", listener.address, None)
-        for place, member in enumerate(listener.members):
-            _not_own(f"{path}.members[{place}].address", member.address, owner)
-        if not listener.masquerade and all(zone.outside for zone in zones):
+        for where, pool in pools(path, listener):
+            for place, member in enumerate(pool.members):
+                _not_own(f"{where}.members[{place}].address", member.address, owner)
+        if not (listener.masquerade or listener.through_proxy) and all(zone.outside for zone in zones):
             raise BadField(
                 f"{path}.masquerade",
                 "it is needed: members would answer their clients by another way. Give an address of the "
