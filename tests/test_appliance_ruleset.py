@@ -38,6 +38,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,6 +55,7 @@ from trunkline.resources.appliance_policy.words import UDP
 from trunkline.units import counts, enforcer
 from trunkline.units.enforcer import Enforcer
 from trunkline.units.filtering import LOG_GROUP
+from trunkline.units.proxy import Proxy
 from trunkline.units.ruleset import discarded, ruleset, steps, translated
 
 TAG = f"pr{os.getpid()}"
@@ -571,7 +573,9 @@ def test_what_is_not_put_in_force_is_taken_away(scene: Scene) -> None:
 
 
 @pytest.mark.machine
-def test_of_policies_made_ready_the_last_is_in_force(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_policies_made_ready_the_last_is_in_force(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def apply(rules: str, *options: str) -> None:
         done = scene.router.run("nft", *options, "-f", "-", input=rules)
         assert done.returncode == 0, done.stderr[:2000]
@@ -580,7 +584,7 @@ def test_of_policies_made_ready_the_last_is_in_force(scene: Scene, monkeypatch: 
         return {"firewall": {"rules": [{**ALLOWED, "service": f"udp/{port}", "rate": "1000/second"}]}}
 
     async def change() -> None:
-        made = Enforcer()
+        made = Enforcer(Proxy(tmp_path))
         made.fit(LEGS, 1.0)
         for revision in (1, 2, 3):
             await made.prepare(revision, document(revision))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -55,8 +55,8 @@ class Left:
         socket = socket_of(self._pidfile)
         for file in (socket, self._pidfile, self._file):
             file.unlink(missing_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            socket.parent.rmdir()
+        # With what the program kept there for itself.
+        shutil.rmtree(socket.parent, ignore_errors=True)
 
 
 def end(pidfile: Path) -> None:

@@ -33,7 +33,9 @@ def main() -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(_run(Unit(given.socket, Place(given.bus, given.control, tuple(given.leg)), ROLES)))
+        folder = given.socket.with_name(f"{given.socket.name}.d")
+        place = Place(given.bus, given.control, folder, tuple(given.leg))
+        asyncio.run(_run(Unit(given.socket, place, ROLES)))
     return 0
 
 

@@ -3,6 +3,7 @@
 router      its kernel, a device for each leg
 fabric      programs that bring packets from the bus to the legs, and back
 ruleset     what a policy is in nftables
+proxy       what a policy is in HAProxy
 replicas    copies of its connections, at other data planes
 """
 
@@ -24,6 +25,7 @@ from trunkline.units.enforcer import Enforcer
 from trunkline.units.fabric import UNITS, Fabric, Leg
 from trunkline.units.local import LocalShards
 from trunkline.units.peers import Peers
+from trunkline.units.proxy import Proxy
 from trunkline.units.replicas import SHARD, THROUGH, Copied, Replicas, read
 from trunkline.units.router import DROPPED, Router
 from trunkline.units.unit import Place
@@ -62,7 +64,7 @@ class DataPlane:
         #: Shards that have a new owner: how long their connections are kept here is to be another time.
         self._fresh: set[int] = set()
         self._settle = asyncio.Event()
-        self._enforcer = Enforcer()
+        self._proxy = Proxy(place.folder, changed)
         self._began = False
 
     async def want(self, slice_: UnitSlice) -> None:
@@ -70,6 +72,7 @@ class DataPlane:
         if not self._began:
             self._began = True
             self._number = slice_.number
+            self._enforcer = Enforcer(self._proxy, slice_.memory_mib)
             self._router = Router(self._place.bus, own.bus_mac, self._place.control, own.control_address)
             self._local = LocalShards(self._place.control)
             self._conntrack = Conntrack(None)
@@ -132,6 +135,7 @@ class DataPlane:
             tasks.create_task(self._replicas.run(), name="replicas")
             tasks.create_task(self._settles(), name="settle")
             tasks.create_task(self._enforcer.run(), name="rules")
+            tasks.create_task(self._proxy.run(), name="proxy")
             tasks.create_task(self._local.run(), name="own connections")
 
     # Who there is, and who has what.

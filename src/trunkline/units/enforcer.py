@@ -1,6 +1,7 @@
 """The policy that a data plane's kernel goes by: made ready, put in force, and kept fitting.
 
     Prepare ── parse, ruleset, nft: maps ──▶ ready ── Commit: nft: rules ──▶ in force
+               proxy: checked                         proxy: both listen, then the one before ends
 
 What is in force depends on the legs, and, where a policy limits something, on how much of the appliance is
 here: when these change, the same policy becomes other rules.
@@ -18,6 +19,7 @@ import msgspec
 from trunkline.compiler.unit_slices import LegSlice
 from trunkline.errors import Refusal
 from trunkline.resources.appliance_policy import Policy, parse
+from trunkline.units.proxy import Proxy
 from trunkline.units.router import apply, dropped
 from trunkline.units.ruleset import discarded, ruleset, steps
 
@@ -48,7 +50,9 @@ class Rules(msgspec.Struct, frozen=True):
 class Enforcer:
     """Owns the table of policies in this process's kernel. For one event loop; work is done in threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, proxy: Proxy, memory_mib: int = 256) -> None:
+        """`proxy` does what the kernel does not; so much memory is for this process and that."""
+        self._proxy, self._memory_mib = proxy, memory_mib
         self._legs: tuple[LegSlice, ...] = ()
         self._share = 1.0
         #: And what it was made to take the place of.
@@ -82,6 +86,7 @@ class Enforcer:
             self._ready = None
             policy = await asyncio.to_thread(parse, document)
             ready = await self._compiled(revision, policy)
+            await self._proxy.prepare(policy, self._memory_mib)
             await self._load(ready)
             self._ready = ready, self._force
 
@@ -97,7 +102,14 @@ class Enforcer:
             (ready, force), self._ready = self._ready, None
             if force is not self._force or not self._fits(ready):
                 await self._load(ready := await self._compiled(revision, ready.policy))
-            await self._switch(ready)
+            # Whoever is let in by the new rules is listened to already, and by the old ones still.
+            await self._proxy.start()
+            try:
+                await self._switch(ready)
+            except BaseException:
+                self._proxy.give_up()
+                raise
+            self._proxy.switch()
 
     async def run(self) -> None:
         """Keeps what is in force fitting; ends when it is cancelled."""

@@ -27,10 +27,16 @@ LOG_GROUP, LOG_BYTES, LOG_RATE = 1, 128, 100
 _KINDS = {"tcp": TCP, "udp": UDP, "other": None}
 
 
-def filter_(table: Table, forward: list[str], firewall: Firewall, zones: Sequence[str], share: float) -> None:
-    """Adds the firewall to the rules of the chain `forward`: all that comes that far is decided."""
+def filter_(
+    table: Table, forward: list[str], firewall: Firewall, zones: Sequence[str], share: float
+) -> dict[tuple[str, str], str]:
+    """Adds the firewall to the rules of the chain `forward`: all that comes that far is decided.
+
+    Returns: by zones that connections come from and go to, the chains that decide about them where there are
+    rules for these.
+    """
     chains: dict[tuple[int, ...], str] = {}
-    pairs = []
+    found: dict[tuple[str, str], str] = {}
     for near in zones:
         for far in zones:
             met = tuple(
@@ -42,12 +48,20 @@ def filter_(table: Table, forward: list[str], firewall: Firewall, zones: Sequenc
                 chains[met] = f"match_{len(chains)}"
                 _match(table, chains[met], firewall, met, share)
             if met:
-                pairs.append(f'"{near}" . "{far}" : jump {table.named(chains[met])}')
-    if pairs:
+                found[near, far] = chains[met]
+    if found:
+        pairs = [f'"{near}" . "{far}" : jump {table.named(name)}' for (near, far), name in found.items()]
         map_ = table.map("zones", "type ifname . ifname : verdict", pairs)
         forward.append(f"iifname . oifname vmap {map_}")
-    if firewall.default != "accept":
-        forward.append(f"{table.counter('dropped_default')} {_verdict(table, firewall.default)}")
+    forward += default(table, firewall)
+    return found
+
+
+def default(table: Table, firewall: Firewall) -> list[str]:
+    """What becomes of that which no rule fits."""
+    if firewall.default == "accept":
+        return []
+    return [f"{table.counter('dropped_default')} {_verdict(table, firewall.default)}"]
 
 
 def _verdict(table: Table, action: str) -> str:

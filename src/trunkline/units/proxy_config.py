@@ -64,13 +64,12 @@ def rendered(policy: Policy, settings: Settings) -> Rendered | None:
     sections = ["\n".join(_general(settings))]
     for number, listener in enumerate(listeners):
         if listener.certificates:
-            named = [f"{name}.pem" for name in listener.certificates]
+            # A list of certificates has no quotes.
+            named = {name: f"c{place}.pem" for place, name in enumerate(balancer.certificates)}
             for name in listener.certificates:
                 given = balancer.certificates[name]
-                files[f"{name}.pem"] = f"{given.certificate.rstrip()}\n{given.key.rstrip()}\n"
-            # There, a space ends a name.
-            listed = [name.replace(" ", "\\ ") for name in named]
-            files[f"list-{number}"] = "".join(f"{name}\n" for name in listed)
+                files[named[name]] = f"{given.certificate.rstrip()}\n{given.key.rstrip()}\n"
+            files[f"list-{number}"] = "".join(f"{named[name]}\n" for name in listener.certificates)
         sections.append("\n".join(_frontend(number, listener)))
         for place, (_, pool) in enumerate(pools("", listener)):
             sections.append("\n".join(_backend(f"b{number}.{place}", listener, pool)))
@@ -78,7 +77,7 @@ def rendered(policy: Policy, settings: Settings) -> Rendered | None:
             for server, member in enumerate(pool.members):
                 members[f"b{number}.{place}", f"s{server}"] = f"{listener.name}/{name}/{end(member)}"
     names = {f"f{number}": listener.name for number, listener in enumerate(listeners)}
-    return Rendered("\n\n".join([*sections, ""]), settings.socket, files, names, members)
+    return Rendered("\n\n".join(sections) + "\n", settings.socket, files, names, members)
 
 
 def end(member: Member) -> str:

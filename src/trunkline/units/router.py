@@ -63,6 +63,9 @@ class Router:
             [
                 ("ipv4/ip_forward", 1),
                 ("ipv6/conf/all/forwarding", 1),
+                # A proxy listens where an address is about to come.
+                ("ipv4/ip_nonlocal_bind", 1),
+                ("ipv6/ip_nonlocal_bind", 1),
                 (f"ipv6/conf/{bus}/disable_ipv6", 1),
                 *((f"ipv4/conf/{which}/rp_filter", 0) for which in ("all", "default", bus, control)),
                 *((f"ipv4/conf/{which}/send_redirects", 0) for which in ("all", "default")),

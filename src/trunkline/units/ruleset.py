@@ -3,7 +3,7 @@
     prerouting   marks     the shard of the packet becomes that of its connection
                  targets   destinations are translated, listeners balanced
     forward      forward   what has begun passes; limits; rules, for what begins; the default
-    input        own       pings alone are for the appliance itself
+    input        own       pings and what its proxy listens for alone are for the appliance itself
     postrouting  sources   sources are translated
 
 A connection is seen by the rules when it begins, and they speak of its addresses before translation
@@ -19,6 +19,7 @@ from trunkline.resources.appliance_policy import Policy, SynProtection, Zone, ch
 from trunkline.resources.appliance_policy.zones import INSIDE
 from trunkline.units import filtering
 from trunkline.units.local import LOCAL
+from trunkline.units.proxied import delivered, protected
 from trunkline.units.rates import limit
 from trunkline.units.tables import Table, discarded, steps
 from trunkline.units.translation import (
@@ -75,11 +76,13 @@ def ruleset(
     if firewall is None and all(leg.zone != INSIDE for leg in legs):
         # It is nobody's way out: what comes is for its listeners.
         forward.append(f"ct status & dnat == 0 {table.counter('dropped_no_listener')} drop")
+    decided: dict[tuple[str, str], str] = {}
     if firewall is not None:
-        filtering.filter_(table, forward, firewall, [leg.zone for leg in legs], share)
+        decided = filtering.filter_(table, forward, firewall, [leg.zone for leg in legs], share)
     own += [
         f"iifname != {zones} accept",
         "ct state established,related accept",
+        *delivered(table, policy, legs, decided),
         "icmp type echo-request limit rate 1000/second burst 1000 packets accept",
         "icmpv6 type echo-request limit rate 1000/second burst 1000 packets accept",
         # Of a fabric's legs there is none; of others, neighbours have to be found (RFC 4861).
@@ -110,9 +113,7 @@ def _untranslatable(table: Table, forward: list[str], policy: Policy) -> None:
 def _protect(table: Table, forward: list[str], number: int, limits: SynProtection, share: float) -> None:
     """Limits to connections of TCP that begin. What belongs to one that has begun is not asked."""
     name = f"syn_{number}"
-    forward.append(
-        f'iifname "{limits.zone}" tcp flags & (fin | syn | rst | ack) == syn jump {table.named(name)}'
-    )
+    forward.append(protected(table, number, limits))
     rules = table.chain(name)
     drop = f"{table.counter('dropped_syn')} drop"
     for version in (4, 6):

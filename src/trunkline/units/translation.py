@@ -105,7 +105,7 @@ def published(policy: Policy) -> set[Endpoint]:
     for listener in policy.balancer.listeners if policy.balancer else ():
         number = _protocol(listener)
         found.add((str(words.address(listener.address)), listener.port, number))
-        if not listener.masquerade:
+        if not (listener.masquerade or listener.through_proxy):
             found |= {
                 (str(words.address(member.address)), member.port, number) for member in listener.members
             }
@@ -178,7 +178,7 @@ def family(version: int) -> str:
 
 
 def _protocol(listener: Listener) -> int:
-    return words.TCP if listener.protocol == "tcp" else words.UDP
+    return words.UDP if listener.protocol == "udp" else words.TCP
 
 
 def _listeners(
@@ -191,7 +191,7 @@ def _listeners(
             for member in listener.members
             if member.weight and (listener.name, member.address, member.port) not in down
         ]
-        if not up:
+        if listener.through_proxy or not up:
             continue
         address, name = words.address(listener.address), f"listener_{number}"
         key = f"{address} . {_protocol(listener)} . {listener.port}"
@@ -232,6 +232,8 @@ def _masquerade(table: Table, sources: list[str], policy: Policy, legs: Sequence
     for listener in policy.balancer.listeners if policy.balancer else ():
         address = words.address(listener.address)
         key = (address.version, listener.masquerade)
+        if listener.through_proxy:
+            continue
         if listener.masquerade and key not in chains:
             chains[key] = f"masquerade_{len(chains)}"
             _by_zone(table, chains[key], [a for a in map(words.address, key[1]) if a.version == key[0]], legs)

@@ -49,10 +49,12 @@ _SAY_SECONDS, _PAUSE = 1.0, 0.02
 
 @dataclass(frozen=True)
 class Place:
-    """The interfaces that the runtime made for the unit: up, with the MAC addresses of its slice."""
+    """What the runtime made for the unit: interfaces that are up, with the MAC addresses of its slice."""
 
     bus: str
     control: str
+    #: For files of the unit's own, which it makes; it goes with the unit.
+    folder: Path
     #: Of a dispatcher: the inner ends of its ports, in the order of the legs.
     legs: tuple[str, ...] = ()
 
