@@ -35,7 +35,7 @@ WEB: dict[str, Any] = {
     "name": "web", "address": "192.0.2.2", "port": 443, "protocol": "https", "certificates": ["my site"],
     "members": MEMBERS, "algorithm": "source", "affinity": {"kind": "cookie"}, "tls_to_members": True,
     "insert_headers": {"X-Forwarded-For": True}, "timeouts": {"client": 1.5, "inspect": 3},
-    "pools": {"api": {"members": MEMBERS[1:], "send_proxy": 2}},
+    "pools": {"api": {"members": [dict(MEMBERS[1])], "send_proxy": 2}},
     "routes": [
         {"name": "no", "reject": True,
          "when": [{"kind": "cookie", "key": "a", "value": "b", "invert": True}]},
