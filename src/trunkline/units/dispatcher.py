@@ -159,7 +159,7 @@ class Dispatcher:
         told = Told(
             members,
             tuple(leg.addresses for leg in self._slice.legs),
-            own is not None and own.leaves,
+            own is None or own.leaves,
             tuple(shards),
             moved,
         )

@@ -41,7 +41,7 @@ class Manager:
         if self._election is None:
             self._election = Election(slice_.number, _now())
         own = [member for member in slice_.members if member.number == slice_.number]
-        self._election.willing = not any(member.leaves for member in own)
+        self._election.willing = any(not member.leaves for member in own)
         self._peers.know({member.number: member.control_address for member in slice_.members})
         if self._reign is not None:
             self._reign.want(slice_)
