@@ -112,6 +112,7 @@ def test_a_policy_is_taken_and_stays_the_same() -> None:
 CARRIER = {"from": "inside", "to": "outside", "subscribers": ["100.64.0.0/27"], "addresses": ["192.0.2.6"]}
 
 #: Where, what stands there instead (None: nothing), the field that is named, and words of the message.
+HEALTH, CHECK = "balancer.listeners[0].health", {"kind": "http"}
 BAD: list[tuple[str, Any, str, str]] = [
     ("firewall.rules[0].action", "allow", "", "accept, drop, reject"),
     ("firewall.rules[0].actoin", "accept", "", "Fields here are: name, from, to"),
@@ -200,7 +201,7 @@ BAD: list[tuple[str, Any, str, str]] = [
     ),
     ("nat.carrier_grade", [CARRIER | {"subscribers": ["10.0.0.0/29"]}], "nat.static[0].inside", "subscriber"),
     ("nat.carrier_grade", [CARRIER | {"to": "inside"}], "nat.carrier_grade[0].to", "another one"),
-    ("balancer.listeners[0].algorithm", "least_connections", "", "round_robin, random, source, source_port"),
+    ("balancer.listeners[0].algorithm", "least_busy", "", "round_robin, random, source, source_port"),
     ("balancer.listeners[0].address", "192.0.2.1", "", ""),
     ("balancer.listeners[0].members[0].address", "fd00::1", "", "IPv4"),
     ("balancer.listeners[0].members[0].port", 70000, "", "65535"),
@@ -215,7 +216,44 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("balancer.listeners[0].masquerade", ["fd00:b::2"], "", "Give one of IPv4"),
     ("balancer.listeners[0].masquerade", ["10.0.0.1"] * 2, "balancer.listeners[0].masquerade[1]", "twice"),
     ("balancer.listeners[0].masquerade", ["10.0.0"], "balancer.listeners[0].masquerade[0]", "10.0.0"),
-    ("balancer.listeners[0].health", {}, "", "no such field"),
+    (HEALTH, {}, f"{HEALTH}.kind", "Give it"),
+    (HEALTH, {"kind": "snmp"}, f"{HEALTH}.kind", "ping, tcp, tls"),
+    (
+        HEALTH,
+        CHECK | {"timeout": 6},
+        f"{HEALTH}.timeout",
+        "longer",
+    ),
+    (HEALTH, CHECK | {"fall": 0}, f"{HEALTH}.fall", ">= 1"),
+    (
+        HEALTH,
+        CHECK | {"path": "up"},
+        f"{HEALTH}.path",
+        "'/healthy'",
+    ),
+    (HEALTH, CHECK | {"host": "a b"}, f"{HEALTH}.host", "host"),
+    (
+        HEALTH,
+        CHECK | {"codes": "2xx"},
+        f"{HEALTH}.codes",
+        "200-204",
+    ),
+    (
+        HEALTH,
+        CHECK | {"codes": "204-200"},
+        f"{HEALTH}.codes",
+        "200-204",
+    ),
+    (
+        HEALTH,
+        {"kind": "tcp", "path": "/x"},
+        f"{HEALTH}.path",
+        "http",
+    ),
+    ("balancer.listeners[0].members[0].monitor_port", 80, "", "'health' too"),
+    ("balancer.listeners[0].allowed", ["lan"], "balancer.listeners[0].allowed[0]", "nor a prefix"),
+    ("balancer.listeners[0].allowed", ["fd00::/8"], "balancer.listeners[0].allowed[0]", "family"),
+    ("balancer.listeners[0].connections", -1, "", ">= 0"),
     ("balancer.listeners", "none", "", "array"),
     ("vpn", {}, "", "firewall, nat, balancer"),
     ("nat", [], "", "object"),

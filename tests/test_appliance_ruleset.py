@@ -53,6 +53,7 @@ from trunkline.resources.appliance_policy import parse
 from trunkline.resources.appliance_policy.carrier import subscriber
 from trunkline.resources.appliance_policy.words import UDP
 from trunkline.units import counts, enforcer
+from trunkline.units.balancing import Seen
 from trunkline.units.enforcer import Enforcer
 from trunkline.units.filtering import LOG_GROUP
 from trunkline.units.proxy import Proxy
@@ -496,7 +497,7 @@ def test_members_have_their_shares(scene: Scene) -> None:
             assert shares(own, 80, 40) == [30, 10]
             assert sorted(shares(own, 81, 20)) == [0, 20]
         down = {(each["name"], each["members"][0]["address"], 7000) for each in listeners}
-        scene.apply(document, down=down)
+        scene.apply(document, seen=Seen(down=down))
         for own, _ in ends:
             assert shares(own, 80, 10) == shares(own, 81, 10) == [0, 10]
 

@@ -13,7 +13,7 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from trunkline.compiler.unit_slices import BusMember, LegSlice, UnitSlice
@@ -21,8 +21,11 @@ from trunkline.devices.conntrack import Conntrack, Entry, timeouts
 from trunkline.errors import Refusal
 from trunkline.plan.shards import SHARDS
 from trunkline.resources.reports import Condition, UnitStatus
+from trunkline.units.balancing import Seen, able
+from trunkline.units.chronicle import Chronicle
 from trunkline.units.enforcer import Enforcer
 from trunkline.units.fabric import UNITS, Fabric, Leg
+from trunkline.units.health import Checks
 from trunkline.units.local import LocalShards
 from trunkline.units.peers import Peers
 from trunkline.units.proxy import Proxy
@@ -65,6 +68,8 @@ class DataPlane:
         self._fresh: set[int] = set()
         self._settle = asyncio.Event()
         self._proxy = Proxy(place.folder, changed)
+        self._chronicle = Chronicle(changed)
+        self._checks = Checks(self._members_changed, self._chronicle.tell)
         self._began = False
 
     async def want(self, slice_: UnitSlice) -> None:
@@ -99,6 +104,7 @@ class DataPlane:
                 await self._enforcer.prepare(word.revision, word.document)
             case Commit():
                 await self._enforcer.commit(word.revision)
+                self._checks.want(self._enforcer.policy)
                 self._changed()
             case Hand():
                 await self._replicas.hand(word.shards, word.to)
@@ -124,11 +130,32 @@ class DataPlane:
             shards=sum(word.owner == self._number for word in self._table.values()),
             copies=sum(word.second == self._number for word in self._table.values()),
             flows=int(_CONNECTIONS.read_text()),
-            problems=tuple(
-                Condition(what=f"Unit {number} has no copies.", cause=trouble)
-                for number, trouble in self._replicas.troubles()
-            ),
+            members={**self._checks.states(), **self._proxy.states()},
+            events=self._chronicle.events(),
+            problems=(*self._uncopied(), *self._unanswered()),
         )
+
+    def _uncopied(self) -> Iterator[Condition]:
+        for number, trouble in self._replicas.troubles():
+            yield Condition(what=f"Unit {number} has no copies.", cause=trouble)
+
+    def _unanswered(self) -> Iterator[Condition]:
+        policy, down = self._enforcer.policy, self._checks.down()
+        for listener in policy.balancer.listeners if policy is not None and policy.balancer else ():
+            if (
+                not listener.through_proxy
+                and any(member.weight for member in listener.members)
+                and not able(listener, down)
+            ):
+                yield Condition(
+                    what=f"Listener '{listener.name}' leads nowhere.",
+                    cause=f"All of its members are down: {len(listener.members)}.",
+                    remedy="See why in the events; who comes is led to them again when they answer.",
+                )
+
+    def _members_changed(self) -> None:
+        self._enforcer.see(Seen(down=self._checks.down()))
+        self._changed()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -175,6 +202,7 @@ class DataPlane:
     def _begin_in_own(self) -> None:
         """What begins here is of shards that have no connections elsewhere, as far as there are such."""
         own = {shard for shard in self._table if self._owns(shard)}
+        self._checks.disturbed()
         self._local.have({shard for shard in own if self._table[shard].former == NOBODY} or own)
 
     def _share(self) -> float:

@@ -19,6 +19,7 @@ import msgspec
 from trunkline.compiler.unit_slices import LegSlice
 from trunkline.errors import Refusal
 from trunkline.resources.appliance_policy import Policy, parse
+from trunkline.units.balancing import NOTHING, Seen, Slots, changes, slots_of
 from trunkline.units.proxy import Proxy
 from trunkline.units.router import apply, dropped
 from trunkline.units.ruleset import discarded, ruleset, steps
@@ -37,13 +38,17 @@ class Rules(msgspec.Struct, frozen=True):
     #: Of the appliance's limits.
     share: float
     text: str
+    #: What its maps of members hold.
+    slots: Slots
 
     @property
     def limits(self) -> bool:
         """Whether a part of the appliance's limits is here."""
-        firewall = self.policy.firewall
-        return firewall is not None and bool(
-            firewall.syn_protection or any(rule.rate for rule in firewall.rules)
+        firewall, balancer = self.policy.firewall, self.policy.balancer
+        limited = balancer is not None and any(listener.connections for listener in balancer.listeners)
+        return limited or (
+            firewall is not None
+            and bool(firewall.syn_protection or any(rule.rate for rule in firewall.rules))
         )
 
 
@@ -60,6 +65,10 @@ class Enforcer:
         self._force: Rules | None = None
         #: Rules that are in the kernel, besides, and not in force.
         self._loaded = ""
+        self._seen = NOTHING
+        #: What the maps of members hold, and what was known when they came to.
+        self._slots: Slots = {}
+        self._slots_of: Seen | None = None
         self._lock = asyncio.Lock()
         self._look = asyncio.Event()
         #: Packets that the rules dropped, by reason, as it was seen last.
@@ -69,6 +78,16 @@ class Enforcer:
     def revision(self) -> int:
         """Of the policy in force; 0 where there is none, and nothing is forwarded."""
         return self._force.revision if self._force else 0
+
+    @property
+    def policy(self) -> Policy | None:
+        """The one in force."""
+        return self._force.policy if self._force else None
+
+    def see(self, seen: Seen) -> None:
+        """This is known of members: new connections go where it says. No other rule changes."""
+        self._seen = seen
+        self._look.set()
 
     def fit(self, legs: Sequence[LegSlice], share: float) -> None:
         """These are the legs, and so much of the appliance is here: what is in force will be for these."""
@@ -128,6 +147,7 @@ class Enforcer:
                         other = await self._compiled(self.revision, self._force.policy)
                         await self._load(other)
                         await self._switch(other)
+                    await self._lead()
                     if self._force is not None:
                         self.dropped = await asyncio.to_thread(dropped)
             except Refusal as error:
@@ -152,9 +172,21 @@ class Enforcer:
         """What was loaded is in force."""
         await asyncio.to_thread(apply, steps(rules.text)[-1])
         self._loaded, self._force = "", rules
+        self._slots, self._slots_of = rules.slots, None
+        self._look.set()
+
+    async def _lead(self) -> None:
+        """Connections are led to members by what is known of them."""
+        force, seen = self._force, self._seen
+        if force is None or self._slots_of is seen:
+            return
+        wanted = await asyncio.to_thread(slots_of, force.policy, seen)
+        if lines := changes(force.text, self._slots, wanted):
+            await asyncio.to_thread(apply, lines)
+        self._slots, self._slots_of = wanted, seen
 
     async def _compiled(self, revision: int, policy: Policy) -> Rules:
-        legs, share = self._legs, self._share
+        legs, share, seen = self._legs, self._share, self._seen
         before = self._force.text if self._force else None
-        text = await asyncio.to_thread(ruleset, policy, legs, replaces=before, share=share)
-        return Rules(revision, policy, legs, share, text)
+        text = await asyncio.to_thread(ruleset, policy, legs, replaces=before, share=share, seen=seen)
+        return Rules(revision, policy, legs, share, text, slots_of(policy, seen))

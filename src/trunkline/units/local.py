@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping
 
+from trunkline.devices import namespace
 from trunkline.errors import Refusal
 from trunkline.plan.shards import SHARDS
 from trunkline.units.router import apply
@@ -59,6 +60,8 @@ class LocalShards:
 
     def __init__(self, control: str) -> None:
         """`control` is the device of the out-of-band bus: none of this is for that. Raises Refusal."""
+        # Echoes of a socket without rights over frames (icmp(7)).
+        namespace.sysctl(None, [("ipv4/ping_group_range", "0 2147483647")])
         apply(_TABLE.format(name=_NAME, control=control, local=LOCAL, shards=SHARDS))
         self._wanted: dict[int, int] = {}
         self._there: dict[int, int] = {}

@@ -12,19 +12,19 @@ A connection is seen by the rules when it begins, and they speak of its addresse
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from trunkline.compiler.unit_slices import LegSlice
 from trunkline.resources.appliance_policy import Policy, SynProtection, Zone, check, words
 from trunkline.resources.appliance_policy.zones import INSIDE
 from trunkline.units import filtering
+from trunkline.units.balancing import NOTHING, Seen
 from trunkline.units.local import LOCAL
 from trunkline.units.proxied import delivered, protected
 from trunkline.units.rates import limit
 from trunkline.units.tables import Table, discarded, steps
 from trunkline.units.translation import (
     PORTED,
-    Down,
     Endpoint,
     family,
     names,
@@ -33,7 +33,7 @@ from trunkline.units.translation import (
     translated,
 )
 
-__all__ = ["Down", "Endpoint", "discarded", "published", "ruleset", "steps", "translated"]
+__all__ = ["Endpoint", "discarded", "published", "ruleset", "steps", "translated"]
 
 
 def ruleset(
@@ -42,7 +42,7 @@ def ruleset(
     *,
     replaces: str | None = None,
     share: float = 1.0,
-    down: Collection[Down] = (),
+    seen: Seen = NOTHING,
 ) -> str:
     """What `steps` divides into transactions for ``nft -f -``: a packet meets the old policy or the new.
 
@@ -51,7 +51,7 @@ def ruleset(
             table is made anew, and a packet that is under way in that moment may meet neither (`tables`).
         share: of the appliance's connections, how many begin here (of the shards, how many are here): limits
             of the policy are for the whole appliance, and this data plane has so much of them.
-        down: members that new connections do not go to.
+        seen: what is known of members.
 
     Raises:
         BadField: the policy does not fit the legs.
@@ -62,7 +62,7 @@ def ruleset(
     marks = table.base("marks", "filter hook prerouting priority mangle")
     forward = table.base("forward", "filter hook forward priority filter")
     own = table.base("own", "filter hook input priority filter")
-    translate(table, policy, legs, down)
+    translate(table, policy, legs, seen, share)
     if not zones:
         return table.text()
     # What ends here has its mark already, and the answer's is the same.

@@ -85,6 +85,11 @@ class Table:
         return "\n".join([*lines, *_removal(_LEFT.findall(self._replaces or "")), ""])
 
 
+def named_in(text: str, name: str) -> str:
+    """As rules of a text name a chain, a set or a map."""
+    return f"{text[2]}_{name}"
+
+
 def steps(text: str) -> list[str]:
     """A text of a table as transactions, to be done one after the other; the last one puts it in force."""
     before, switch, after = text.partition(f"{_SWITCH}\n")

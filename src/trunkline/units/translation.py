@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from trunkline.compiler.unit_slices import LegSlice
 from trunkline.plan.shards import SHARDS
-from trunkline.resources.appliance_policy import Listener, Member, NatSource, Policy, words
+from trunkline.resources.appliance_policy import NatSource, Policy, words
 from trunkline.resources.appliance_policy.document import MASQUERADE_PORTS
 from trunkline.resources.appliance_policy.words import Address
+from trunkline.units.balancing import NOTHING, NUMBERED, Seen, balance, protocol
 from trunkline.units.carrier import carry
 from trunkline.units.fabric import Blocks
 from trunkline.units.local import LOCAL
@@ -25,8 +26,6 @@ _SPAN = words.ports(MASQUERADE_PORTS)
 _MASQUERADE = Blocks(_SPAN.first, (_SPAN.last - _SPAN.first + 1) // SHARDS)
 #: An end of flows: address, port, number of the protocol; the last two are 0 where all of them are meant.
 Endpoint = tuple[str, int, int]
-#: A member that new connections do not go to: name of the listener, address, port.
-Down = tuple[str, str, int]
 
 
 def translated(policy: Policy, legs: Sequence[LegSlice] = ()) -> dict[str, Blocks]:
@@ -103,7 +102,7 @@ def published(policy: Policy) -> set[Endpoint]:
     for pair in policy.nat.static if policy.nat else ():
         found |= {(str(words.address(text)), 0, 0) for text in (pair.inside, pair.outside)}
     for listener in policy.balancer.listeners if policy.balancer else ():
-        number = _protocol(listener)
+        number = protocol(listener)
         found.add((str(words.address(listener.address)), listener.port, number))
         if not (listener.masquerade or listener.through_proxy):
             found |= {
@@ -112,7 +111,9 @@ def published(policy: Policy) -> set[Endpoint]:
     return found
 
 
-def translate(table: Table, policy: Policy, legs: Sequence[LegSlice], down: Collection[Down] = ()) -> None:
+def translate(
+    table: Table, policy: Policy, legs: Sequence[LegSlice], seen: Seen = NOTHING, share: float = 1.0
+) -> None:
     """Adds the chains for it. They see the first packet of a connection; the kernel does the others alike."""
     targets = table.base("targets", "nat hook prerouting priority dstnat")
     sources = table.base("sources", "nat hook postrouting priority srcnat")
@@ -121,7 +122,7 @@ def translate(table: Table, policy: Policy, legs: Sequence[LegSlice], down: Coll
     if not outside:
         return
     _destinations(table, targets, policy)
-    _listeners(table, targets, policy, outside, down)
+    balance(table, targets, policy, outside, seen, share)
     _masquerade(table, sources, policy, legs)
     _static(table, targets, sources, policy, outside)
     for number, carrier in enumerate(policy.nat.carrier_grade if policy.nat else ()):
@@ -174,57 +175,6 @@ def family(version: int) -> str:
     return "ip" if version == 4 else "ip6"
 
 
-# Balancing.
-
-
-def _protocol(listener: Listener) -> int:
-    return words.UDP if listener.protocol == "udp" else words.TCP
-
-
-def _listeners(
-    table: Table, targets: list[str], policy: Policy, outside: str, down: Collection[Down]
-) -> None:
-    elements: dict[int, list[str]] = {}
-    for number, listener in enumerate(policy.balancer.listeners if policy.balancer else ()):
-        up = [
-            member
-            for member in listener.members
-            if member.weight and (listener.name, member.address, member.port) not in down
-        ]
-        if listener.through_proxy or not up:
-            continue
-        address, name = words.address(listener.address), f"listener_{number}"
-        key = f"{address} . {_protocol(listener)} . {listener.port}"
-        elements.setdefault(address.version, []).append(f"{key} : goto {table.named(name)}")
-        chosen = _chosen(table, name, listener, up, address.version)
-        table.chain(name).append(f"meta l4proto {listener.protocol} {chosen}")
-    for version, found in elements.items():
-        map_ = table.map(f"listeners_{version}", f"type {_KEY[version]} : verdict", found)
-        targets.append(f"iifname {outside} {family(version)} daddr . meta l4proto . th dport vmap {map_}")
-
-
-#: Maps of any number: what is said of the type does not count, and nftables 1.0.6 cannot list those of jhash.
-_NUMBERED = "typeof numgen inc mod 2 :"
-
-
-def _chosen(table: Table, name: str, listener: Listener, up: Sequence[Member], version: int) -> str:
-    ip, whole = family(version), sum(member.weight for member in up)
-    number = {
-        "round_robin": f"numgen inc mod {whole}",
-        "random": f"numgen random mod {whole}",
-        "source": f"jhash {ip} saddr mod {whole} seed 0x1",
-        "source_port": f"jhash {ip} saddr . {listener.protocol} sport mod {whole} seed 0x1",
-    }[listener.algorithm]
-    elements, start = [], 0
-    for member in up:
-        last = start + member.weight - 1
-        span = f"{start}-{last}" if last > start else str(start)
-        elements.append(f"{span} : {words.address(member.address)} . {member.port}")
-        start = last + 1
-    of = f"{_NUMBERED} {ip} daddr . {listener.protocol} dport"
-    return f"dnat {ip} to {number} map {table.map(name, of, elements, 'flags interval')}"
-
-
 def _masquerade(table: Table, sources: list[str], policy: Policy, legs: Sequence[LegSlice]) -> None:
     """Members see connections come from the addresses that the appliance has where they are."""
     chains: dict[tuple[int, tuple[str, ...]], str] = {}
@@ -240,11 +190,11 @@ def _masquerade(table: Table, sources: list[str], policy: Policy, legs: Sequence
         if listener.masquerade:
             found = elements.setdefault((address.version, listener.protocol), [])
             found.append(f"{address} . {listener.port} : goto {table.named(chains[key])}")
-    for (version, protocol), found in elements.items():
+    for (version, carried), found in elements.items():
         of = f"type ipv{version}_addr . inet_service : verdict"
-        map_ = table.map(f"masquerade_{version}_{protocol}", of, found)
+        map_ = table.map(f"masquerade_{version}_{carried}", of, found)
         sources.append(
-            f"meta nfproto ipv{version} meta l4proto {protocol} ct status dnat "
+            f"meta nfproto ipv{version} meta l4proto {carried} ct status dnat "
             f"ct original {family(version)} daddr . ct original proto-dst vmap {map_}"
         )
 
@@ -288,7 +238,7 @@ def _to_blocks(table: Table, name: str, addresses: Sequence[Address], blocks: Bl
         # The same one for all flows of a source (RFC 4787, 4.1).
         choice = f"jhash {ip} saddr mod {len(addresses)} seed 0x1"
         led = [f"{place} : goto {table.named(f'{name}_{place}')}" for place in range(len(addresses))]
-        first.append(f"{choice} vmap {table.map(name, f'{_NUMBERED} verdict', led)}")
+        first.append(f"{choice} vmap {table.map(name, f'{NUMBERED} verdict', led)}")
     else:
         first.append(f"goto {table.named(f'{name}_0')}")
     for place, address in enumerate(addresses):

@@ -143,6 +143,32 @@ class Member(_Part, frozen=True, kw_only=True):
     port: PortNumber
     #: Its share, against those of the others; 0: no new connections.
     weight: Annotated[int, Meta(ge=0, le=256)] = 1
+    #: It answers when none of the others can.
+    backup: bool = False
+    #: Where it is asked whether it is well, if elsewhere.
+    monitor_address: str = ""
+    monitor_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+
+
+class Health(_Part, frozen=True, kw_only=True):
+    """How members are asked whether they are well: by each data plane, for itself."""
+
+    #: ping: an echo. tcp: a connection. tls: a handshake, whatever the certificate. http, https: an answer
+    #: with one of the codes. udp: nobody says that the port is closed.
+    kind: Literal["ping", "tcp", "tls", "http", "https", "udp"]
+    #: Seconds from one to the next; for how long an answer is waited for, at the most as long.
+    interval: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0
+    timeout: Annotated[float, Meta(ge=0.05, le=3600)] = 5.0
+    #: How many answers in a row make one who was down be up, and how many failures one who was up be down.
+    rise: Annotated[int, Meta(ge=1, le=50)] = 2
+    fall: Annotated[int, Meta(ge=1, le=50)] = 3
+    #: Of http and https: the request, by version 1.0 or 1.1, with a header Host where there is one.
+    method: Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "TRACE"] = "GET"
+    path: str = "/"
+    version: Literal["1.0", "1.1"] = "1.0"
+    host: str = ""
+    #: Status codes that are well: "200", "200,202", "200-204".
+    codes: str = "200"
 
 
 Seconds = Annotated[float, Meta(ge=0.001, le=30 * 24 * 3600)]
@@ -164,8 +190,11 @@ class Answering(_Part, frozen=True, kw_only=True):
     """Who answers, and who of them a connection or a request goes to."""
 
     #: Whom new connections go to: "source": always the same for one address, while the members are the same.
-    algorithm: Literal["round_robin", "random", "source", "source_port"] = "round_robin"
+    #: least_connections: each data plane counts its own.
+    algorithm: Literal["round_robin", "random", "source", "source_port", "least_connections"] = "round_robin"
     members: tuple[Member, ...] = ()
+    #: By default members are taken to be well.
+    health: Health | None = None
     affinity: Affinity | None = None
     #: Members are told who the client is: the version of the PROXY protocol (HAProxy, proxy-protocol.txt).
     send_proxy: Literal[0, 1, 2] = 0
@@ -258,6 +287,10 @@ class Listener(Answering, frozen=True, kw_only=True):
     #: Addresses of the appliance that members see connections come from, so that their answers need no route
     #: of their own: of each zone where there are members. Without any they see the client's.
     masquerade: tuple[str, ...] = ()
+    #: At most so many connections at a time, of all data planes together; 0: any number.
+    connections: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
+    #: Who may come, by prefixes; everybody where there are none.
+    allowed: tuple[str, ...] = ()
 
     @property
     def through_proxy(self) -> bool:

@@ -18,6 +18,7 @@ import msgspec
 from trunkline.errors import BadField
 from trunkline.resources.appliance_policy import words
 from trunkline.resources.appliance_policy.carrier import check_carrier
+from trunkline.resources.appliance_policy.checking import check_listeners
 from trunkline.resources.appliance_policy.document import (
     ANY,
     NAME,
@@ -65,6 +66,7 @@ def parse(document: dict[str, Any]) -> Policy:
         _check_translation(policy.nat)
     check_endpoints(policy)
     check_proxied(policy)
+    check_listeners(policy)
     return policy
 
 

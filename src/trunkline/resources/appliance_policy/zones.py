@@ -88,6 +88,8 @@ def check(policy: Policy, zones: Sequence[Zone]) -> None:
         for where, pool in pools(path, listener):
             for place, member in enumerate(pool.members):
                 _not_own(f"{where}.members[{place}].address", member.address, owner)
+                if member.monitor_address:
+                    _not_own(f"{where}.members[{place}].monitor_address", member.monitor_address, owner)
         if not (listener.masquerade or listener.through_proxy) and all(zone.outside for zone in zones):
             raise BadField(
                 f"{path}.masquerade",
