@@ -592,6 +592,97 @@ def test_a_drained_unit_leaves_when_its_replacement_works(lab: Lab) -> None:
     assert [p["device_owner"] for p in ports].count("network:appliance_dispatcher") == 1
 
 
+def later(lab: Lab, id: str, seconds: float = 100.0) -> None:
+    """As if all that happened to an appliance and its units had happened so much earlier."""
+
+    def write(tx: Any) -> None:
+        for unit in tx.find(Unit, appliance_id=id):
+            tx.replace(replace(unit, since=unit.since - seconds, left_at=unit.left_at - seconds))
+        appliance = tx.get(Appliance, id)
+        tx.replace(replace(appliance, renewal_since=appliance.renewal_since - seconds))
+
+    lab.api.store.write_sync(write)
+
+
+def renewed(lab: Lab, id: str) -> Any:
+    return lab.show(id)["renewal"]
+
+
+def test_a_new_version_rolls_through_unit_by_unit(lab: Lab) -> None:
+    id = lab.make()["id"]
+    lab.report(id)
+    before = {unit["number"]: unit["kind"] for unit in lab.units(id)}
+    path = f"{BASE}/{id}/renew"
+    assert lab.api.ask("DELETE", path, by="demo").status_code == 409
+    assert renewed(lab, id) is None
+    told = lab.api.ok("POST", path, by="demo")["appliance"]["renewal"]
+    assert (told["state"], told["units"], [before[n] for n in told["left"]]) == (
+        "running",
+        4,
+        ["data-plane", "data-plane", "dispatcher", "manager"],
+    )
+    assert lab.api.ask("POST", path, by="demo").status_code == 409
+    most = 0
+    for _ in range(20):
+        lab.report(id)
+        later(lab, id, 3.0)
+        most = max(most, len(lab.units(id)))
+        if renewed(lab, id)["state"] != "running":
+            break
+    assert (renewed(lab, id)["state"], renewed(lab, id)["left"]) == ("done", [])
+    after = {unit["number"]: unit["kind"] for unit in lab.units(id)}
+    assert (most, sorted(after.values())) == (5, sorted(before.values()))
+    assert not before.keys() & after.keys()
+    came = [what for what in lab.events(id) if what.endswith(" comes")]
+    assert came[4:] == [f"A {kind} comes" for kind in ("data-plane", "data-plane", "dispatcher", "manager")]
+    assert "The renewal is done" in lab.events(id)
+    assert lab.show(id)["status"] == "ACTIVE"
+
+
+def test_a_renewal_stops_where_a_new_unit_does_not_get_to_work(lab: Lab) -> None:
+    id = lab.make()["id"]
+    lab.report(id)
+    lab.api.ok("POST", f"{BASE}/{id}/renew", by="demo")
+    lab.report(id)
+    (old,) = (unit for unit in lab.units(id) if unit["replaced_by"])
+    new = old["replaced_by"]
+    lab.report(id, without=(new,))
+    assert renewed(lab, id)["state"] == "running"
+    later(lab, id)
+    lab.report(id, without=(new,))
+    told = renewed(lab, id)
+    assert (told["state"], len(told["left"])) == ("stopped", 4)
+    assert f"unit {new} (data-plane), which came instead of unit {old['number']}" in told["cause"]
+    lab.settle_later(id)
+    assert new not in [unit["number"] for unit in lab.units(id)]
+    shown = lab.show(id)
+    assert (shown["status"], "renewal is stopped" in shown["conditions"][0]["what"]) == ("ACTIVE", True)
+    lab.api.ok("POST", f"{BASE}/{id}/renew", by="demo")
+    lab.report(id)
+    assert ("renewal" in str(lab.show(id)["conditions"]), renewed(lab, id)["state"]) == (False, "running")
+
+
+def test_a_renewal_waits_until_all_is_well_and_may_be_aborted(lab: Lab) -> None:
+    id = lab.make()["id"]
+    lab.report(id)
+    path = f"{BASE}/{id}/renew"
+    lab.api.ok("POST", path, by="demo")
+    lab.report(id, u1={"serves": ()})
+    assert not any(unit["replaced_by"] for unit in lab.units(id)), "a leg is not served"
+    later(lab, id)
+    lab.report(id, u1={"serves": ()})
+    assert (renewed(lab, id)["state"], "leg inside" in renewed(lab, id)["cause"]) == ("stopped", True)
+    lab.report(id)
+    lab.api.ok("POST", path, by="demo")
+    lab.report(id)
+    assert lab.api.ok("DELETE", path, by="demo")["appliance"]["renewal"]["state"] == "aborted"
+    for _ in range(4):
+        lab.report(id)
+        later(lab, id, 3.0)
+    assert (len(lab.units(id)), renewed(lab, id)["state"]) == (4, "aborted")
+    assert len([what for what in lab.events(id) if what == "The data-plane is gone"]) == 1
+
+
 def test_units_of_a_silent_host_come_anew_on_others(lab: Lab) -> None:
     id = lab.make(data_planes=3)["id"]
     lab.report(id)

@@ -24,7 +24,7 @@ from valid_requests import valid_requests
 SERVICES = ("identity", "network", "compute", "image", "appliance")
 #: Endpoints that write, and take no JSON body.
 NO_BODY = re.compile(
-    r"/tags/{tag}$|/implies/|/roles/{role_id}|/groups/{id}/users/{user_id}$|/actions/|/file$|/stage$|/bindings/{host}/activate$|/drain$"
+    r"/tags/{tag}$|/implies/|/roles/{role_id}|/groups/{id}/users/{user_id}$|/actions/|/file$|/stage$|/bindings/{host}/activate$|/drain$|/renew$"
 )
 #: What is refused whatever stands in the body, which is not read.
 NOT_READ = re.compile("/remote-consoles$|/os-volume_attachments|/shares$")

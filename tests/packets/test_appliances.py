@@ -7,6 +7,7 @@ It is ordered through the API, runs on three hosts, and is the network's gateway
 | what the policy lets begin passes, seen outside as the appliance | what it does not is dropped |
 | the command and the cloud's status show what is seen of it | |
 | data planes come and go as it is scaled, and by their load | |
+| all units are replaced by new ones | and no connection breaks |
 | a deleted appliance leaves no port, no unit and no process | |
 """
 
@@ -25,6 +26,8 @@ from probes import Probe, Space, wait_for
 from tenants import Net, Tenant
 
 from trunkline.cli.observe import control_status
+from trunkline.traffic.pair import Traffic
+from trunkline.traffic.plans import FarPlan, NearPlan
 
 pytestmark = pytest.mark.machine
 
@@ -75,7 +78,9 @@ class Edge:
         """Has a process of a unit use all of the unit's part of a processor."""
         name = unit["id"].replace("-", "")[:8]
         groups = [root for root in _groups([name]) if os.path.exists(f"{root}/cgroup.procs")]
-        process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        # It ends by itself, whatever becomes of this test.
+        spin = f"import time; end = time.time() + {2 * PATIENCE}\nwhile time.time() < end: pass"
+        process = subprocess.Popen([sys.executable, "-c", spin])
         try:
             for group in groups:
                 with open(f"{group}/cgroup.procs", "w") as file:
@@ -97,6 +102,9 @@ class Edge:
         source = {"from": "inside", "to": "outside", "addresses": [address]}
         policy = {"firewall": {"default": "drop", "rules": [rule]}, "nat": {"source": [source]}}
         self._ask("PUT", f"/{self.id}/policy", {"policy": policy})
+
+    def renew(self) -> None:
+        self._ask("POST", f"/{self.id}/renew")
 
     def settled(self, planes: int) -> None:
         """Returns when it is as it is to be, with so many data planes and none that is to go."""
@@ -184,6 +192,25 @@ def test_data_planes_come_and_go_by_their_load(edge: Edge) -> None:
         assert "By its load it is to have 2 data planes instead of 1" in edge.events()
     edge.settled(1)
     edge.change(scaling=None)
+
+
+def test_a_new_version_rolls_through_and_breaks_no_connection(edge: Edge) -> None:
+    edge.settled(1)
+    edge.set_policy("tcp/8080")
+    edge.settled(1)
+    before = {unit["number"] for unit in edge.units()}
+    plan = NearPlan(targets=(f"{HOST}:8080",), connections=100, every=0.5, silent=30.0)
+    far = {edge.internet.netns: FarPlan(listen=(f"{HOST}:8080",))}
+    with Traffic(near=edge.probe.netns, plan=plan, far=far) as traffic:
+        assert traffic.ready().refused == 0
+        edge.renew()
+        wait_for(lambda: edge.show()["renewal"]["state"] != "running", 2 * PATIENCE, "it is renewed")
+        edge.settled(1)
+        result = traffic.end()
+    assert (edge.show()["renewal"]["state"], result.broken) == ("done", {}), edge.events()
+    units = edge.units()
+    assert not before & {unit["number"] for unit in units}
+    assert len({unit["observed"]["version"] for unit in units}) == 1
 
 
 def test_a_deleted_appliance_leaves_nothing(edge: Edge) -> None:

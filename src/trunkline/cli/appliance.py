@@ -289,6 +289,22 @@ def drain(appliance: str, number: int, cloud: str) -> None:
     click.echo(f"Unit {unit['replaced_by']} comes; unit {number} leaves when that one does its work.")
 
 
+@command.command("renew")
+@click.argument("appliance")
+@click.option("--abort", is_flag=True, help="Leave those that were not replaced yet as they are.")
+@_cloud_option
+def renew(appliance: str, abort: bool, cloud: str) -> None:
+    """Have all units replaced by new ones, one after the other: a new version rolls through."""
+    api = _api(cloud)
+    where = f"{_MANY}/{_find(api, appliance)['id']}/renew"
+    if abort:
+        api.delete("appliance", where)
+        click.echo("No further unit is replaced.")
+        return
+    told = api.post("appliance", where, {})["appliance"]["renewal"]
+    click.echo(f"{told['units']} units are replaced, one after the other: see `show --watch`.")
+
+
 @command.command("events")
 @click.argument("appliance")
 @_cloud_option

@@ -54,6 +54,8 @@ class Picture:
             f"dispatchers {one['dispatchers']}, managers {one['managers']}",
             f"each {one['cu_size']:g} processors, {one['cu_memory']} MiB; id {one['id']}",
         ]
+        if told := _renewal(one, seen["units"]):
+            lines.append(told)
         if seen["units"]:
             lines += ["", self._units(seen["units"])]
         for condition in one["conditions"]:
@@ -117,6 +119,24 @@ def _scaling(one: dict[str, Any], units: list[dict[str, Any]]) -> str:
     planes = [unit["observed"] for unit in units if unit["kind"] == "data-plane" and unit["observed"]]
     now = f", is {sum(told.get('load', 0.0) for told in planes) / len(planes):.2f}" if planes else ""
     return f" ({rule['least']} to {rule['most']} by load, which is to be {rule['target_load']:g}{now})"
+
+
+def _renewal(one: dict[str, Any], units: list[dict[str, Any]]) -> str:
+    """Which versions of the program run, and how far the newest has come."""
+    running: dict[str, list[str]] = {}
+    for unit in units:
+        running.setdefault(unit["observed"].get("version", ""), []).append(str(unit["number"]))
+    running.pop("", None)
+    told = []
+    if len(running) > 1:
+        told = [f"{version} (units {', '.join(numbers)})" for version, numbers in sorted(running.items())]
+    elif running:
+        told = list(running)
+    words = [f"version {', '.join(told)}"] if told else []
+    if renewal := one.get("renewal"):
+        done = renewal["units"] - len(renewal["left"])
+        words.append(f"renewal {renewal['state']}, {done} of {renewal['units']} units replaced")
+    return "; ".join(words)
 
 
 def _state(unit: dict[str, Any]) -> str:

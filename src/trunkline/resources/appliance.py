@@ -51,6 +51,19 @@ class Scaling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cool_down: Annotated[float, Meta(ge=1, le=3600)] = 60.0
 
 
+class Renewal(Struct, frozen=True, kw_only=True):
+    """How far the units of an appliance are replaced by new ones, which run the newest version."""
+
+    #: stopped: by the cloud, for the cause. What was replaced by then stays so.
+    state: Literal["running", "done", "stopped", "aborted"]
+    #: The numbers of the units that are still to be replaced, the next one first.
+    left: list[int] = []
+    #: How many there were to be replaced.
+    units: int = 0
+    started_at: str = ""
+    cause: str = ""
+
+
 def _scaling(rule: Scaling) -> Scaling:
     if rule.most < rule.least:
         raise ValueError(f"most is {rule.most}, which is fewer than least, {rule.least}. Raise it.")
@@ -105,6 +118,8 @@ class Appliance(Resource, kw_only=True):
     status: Annotated[str, observed()] = "BUILD"
     #: What is not as it is to be: what, why, and what to do.
     conditions: Annotated[list[Condition], observed(filter=False)] = []
+    #: How far its units are replaced by new ones, the last time that this was asked for.
+    renewal: Annotated[Renewal | None, computed(filter=False)] = None
     #: Counts its changes.
     revision_number: Annotated[int, computed()] = 0
     #: When it was created, UTC.
@@ -122,6 +137,8 @@ class Appliance(Resource, kw_only=True):
     last_number: Annotated[int, hidden()] = 0
     #: When it was to have another number of data planes, seconds since the epoch.
     scaled_at: Annotated[float, hidden()] = 0.0
+    #: When the last step of its renewal ended, seconds since the epoch.
+    renewal_since: Annotated[float, hidden()] = 0.0
     #: Why it has not as many data planes as its load wants.
     short: Annotated[Condition | None, hidden()] = None
 

@@ -149,6 +149,8 @@ class UnitStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     #: Another one each time that its program starts.
     incarnation: str
+    #: Of its program: Trunkline's version, and a digest of what units run of it.
+    version: str = ""
     #: Of the manager that it follows, 0 where it never had one.
     epoch: int = 0
     #: Of the policy that it applies.

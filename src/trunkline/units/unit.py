@@ -26,6 +26,7 @@ from trunkline.compiler.unit_slices import UnitSlice
 from trunkline.devices import namespace
 from trunkline.errors import Refusal, Unavailable
 from trunkline.resources.reports import UnitStatus
+from trunkline.units.version import version
 from trunkline.units.wire import Wire
 from trunkline.units.words import (
     PORT,
@@ -202,7 +203,10 @@ class Unit:
             self._changed.clear()
             status = role.status()
             status = msgspec.structs.replace(
-                status, incarnation=self._incarnation, epoch=max(status.epoch, self._follows[0])
+                status,
+                incarnation=self._incarnation,
+                version=version(),
+                epoch=max(status.epoch, self._follows[0]),
             )
             words: list[Word] = [self._has(role)] if role.table() != self._table else []
             words.append(Said(status))

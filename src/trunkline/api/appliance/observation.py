@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from trunkline.api.appliance import events, status, units
+from trunkline.api.appliance import events, renewal, status, units
 from trunkline.api.engine import Call
 from trunkline.errors import Exhausted
 from trunkline.resources.appliance import ZONES, Appliance, Unit
@@ -100,7 +100,11 @@ def _hear(call: Call, unit: Unit, told: UnitStatus) -> Unit:
 def waiting(reader: Reader) -> list[str]:
     """The appliances of which something may follow though nobody reports: by silence, or in time."""
     alive = {host.id for host in reader.find(Host, alive=True)}
-    found = {a.id for a in reader.select(Appliance) if a.status not in ("ACTIVE", "DOWN")}
+    found = {
+        each.id
+        for each in reader.select(Appliance)
+        if each.status not in ("ACTIVE", "DOWN") or (each.renewal and each.renewal.state == "running")
+    }
     for unit in reader.select(Unit):
         if unit.leaves or unit.replaced_by is not None or unit.host not in alive:
             found.add(unit.appliance_id)
@@ -117,6 +121,7 @@ def settle(call: Call, appliance_id: str) -> None:
     appliance = _replace_lost(call, appliance, silent)
     _let_drained_leave(call, appliance)
     _remove_left(call, appliance)
+    appliance = renewal.follow(call, appliance, silent)
     if appliance != before:
         call.tx.replace(appliance)
     found = status.state(appliance, units.of(call.tx, appliance.id), silent, call.tx.now.timestamp())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from trunkline.api import openapi
-from trunkline.api.appliance import appliances, policies, quotas, units
+from trunkline.api.appliance import appliances, policies, quotas, renewal, units
 from trunkline.api.appliance.observation import Figures, shown
 from trunkline.api.engine import Call, Engine, Stages
 from trunkline.api.http import Endpoint, Reply, Request, Service
@@ -145,6 +145,24 @@ class ApplianceApi:
 
         return Reply({"unit": await self.engine.write(request.context, run)})
 
+    async def renew(self, request: Request) -> Reply:
+        """Have all units replaced by new ones, one after the other: a new version rolls through"""
+        return await self._change(request, "renew_appliance", renewal.begin)
+
+    async def abort_renewal(self, request: Request) -> Reply:
+        """Have no further unit replaced by a new one"""
+        return await self._change(request, "renew_appliance", renewal.abort)
+
+    async def _change(
+        self, request: Request, rule: str, change: Callable[[Call, Appliance], Appliance]
+    ) -> Reply:
+        def run(call: Call) -> dict[str, Any]:
+            appliance = call.get(Appliance, request.path["id"])
+            call.require(rule, self.engine.target(call.tx, appliance))
+            return self.engine.render(call.tx, request.context, [change(call, appliance)])[0]
+
+        return Reply({"appliance": await self.engine.write(request.context, run)})
+
     async def events(self, request: Request) -> Reply:
         """List what happened in an appliance, the newest last"""
         self._may_read(request)
@@ -233,6 +251,8 @@ def service(engine: Engine, figures: Figures | None = None) -> Service:
             ),
             at("GET", f"{one}/units", api.units, kind="appliance_unit"),
             at("POST", f"{one}/units/{{number}}/drain", api.drain, kind="appliance_unit"),
+            at("POST", f"{one}/renew", api.renew, kind="appliance"),
+            at("DELETE", f"{one}/renew", api.abort_renewal, kind="appliance"),
             at("GET", f"{one}/events", api.events, kind="appliance_event"),
             at("GET", quota, api.show_quota),
             at("PUT", quota, api.change_quota, request=quotas.SCHEMA),

@@ -57,6 +57,7 @@ def state(appliance: Appliance, units: Sequence[Unit], silent: Collection[str], 
         *_policy(appliance, heard),
         *_shards(heard),
         *([Finding(appliance.short, remark=True)] if appliance.short is not None else []),
+        *_renewal(appliance),
     )
     if not appliance.admin_state_up:
         return State("DOWN", findings)
@@ -182,6 +183,14 @@ def _shards(heard: Sequence[Unit]) -> Iterator[Finding]:
             "A manager gives each its share.",
             passing=True,
         )
+
+
+def _renewal(appliance: Appliance) -> Iterator[Finding]:
+    renewal = appliance.renewal
+    if renewal is not None and renewal.state == "stopped":
+        what = f"its renewal is stopped, with {len(renewal.left)} of {renewal.units} units left"
+        remedy = "Put that right, and renew it again."
+        yield Finding(Condition(what=what, cause=renewal.cause, remedy=remedy), remark=True)
 
 
 def _found(what: str, cause: str, remedy: str, *, passing: bool = False) -> Finding:
