@@ -13,6 +13,7 @@ import pytest
 import yaml
 from api_lab import ApiLab
 from msgspec.structs import replace
+from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from trunkline.api import appliance as api
@@ -23,11 +24,12 @@ from trunkline.compiler.hosts import host_slices
 from trunkline.compiler.network import logical_network
 from trunkline.compiler.settings import Settings
 from trunkline.compiler.slices import HostSlice
+from trunkline.control import appliance_metrics
 from trunkline.control.replica import Replica
 from trunkline.plan.units import Held, Room, Wish, fullest, place
 from trunkline.resources.appliance import Appliance, Unit
 from trunkline.resources.region import Host
-from trunkline.resources.reports import Condition, UnitEvent, UnitReport, UnitStatus
+from trunkline.resources.reports import Condition, ListenerCount, UnitEvent, UnitReport, UnitStatus
 
 BASE = "/appliance/v1/appliances"
 HOSTS = ("a1", "a2", "a3")
@@ -738,6 +740,54 @@ def test_counters_are_shown_and_not_stored(lab: Lab) -> None:
     unit = next(u for u in lab.stored(id) if u.number == 3)
     assert api.shown(unit, lab.figures, True)["observed"]["packets"] == 99
     assert api.shown(unit, lab.figures, False)["state"] == "silent"
+
+
+def test_prometheus_is_told_what_units_do_and_nothing_of_those_that_are_silent(lab: Lab) -> None:
+    id = lab.make(name='a "quoted" \\ name')["id"]
+    count = ListenerCount(connections=3, total=9, bytes_in=100, bytes_out=2000, errors=1)
+    lab.report(id, u3={"drops": {"spoofed": 4}, "flows": 12, "load": 0.25, "listeners": {"web": count}})
+
+    def told() -> dict[tuple[str, str], tuple[float, dict[str, str]]]:
+        with lab.api.store.read() as reader:
+            text = appliance_metrics.exposition(reader, lab.figures).decode()
+        samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
+        found = {
+            (each.name, each.labels.get("unit", each.labels.get("host", ""))): (each.value, dict(each.labels))
+            for each in samples
+        }
+        assert len(found) == len(samples)
+        return found
+
+    first = told()
+    (plane,) = (unit for unit in lab.units(id) if unit["number"] == 3)
+    value, labels = first["trunkline_unit_packets_total", "3"]
+    assert value == 77
+    assert labels == {
+        "appliance": id,
+        "name": 'a "quoted" \\ name',
+        "project": lab.api.projects["demo"],
+        "unit": "3",
+        "kind": "data-plane",
+        "host": plane["host"],
+    }
+    for name, wanted in (
+        ("unit_drops_total", 4.0),
+        ("unit_load", 0.25),
+        ("unit_flows", 12.0),
+        ("unit_shards", 128.0),
+        ("unit_up", 1.0),
+        ("unit_restarts_total", 0.0),
+        ("listener_bytes_out_total", 2000.0),
+        ("listener_connections", 3.0),
+    ):
+        assert first[f"trunkline_{name}", "3"][0] == wanted, name
+    assert first["trunkline_unit_drops_total", "3"][1]["reason"] == "spoofed"
+    assert first["trunkline_appliance_status", ""][1]["status"] == "ACTIVE"
+    lab.silence(plane["host"], id)
+    later = told()
+    assert later["trunkline_host_up", plane["host"]][0] == 0
+    assert later["trunkline_unit_up", "3"][0] == 0
+    assert ("trunkline_unit_load", "3") not in later
 
 
 def test_an_unchanged_appliance_is_read_back_whole(lab: Lab) -> None:

@@ -6,6 +6,7 @@ It is ordered through the API, runs on three hosts, and is the network's gateway
 | --- | --- |
 | what the policy lets begin passes, seen outside as the appliance | what it does not is dropped |
 | the command and the cloud's status show what is seen of it | |
+| Prometheus is told of it | by the operator's key alone |
 | data planes come and go as it is scaled, and by their load | |
 | all units are replaced by new ones | and no connection breaks |
 | a deleted appliance leaves no port, no unit and no process | |
@@ -171,6 +172,16 @@ def test_the_command_and_the_status_of_the_cloud_show_it(edge: Edge) -> None:
         assert word in shown, shown
     (told,) = (a for a in control_status(cloud.state, cloud.state.load())["appliances"] if a["id"] == edge.id)
     assert (told["name"], told["units"]) == ("edge", 4)
+
+
+def test_prometheus_is_told_of_it_with_the_operators_key_alone(edge: Edge) -> None:
+    state = edge.tenant.cloud.state
+    key = (state.run / "status.key").read_text().strip()
+    where = f"{edge.tenant.cloud.url}/metrics/appliances"
+    told = edge.tenant.api.session.get(where, headers={"X-Trunkline-Key": key}, raise_exc=False)
+    assert (told.status_code, f'appliance="{edge.id}"' in told.text) == (200, True)
+    assert "trunkline_unit_packets_total{" in told.text
+    assert edge.tenant.api.session.get(where, raise_exc=False).status_code == 403
 
 
 def test_data_planes_come_and_go_and_it_forwards_on(edge: Edge) -> None:

@@ -38,7 +38,7 @@ from trunkline.backends.contract import Backend, Observation
 from trunkline.backends.ovn import OvnBackend
 from trunkline.compiler.settings import Settings
 from trunkline.compiler.snapshot import Snapshot
-from trunkline.control import agents, channel, meters, observe, promises, seed, status
+from trunkline.control import agents, appliance_metrics, channel, meters, observe, promises, seed, status
 from trunkline.control.directory import RegionDirectory
 from trunkline.control.loop import Loop
 from trunkline.control.serving import serve
@@ -150,7 +150,7 @@ class ControlProcess:
             f"{cloud.prefix}c", topology.CONTROL_ADDRESS, topology.CHANNEL_PORT, free_bind=True
         )
         issued = authority.issue("control", addresses=[topology.CONTROL_ADDRESS])
-        app = application(api.services, api.identity.authenticate, self._routes(store, directory))
+        app = application(api.services, api.identity.authenticate, self._routes(store, directory, figures))
         self._tasks = [
             asyncio.create_task(_serve(app, self._api_socket)),
             asyncio.create_task(self._loop.run()),
@@ -220,7 +220,7 @@ class ControlProcess:
 
         return tell
 
-    def _routes(self, store: Store, directory: RegionDirectory) -> list[Route]:
+    def _routes(self, store: Store, directory: RegionDirectory, figures: appliance.Figures) -> list[Route]:
         key = _status_key(self._folder.run / "status.key")
 
         async def ready(request: Request) -> Response:
@@ -240,6 +240,13 @@ class ControlProcess:
                 return refused
             with store.read() as reader:
                 return Response(meters.exposition(reader), media_type=CONTENT_TYPE_LATEST)
+
+        async def appliances(request: Request) -> Response:
+            if (refused := refusal(request)) is not None:
+                return refused
+            with store.read() as reader:
+                text = appliance_metrics.exposition(reader, figures)
+            return Response(text, media_type=CONTENT_TYPE_LATEST)
 
         async def join_token(request: Request) -> Response:
             if (refused := refusal(request)) is not None:
@@ -281,6 +288,7 @@ class ControlProcess:
             Route("/ready", ready),
             Route("/metrics", metrics),
             Route("/metrics/metering", metered),
+            Route("/metrics/appliances", appliances),
             Route("/status", show),
             Route("/join-tokens", join_token, methods=["POST"]),
             Route("/hosts/{name}/promises", promise, methods=["PUT"]),
