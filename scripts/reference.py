@@ -22,14 +22,15 @@ SERVICES = {
     "compute": "Compute",
     "image": "Image",
     "appliance": "Appliance",
+    "loadbalancer": "Load balancer",
 }
 HEAD = """\
 # API reference
 
 Derived from the resource classes by `scripts/reference.py`; the tests compare. The running cloud serves the
 same as OpenAPI documents: `/identity/openapi.json`, `/network/openapi.json`, `/compute/openapi.json`,
-`/image/openapi.json`, `/appliance/openapi.json`. The Compute and Image APIs show some of these fields under
-other names, as their clients expect.
+`/image/openapi.json`, `/appliance/openapi.json`, `/load-balancer/openapi.json`. The Compute and Image APIs
+show some of these fields under other names, as their clients expect.
 
 *c*: given on create. **c**: must be. *u*: changed by an update. *admin*: only for those whom the access rule
 of the field allows. Others are filled in by the cloud. *seen*: what was observed.

@@ -209,6 +209,9 @@ def message_of(service: str, reply: httpx.Response) -> str:
         assert set(body) == {"NeutronError"}, body
         assert set(body["NeutronError"]) == {"type", "message", "detail"}
         return str(body["NeutronError"]["message"])
+    if service == "load-balancer":
+        assert set(body) == {"faultcode", "faultstring", "debuginfo"}, body
+        return str(body["faultstring"])
     if service == "compute":
         (fault,) = body.values()
         assert fault["code"] == reply.status_code, body

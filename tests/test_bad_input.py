@@ -21,10 +21,11 @@ from api_lab import ApiLab, message_of
 from things import LATEST, Things, Valid
 from valid_requests import valid_requests
 
-SERVICES = ("identity", "network", "compute", "image", "appliance")
+SERVICES = ("identity", "network", "compute", "image", "appliance", "load-balancer")
 #: Endpoints that write, and take no JSON body.
 NO_BODY = re.compile(
-    r"/tags/{tag}$|/implies/|/roles/{role_id}|/groups/{id}/users/{user_id}$|/actions/|/file$|/stage$|/bindings/{host}/activate$|/drain$|/renew$"
+    r"/tags/{tag}$|/implies/|/roles/{role_id}|/groups/{id}/users/{user_id}$|/actions/|/file$|/stage$"
+    r"|/bindings/{host}/activate$|/drain$|/failover$|/renew$"
 )
 #: What is refused whatever stands in the body, which is not read.
 NOT_READ = re.compile("/remote-consoles$|/os-volume_attachments|/shares$")
@@ -226,6 +227,11 @@ def test_a_wrong_parameter_is_named(things: Things, service: str) -> None:
             "/v1/appliances?limit=x",
             "/v1/appliances?nobody=1",
             "/v1/appliances?sort_key=conditions",
+        ],
+        "load-balancer": [
+            "/v2/lbaas/pools?limit=x",
+            "/v2/lbaas/pools?nobody=1",
+            "/v2/lbaas/pools?sort=x:asc",
         ],
         "image": ["/v2/images?limit=-1", "/v2/images?sort=x:asc", "/v2/images?visibility=none"],
     }

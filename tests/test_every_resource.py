@@ -18,7 +18,7 @@ from trunkline.resources.schema import FieldSpec, Spec, specs
 
 assert wiring.stages, "with it, every resource is declared"
 
-SERVICES = ("identity", "network", "compute", "image", "appliance")
+SERVICES = ("identity", "network", "compute", "image", "appliance", "loadbalancer")
 EVERY = [spec for spec in specs().values() if spec.service in SERVICES]
 #: (spec, verb, field): whatever a client can give.
 GIVEN = [

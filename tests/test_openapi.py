@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 from things import LATEST, Things
 from valid_requests import valid_requests
 
-SERVICES = ("identity", "network", "compute", "image", "appliance")
+SERVICES = ("identity", "network", "compute", "image", "appliance", "load-balancer")
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 #: Requests an operation: with a body, and without.
 WITH_BODY, WITHOUT = 12, 4
@@ -127,6 +127,12 @@ def ids(things: Things) -> Mapping[str, str]:
         "os-aggregates": things.aggregate,
         "images": things.image,
         "appliances": things.appliance,
+        "loadbalancers": things.balancer,
+        "listeners": things.listener,
+        "pools": things.members_pool,
+        "/v2/lbaas/pools/{pool}/members": things.member,
+        "/v2/lbaas/flavors": things.balancer_flavor,
+        "flavorprofiles": things.balancer_profile,
     }
 
 

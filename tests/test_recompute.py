@@ -40,6 +40,10 @@ def walk(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     lab.close()
 
 
+#: The services whose requests are walked over.
+WALKED = ("network", "compute", "appliance", "load-balancer")
+
+
 class Walk:
     """Steps over the APIs of one lab, each named; and what is compiled along the way."""
 
@@ -50,7 +54,7 @@ class Walk:
         self._compiler = Compiler(SETTINGS)
         self._translation = Translation()
         self._things = Things(lab)
-        found = (r for r in valid_requests(self._things) if r.service in ("network", "compute", "appliance"))
+        found = (r for r in valid_requests(self._things) if r.service in WALKED)
         self._requests = list(found)
         #: What was done, for who reads of a failure.
         self.done: list[str] = []

@@ -35,11 +35,11 @@ from valid_requests import valid_requests
 from trunkline.store import Tx
 
 TABLE = Path(__file__).with_name("roles.txt")
-SERVICES = ("identity", "network", "compute", "image", "appliance")
+SERVICES = ("identity", "network", "compute", "image", "appliance", "load-balancer")
 ROLES = ("nobody", "reader", "member", "manager", "other", "domain", "admin", "program")
 #: What is said to a caller without a token by what needs none.
 OPEN = re.compile(
-    r"GET /\w+/(v[0-9.]+/?|versions|openapi\.json|v3/extensions)?$|POST /identity/v3/auth/tokens$"
+    r"GET /[\w-]+/(v[0-9.]+/?|versions|openapi\.json|v3/extensions)?$|POST /identity/v3/auth/tokens$"
 )
 
 
@@ -178,6 +178,8 @@ def _more_places(things: Things, callers: Callers) -> dict[str, str]:
             f"/appliance/v1/appliances/{things.appliance}/units/1"
         ),
         "/appliance/v1/quotas/{project}": f"/appliance/v1/quotas/{things.project}",
+        "/load-balancer/v2/lbaas/quotas/{project}": f"/load-balancer/v2/lbaas/quotas/{things.project}",
+        "/load-balancer/v2/lbaas/providers/{provider}": "/load-balancer/v2/lbaas/providers/trunkline",
         f"{identity}/users/{{user_id}}": user,
         f"{identity}/users/{{user_id}}/application_credentials/{{id}}": (
             f"{user}/application_credentials/{callers.program}"

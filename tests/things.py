@@ -245,6 +245,28 @@ class Things:
         other = {"member": lab.projects["other"]}
         lab.ok("POST", f"/image/v2/images/{self.image}/members", other, by="demo")
         self._appliances()
+        self._balancers()
+
+    def _balancers(self) -> None:
+        """A load balancer with what it is made of, and a flavor."""
+        make = self._maker("/load-balancer/v2/lbaas", "demo")
+        self.balancer_subnet = self._subnet_of(self._maker("/network/v2.0", "demo")("networks", network={}))
+        lb = {"loadbalancer_id": make("loadbalancers", loadbalancer={"vip_subnet_id": self.balancer_subnet})}
+        self.balancer = lb["loadbalancer_id"]
+        pool = {**lb, "protocol": "TCP", "lb_algorithm": "ROUND_ROBIN"}
+        self.members_pool = make("pools", pool=pool)
+        self.listener = make("listeners", listener={**lb, "protocol": "TCP", "protocol_port": 80})
+        member = {"address": "192.0.2.9", "protocol_port": 80}
+        self.member = make(f"pools/{self.members_pool}/members", member=member)
+        admin = self._maker("/load-balancer/v2/lbaas", "admin")
+        profile = {"name": "p", "provider_name": "trunkline", "flavor_data": "{}"}
+        self.balancer_profile = admin("flavorprofiles", flavorprofile=profile)
+        flavor = {"name": "f", "flavor_profile_id": self.balancer_profile}
+        self.balancer_flavor = admin("flavors", flavor=flavor)
+
+    def _subnet_of(self, network: str) -> str:
+        subnet = {"network_id": network, "ip_version": 4, "cidr": "10.211.0.0/24"}
+        return self._maker("/network/v2.0", "demo")("subnets", subnet=subnet)
 
     def _appliances(self) -> None:
         """An appliance, and what another one can be made of."""
@@ -271,6 +293,9 @@ class Things:
         )
         quota = {"appliances": -1, "units": -1}
         self.lab.ok("PUT", f"/appliance/v1/quotas/{project}", {"quota": quota})
+        kinds = ("loadbalancer", "listener", "pool", "member", "healthmonitor", "l7policy", "l7rule")
+        limits = {"quota": dict.fromkeys(kinds, -1)}
+        self.lab.ok("PUT", f"/load-balancer/v2/lbaas/quotas/{project}", limits)
         names = ("instances", "cores", "ram", "key_pairs", "server_groups", "server_group_members")
         self.lab.ok("PUT", f"/compute/v2.1/os-quota-sets/{project}", {"quota_set": dict.fromkeys(names, -1)})
 

@@ -25,6 +25,7 @@ def valid_requests(t: Things) -> Iterator[Valid]:
     yield from compute_requests(t)
     yield from _image(t)
     yield from _appliances(t)
+    yield from _balancers(t)
 
 
 def _network(t: Things) -> Iterator[Valid]:
@@ -513,6 +514,72 @@ def _appliances(t: Things) -> Iterator[Valid]:
     quota = "/appliance/v1/quotas"
     limits = {"quota": {"appliances": 20, "units": 2000}}
     yield Valid(f"PUT {quota}/{{project}}", f"{quota}/{t.project}", limits, "admin")
+
+
+def _balancers(t: Things) -> Iterator[Valid]:
+    base = "/load-balancer/v2/lbaas"
+    common = {"name": "n", "description": "d", "admin_state_up": True, "tags": ["t"]}
+    plain = {key: value for key, value in common.items() if key != "description"}
+    member = {
+        **plain,
+        "address": "192.0.2.10",
+        "protocol_port": 80,
+        "weight": 2,
+        "subnet_id": t.balancer_subnet,
+    }
+    pool = {
+        **common,
+        "protocol": "TCP",
+        "lb_algorithm": "ROUND_ROBIN",
+        "session_persistence": {"type": "SOURCE_IP"},
+    }
+    listener = {
+        **common,
+        "protocol": "TCP",
+        "protocol_port": 81,
+        "connection_limit": 100,
+        "allowed_cidrs": ["10.0.0.0/8"],
+    }
+    whole = {
+        **common,
+        "project_id": t.project,
+        "vip_subnet_id": t.balancer_subnet,
+        "provider": "trunkline",
+        "flavor_id": t.balancer_flavor,
+        "pools": [{**pool, "members": [member]}],
+        "listeners": [{**listener, "default_pool": {"name": "n"}}],
+    }
+    yield Valid(f"POST {base}/loadbalancers", f"{base}/loadbalancers", {"loadbalancer": whole})
+    one = {"loadbalancers": t.balancer, "listeners": t.listener, "pools": t.members_pool}
+    paths = {kind: (f"{base}/{kind}/{{id}}", f"{base}/{kind}/{id}") for kind, id in one.items()}
+    template, path = paths["loadbalancers"]
+    yield Valid(f"PUT {template}", path, {"loadbalancer": common})
+    create = {**listener, "loadbalancer_id": t.balancer, "default_pool_id": t.members_pool}
+    yield Valid(f"POST {base}/listeners", f"{base}/listeners", {"listener": create})
+    template, path = paths["listeners"]
+    update = {**common, "connection_limit": 5, "allowed_cidrs": [], "default_pool_id": t.members_pool}
+    yield Valid(f"PUT {template}", path, {"listener": update})
+    create = {**pool, "loadbalancer_id": t.balancer, "members": [member]}
+    yield Valid(f"POST {base}/pools", f"{base}/pools", {"pool": create})
+    template, path = paths["pools"]
+    update = {**common, "lb_algorithm": "SOURCE_IP", "session_persistence": {"type": "SOURCE_IP"}}
+    yield Valid(f"PUT {template}", path, {"pool": update})
+    below, path = f"{base}/pools/{{pool}}/members", f"{base}/pools/{t.members_pool}/members"
+    yield Valid(f"POST {below}", path, {"member": member})
+    yield Valid(f"PUT {below}", path, {"members": [member]})
+    yield Valid(f"PUT {below}/{{id}}", f"{path}/{t.member}", {"member": {**plain, "weight": 0}})
+    profile = {"name": "q", "provider_name": "trunkline", "flavor_data": '{"data_planes": 1}'}
+    where = f"{base}/flavorprofiles"
+    yield Valid(f"POST {where}", where, {"flavorprofile": profile}, "admin")
+    yield Valid(
+        f"PUT {where}/{{id}}", f"{where}/{t.balancer_profile}", {"flavorprofile": {"name": "r"}}, "admin"
+    )
+    flavor, where = {"name": "g", "description": "d", "enabled": True}, f"{base}/flavors"
+    create = {**flavor, "flavor_profile_id": t.balancer_profile}
+    yield Valid(f"POST {where}", where, {"flavor": create}, "admin")
+    yield Valid(f"PUT {where}/{{id}}", f"{where}/{t.balancer_flavor}", {"flavor": flavor}, "admin")
+    where, limits = f"{base}/quotas", {"quota": {"loadbalancer": 20, "health_monitor": None}}
+    yield Valid(f"PUT {where}/{{project}}", f"{where}/{t.project}", limits, "admin")
 
 
 def _image(t: Things) -> Iterator[Valid]:

@@ -105,6 +105,9 @@ class _ServiceApp:
         """The endpoint, and the values of the parameters in the path."""
         allowed: set[str] = set()
         inner = path.removeprefix(self._service.prefix)
+        for older, newer in self._service.older.items():
+            if inner.startswith(older):
+                inner = newer + inner.removeprefix(older)
         # A slash at the end means nothing: some clients have one before their query.
         for methods, values in itertools.chain(self._paths.find(inner), self._paths.find(inner.rstrip("/"))):
             if any("\x00" in value or len(value) > _LONGEST_NAME for value in values.values()):

@@ -201,3 +201,5 @@ class Service:
     error: Callable[[Refusal, int, str], Any]
     #: Headers that every reply of the service has.
     headers: Callable[[Request | None, str], Mapping[str, str]] = lambda request, request_id: {}
+    #: Beginnings of paths under which the same is found: /v2.0/ -> /v2/
+    older: Mapping[str, str] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from trunkline.resources.schema import Spec, spec_of
 _PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 _REF = "#/components/schemas/{name}"
 #: Services whose resources stand under their names, with their fields as the classes have them.
-ENVELOPED = frozenset({"identity", "network", "appliance"})
+ENVELOPED = frozenset({"identity", "network", "appliance", "load-balancer"})
 #: Services whose replies differ by the microversion that a request asks for.
 VERSIONED = frozenset({"compute"})
 

@@ -1,10 +1,11 @@
 """The wiring page: which services there are, and what each kind of resource does beside the common stages.
 
-identity  ──┐
-network   ──┤ STAGES, by kind ─▶ Engine ─▶ each service's endpoints ─▶ one ASGI application
-compute   ──┤                      ▲
-image     ──┤                      │
-appliance ──┘               Rules (access), Sessions (who asks)
+identity      ──┐
+network       ──┤ STAGES, by kind ─▶ Engine ─▶ each service's endpoints ─▶ one ASGI application
+compute       ──┤                      ▲
+image         ──┤                      │
+appliance     ──┤                      │
+load-balancer ──┘               Rules (access), Sessions (who asks)
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trunkline import __version__
-from trunkline.api import appliance, compute, identity, image, network, openapi
+from trunkline.api import appliance, compute, identity, image, loadbalancer, network, openapi
 from trunkline.api.compute.actions import Console
 from trunkline.api.compute.dialect import no_console
 from trunkline.api.engine import Engine, Stages
@@ -27,6 +28,8 @@ from trunkline.api.policy import Rules
 from trunkline.resources.schema import Spec
 from trunkline.store import Reader, Store
 
+_LIMITS = {"appliance": appliance.quota_limit, "loadbalancer": loadbalancer.quota_limit}
+
 
 def catalog() -> Mapping[str, str]:
     """Type of a service to its path, as the catalog has them."""
@@ -35,7 +38,7 @@ def catalog() -> Mapping[str, str]:
 
 def limit(reader: Reader, project_id: str, spec: Spec) -> int:
     """The quota of a project for a kind, -1 for none."""
-    found = appliance.quota_limit if spec.service == "appliance" else network.quota_limit
+    found = _LIMITS.get(spec.service, network.quota_limit)
     return found(reader, project_id, spec)
 
 
@@ -47,6 +50,7 @@ def stages(settings: network.Settings) -> Mapping[str, Stages[Any]]:
         **compute.STAGES,
         **image.STAGES,
         **appliance.STAGES,
+        **loadbalancer.STAGES,
     }
 
 
@@ -98,6 +102,7 @@ def build(
         compute.service(engine, console),
         image.service(engine, images, imports),
         appliance.service(engine, figures),
+        loadbalancer.service(engine, figures),
     ]
     return Api(engine, who, [with_document(s) for s in services], imports)
 

@@ -258,6 +258,7 @@ class Member(Part, kw_only=True):
     subnet_id: Annotated[Uuid | None, fixed(refers="subnet")] = None
     #: Where it is asked how it is, if not where it works.
     monitor_address: Annotated[IpAddress | None, settable()] = None
+    #: ... and at which port.
     monitor_port: Annotated[PortNumber | None, settable()] = None
 
 
@@ -280,14 +281,18 @@ class HealthMonitor(Part, kw_only=True):
     max_retries: Annotated[Annotated[int, Meta(ge=1, le=10)], settable(required=True)] = 3
     #: After how many bad ones it is not.
     max_retries_down: Annotated[Annotated[int, Meta(ge=1, le=10)], settable()] = 3
-    #: Of HTTP and HTTPS: the request, and which codes are good.
+    #: Of HTTP and HTTPS: the request's method,
     http_method: Annotated[
         Literal["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"] | None,
         settable(),
     ] = None
+    #: ... its path,
     url_path: Annotated[Annotated[str, Meta(max_length=2048)] | None, settable(), Check(_path)] = None
+    #: ... which codes of answers are good,
     expected_codes: Annotated[Annotated[str, Meta(max_length=64)] | None, settable(), Check(_codes)] = None
+    #: ... the version of HTTP, 1.0 or 1.1,
     http_version: Annotated[float | None, settable()] = None
+    #: ... and the host that a request of 1.1 names.
     domain_name: Annotated[Annotated[str, Meta(max_length=255)] | None, settable(), Check(_domain)] = None
 
 
@@ -306,9 +311,11 @@ class L7Policy(Part, kw_only=True):
     ] = "REJECT"
     #: Its place among those of the listener: the first one that fits decides.
     position: Annotated[Annotated[int, Meta(ge=1, le=2**31 - 1)], settable()] = 2**31 - 1
-    #: Where they go.
+    #: The pool that they go to,
     redirect_pool_id: Annotated[Uuid | None, settable(index=True)] = None
+    #: ... or the URL that clients are sent to,
     redirect_url: Annotated[Annotated[str, Meta(max_length=255)] | None, settable(), Check(_url)] = None
+    #: ... or what goes before the request's path there.
     redirect_prefix: Annotated[Annotated[str, Meta(max_length=255)] | None, settable(), Check(_url)] = None
     #: The code of an answer that sends clients elsewhere.
     redirect_http_code: Annotated[Literal[301, 302, 303, 307, 308] | None, settable()] = None

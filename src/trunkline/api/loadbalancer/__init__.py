@@ -1,1 +1,11 @@
-"""The Load Balancer API v2, as Octavia has it: what tenants order, on appliances."""
+"""The Load Balancer API v2, as Octavia has it: what tenants order, on appliances.
+
+service ──▶ Engine ──▶ loadbalancers, listeners, pools, l7 (their checks) ──▶ beneath ──▶ appliance
+                                                              hosts' reports ──▶ told ──▶ statuses
+"""
+
+from trunkline.api.loadbalancer.quotas import limit as quota_limit
+from trunkline.api.loadbalancer.service import service
+from trunkline.api.loadbalancer.stages import STAGES
+
+__all__ = ["STAGES", "quota_limit", "service"]
