@@ -271,8 +271,9 @@ class Things:
     def _appliances(self) -> None:
         """An appliance, and what another one can be made of."""
         network = self._maker("/network/v2.0", "demo")
-        self.outside, self.inside, self.spare_inside = (network("networks", network={}) for _ in range(3))
-        for number, id in enumerate((self.outside, self.inside, self.spare_inside)):
+        made = [network("networks", network={}) for _ in range(4)]
+        self.outside, self.inside, self.spare_inside, self.further = made
+        for number, id in enumerate(made):
             cidr = f"10.210.{number}.0/24"
             network("subnets", subnet={"network_id": id, "ip_version": 4, "cidr": cidr})
         legs = {"inside_network_id": self.inside, "outside_network_id": self.outside}

@@ -68,6 +68,11 @@ def _scaling(given: dict[str, Any], known: dict[str, Any] | None) -> dict[str, A
     return {"scaling": {**(known or {}), **told}} if auto or told else {}
 
 
+def _networks_option(function: F) -> F:
+    text = "A further network, by name or id: zone net1, net2 and so on. Give it once for each."
+    return click.option("--network", "networks", multiple=True, metavar="NETWORK", help=text)(function)
+
+
 def _services(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> list[str]:
     return [name.strip() for each in value for name in each.split(",") if name.strip()]
 
@@ -112,8 +117,11 @@ def command() -> None:
     metavar="NAME[,NAME]",
     help="firewall, nat, balancer: what it does, in this order.",
 )
-@click.option("--inside", required=True, metavar="NETWORK", help="The network that it is the gateway of.")
+@click.option(
+    "--inside", metavar="NETWORK", help="The network that it is the gateway of. A balancer needs none."
+)
 @click.option("--outside", required=True, metavar="NETWORK", help="The network on its far side.")
+@_networks_option
 @_count_options
 @_scaling_options
 @click.option("--cu-size", type=float, help="Processors of each unit. Default: 0.25.")
@@ -122,14 +130,22 @@ def command() -> None:
 @_cloud_option
 @json_option
 def create(
-    name: str, services: list[str], inside: str, outside: str, cloud: str, as_json: bool, **more: Any
+    name: str,
+    services: list[str],
+    inside: str | None,
+    outside: str,
+    networks: tuple[str, ...],
+    cloud: str,
+    as_json: bool,
+    **more: Any,
 ) -> None:
-    """Order an appliance between two networks."""
+    """Order an appliance."""
     api = _api(cloud)
     fields = {
         "name": name,
         "services": services,
-        "inside_network_id": _network(api, "--inside", inside),
+        **({"inside_network_id": _network(api, "--inside", inside)} if inside else {}),
+        "network_ids": [_network(api, "--network", each) for each in networks],
         "outside_network_id": _network(api, "--outside", outside),
         **_scaling(more, None),
         **{field: value for field, value in more.items() if value is not None},
@@ -193,14 +209,18 @@ def show(appliance: str, watch: bool, cloud: str, as_json: bool) -> None:
 @click.option("--service", "services", multiple=True, callback=_services, metavar="NAME[,NAME]")
 @click.option("--up/--down", "admin_state_up", default=None, help="Whether it forwards packets.")
 @_scaling_options
+@_networks_option
 @_cloud_option
 @json_option
-def set_(appliance: str, cloud: str, as_json: bool, **more: Any) -> None:
-    """Change an appliance."""
+def set_(appliance: str, networks: tuple[str, ...], cloud: str, as_json: bool, **more: Any) -> None:
+    """Change an appliance. Networks are added to those that it is on."""
     api = _api(cloud)
     found = _find(api, appliance)
     scaling = _scaling(more, found["scaling"])
     fields = {field: value for field, value in more.items() if value not in (None, [])}
+    if networks:
+        added = (_network(api, "--network", each) for each in networks)
+        fields["network_ids"] = [*found["network_ids"], *added]
     where = f"{_MANY}/{found['id']}"
     _tell(api.put("appliance", where, {"appliance": {**fields, **scaling}})["appliance"], as_json)
 

@@ -18,6 +18,15 @@ _COLOURS = {"ACTIVE": "green", "UPDATING": "cyan", "BUILD": "cyan", "DEGRADED": 
 _EVENTS, _BAR = 8, 10
 
 
+def _legs(appliance: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Zones, and the addresses there."""
+    if appliance["inside_network_id"]:
+        yield "inside", appliance["inside_addresses"]
+    yield "outside", appliance["outside_addresses"]
+    for number, addresses in enumerate(appliance["network_addresses"], 1):
+        yield f"net{number}", addresses
+
+
 class Picture:
     """Remembers the counters of the look before, so that rates can be told."""
 
@@ -49,7 +58,7 @@ class Picture:
         lines: list[RenderableType] = [
             f"[bold]{escape(one['name'] or one['id'])}[/]  [{colour}]{one['status']}[/]  "
             f"{', '.join(one['services'])}  policy revision {one['policy_revision']}",
-            f"inside {', '.join(one['inside_addresses'])}   outside {', '.join(one['outside_addresses'])}",
+            "   ".join(f"{zone} {', '.join(addresses)}" for zone, addresses in _legs(one)),
             f"data planes {one['data_planes']}{_scaling(one, seen['units'])}, "
             f"dispatchers {one['dispatchers']}, managers {one['managers']}",
             f"each {one['cu_size']:g} processors, {one['cu_memory']} MiB; id {one['id']}",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from trunkline.compiler.derive import View
 from trunkline.compiler.unit_slices import BusMember, BusSlice, LegSlice, PolicySlice, UnitSlice
-from trunkline.resources.appliance import ZONES, Appliance, AppliancePolicy, Unit
+from trunkline.resources.appliance import OUTSIDE, Appliance, AppliancePolicy, Unit, zones
 from trunkline.resources.network import APPLIANCE_DISPATCHER, Network, Port, Subnet
 
 #: The largest IP packet on a bus, bytes: between hosts it is carried by VXLAN over an underlay of 1500 (14 of
@@ -51,7 +51,8 @@ def unit_slice(view: View, key: str) -> UnitSlice:
         cores=unit.cores,
         memory_mib=unit.memory_mib,
         serial=unit.serial,
-        legs=view.ask(legs, appliance.id),
+        # Those that were added since are for units that come.
+        legs=view.ask(legs, appliance.id)[: unit.legs],
         ports=tuple(unit.ports),
         members=view.ask(members, appliance.id),
         policy=None if policy is None else PolicySlice(revision=policy.revision, document=policy.document),
@@ -89,26 +90,27 @@ def members(view: View, key: str) -> tuple[BusMember, ...]:
 
 
 def legs(view: View, key: str) -> tuple[LegSlice, ...]:
-    """The networks of an appliance, in the order of `ZONES`."""
+    """The networks of an appliance, in the order of `zones`."""
     found = []
-    for zone, id in zip(ZONES, view.need(Appliance, key).leg_ports, strict=True):
-        port = view.need(Port, id)
+    appliance = view.need(Appliance, key)
+    for zone, id in zip(zones(appliance), appliance.leg_ports, strict=True):
+        port, outside = view.need(Port, id), zone == OUTSIDE
+        lent = view.get(Port, appliance.lent_port) if outside and appliance.lent_port else None
         subnets = [
             (fixed.ip_address, subnet)
-            for fixed in port.fixed_ips
+            for fixed in (*(lent.fixed_ips if lent else ()), *port.fixed_ips)
             if fixed.ip_address and (subnet := view.get(Subnet, fixed.subnet_id)) is not None
         ]
-        outside = zone == "outside"
+        hops: dict[int, str] = {}
+        for _, subnet in subnets:
+            if outside and subnet.gateway_ip:
+                hops.setdefault(subnet.ip_version, subnet.gateway_ip)
         found.append(
             LegSlice(
                 zone=zone,
                 outside=outside,
                 addresses=tuple(f"{address}/{subnet.cidr.rpartition('/')[2]}" for address, subnet in subnets),
-                routes=tuple(
-                    (_EVERYTHING[subnet.ip_version], subnet.gateway_ip)
-                    for _, subnet in subnets
-                    if outside and subnet.gateway_ip
-                ),
+                routes=tuple((_EVERYTHING[version], hop) for version, hop in hops.items()),
                 mtu=min(BUS_MTU, view.need(Network, port.network_id).mtu),
             )
         )

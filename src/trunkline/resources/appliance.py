@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from trunkline.resources.network.checks import Uuid
+from trunkline.resources.network.checks import Uuid, clean_uuid
 from trunkline.resources.reports import Condition, UnitReport
 from trunkline.resources.schema import (
     Check,
@@ -23,8 +23,12 @@ from trunkline.resources.types import Description, Id, Name
 Kind = Literal["data-plane", "dispatcher", "manager"]
 #: In the order in which packets from inside meet them.
 SERVICES = ("firewall", "nat", "balancer")
-#: The networks of an appliance, as policies name them: the number of a leg is its place here.
-ZONES = ("inside", "outside")
+#: Those between two networks: without one inside there is nothing for them to do.
+BETWEEN = frozenset({"firewall", "nat"})
+#: The networks of an appliance, as policies name them; further ones are net1, net2 and so on.
+INSIDE, OUTSIDE = "inside", "outside"
+#: How many networks an appliance is on at the most.
+MOST_LEGS = 7
 #: Units are numbered from 1, below this.
 NUMBERS = 256
 
@@ -36,6 +40,12 @@ def _services(values: list[str]) -> list[str]:
     if len(set(values)) < len(values):
         raise ValueError("a service is named twice. Name each once.")
     return [name for name in SERVICES if name in values]
+
+
+def _networks(values: list[str]) -> list[str]:
+    if len(set(values)) < len(values):
+        raise ValueError("a network is named twice. Name each once.")
+    return [clean_uuid(value) for value in values]
 
 
 class Scaling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,7 +82,7 @@ def _scaling(rule: Scaling) -> Scaling:
 
 @resource(kind="appliance", plural="appliances", service="appliance", quota=10)
 class Appliance(Resource, kw_only=True):
-    """A firewall, NAT and load balancer between two networks, made of compute units."""
+    """A firewall, NAT and load balancer on one network or several, made of compute units."""
 
     #: The project that owns it.
     project_id: Annotated[Id, fixed(index=True)] = ""
@@ -88,10 +98,14 @@ class Appliance(Resource, kw_only=True):
         settable(required=True, filter=False),
         Check(_services),
     ] = []
-    #: The network that it is the gateway of: it has the gateway's address of each of the subnets.
-    inside_network_id: Annotated[Uuid, fixed(required=True, index=True, refers="network")] = ""
+    #: The network that it is the gateway of: it has the gateway's address of each of the subnets. A balancer
+    #: needs none.
+    inside_network_id: Annotated[Uuid, fixed(index=True, refers="network")] = ""
     #: The network on its far side: it has an address of each family there, and its default routes lead there.
     outside_network_id: Annotated[Uuid, fixed(required=True, index=True, refers="network")] = ""
+    #: Further networks, the zones net1, net2 and so on: it has an address of each subnet there. Others can
+    #: be added; its units are replaced for that, one by one.
+    network_ids: Annotated[list[Uuid], settable(filter=False, refers="network"), Check(_networks)] = []
     #: How many data planes there are to be, which forward packets.
     data_planes: Annotated[Annotated[int, Meta(ge=1, lt=NUMBERS)], settable()] = 2
     #: How many of these there are to be by their load; None: as many as are asked for.
@@ -112,6 +126,11 @@ class Appliance(Resource, kw_only=True):
     inside_addresses: Annotated[list[str], computed(filter=False)] = []
     #: ... and on the one outside.
     outside_addresses: Annotated[list[str], computed(filter=False)] = []
+    #: ... and on each of the further ones.
+    network_addresses: Annotated[list[list[str]], computed(filter=False)] = []
+    #: What of the cloud it does the work of, and is changed with: "loadbalancer:ID"; "" where it was ordered
+    #: by itself.
+    owner: Annotated[str, computed(index=True)] = ""
     #: ACTIVE: every leg is served, and all data planes have their share and the newest policy. BUILD: it has
     #: not been ACTIVE yet. UPDATING: it forwards, and a change is under way. DEGRADED: it forwards, and
     #: something is not well. ERROR: it does not forward. DOWN: it is not to.
@@ -131,8 +150,11 @@ class Appliance(Resource, kw_only=True):
     #: VXLAN network identifiers of its buses.
     bus_vni: Annotated[int, hidden()] = 0
     control_vni: Annotated[int, hidden()] = 0
-    #: The ports that hold its addresses, in the order of `ZONES`.
+    #: The ports that hold its addresses, in the order of `zones`.
     leg_ports: Annotated[list[str], hidden()] = []
+    #: A port that it was lent, whose addresses are its first ones outside; its device owner, device before.
+    lent_port: Annotated[str, hidden()] = ""
+    lent_as: Annotated[tuple[str, str], hidden()] = ("", "")
     #: The number that was given to a unit last.
     last_number: Annotated[int, hidden()] = 0
     #: When it was to have another number of data planes, seconds since the epoch.
@@ -141,6 +163,25 @@ class Appliance(Resource, kw_only=True):
     renewal_since: Annotated[float, hidden()] = 0.0
     #: Why it has not as many data planes as its load wants.
     short: Annotated[Condition | None, hidden()] = None
+
+
+def zones(appliance: Appliance) -> tuple[str, ...]:
+    """The names of its networks in policies: the number of a leg is its place here."""
+    near = (INSIDE,) if appliance.inside_network_id else ()
+    return (*near, OUTSIDE, *(f"net{number}" for number in range(1, len(appliance.network_ids) + 1)))
+
+
+def networks(appliance: Appliance) -> tuple[str, ...]:
+    """Its networks, in the order of `zones`."""
+    near = (appliance.inside_network_id,) if appliance.inside_network_id else ()
+    return (*near, appliance.outside_network_id, *appliance.network_ids)
+
+
+def addresses(appliance: Appliance) -> dict[str, list[str]]:
+    """Its addresses by zone, in the order of `zones`."""
+    near = [appliance.inside_addresses] if appliance.inside_network_id else []
+    found = [*near, appliance.outside_addresses, *appliance.network_addresses]
+    return dict(zip(zones(appliance), found, strict=True))
 
 
 @resource(kind="appliance_policy", plural="appliance_policies", service="appliance")
@@ -187,7 +228,9 @@ class Unit(Resource, kw_only=True):
     memory_mib: Annotated[int, hidden()] = 0
     #: Counts fresh starts.
     serial: Annotated[int, hidden()] = 0
-    #: Of a dispatcher: its ports, in the order of `ZONES`.
+    #: Of how many networks it knows, of those that the appliance is on: it was made for so many.
+    legs: Annotated[int, hidden()] = 2
+    #: Of a dispatcher: its ports, in the order of `zones`.
     ports: Annotated[list[str], hidden()] = []
     bus_mac: Annotated[str, hidden()] = ""
     control_mac: Annotated[str, hidden()] = ""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from trunkline.api.appliance import events, growth, legs, policies, units
+from trunkline.api.appliance import events, growth, legs, lent, policies, rolling, units
 from trunkline.api.engine import Call
 from trunkline.errors import BadField, Conflict, Exhausted
 from trunkline.plan import numbers
 from trunkline.resources.appliance import Appliance, ApplianceEvent, AppliancePolicy, Unit
+from trunkline.resources.network import FixedIp
 
 #: The scope of the claims on network identifiers of buses, which are theirs alone.
 VNI_SCOPE = "bus-vni"
@@ -21,8 +23,15 @@ def create(call: Call, appliance: Appliance, given: frozenset[str]) -> Appliance
     if not appliance.project_id:
         raise BadField("project_id", "it is required with a token that is not of a project.")
     appliance = growth.follow(call, appliance, given)
+    return begin(call, appliance)
+
+
+def begin(
+    call: Call, appliance: Appliance, wanted: Sequence[FixedIp] | None = None, port_id: str = ""
+) -> Appliance:
+    """The same, with addresses and a port as `legs.claim` takes them."""
     units.check_size(call, appliance)
-    appliance = legs.claim(call, appliance)
+    appliance = legs.claim(call, appliance, wanted, port_id)
     appliance = replace(appliance, bus_vni=_vni(call, appliance), control_vni=_vni(call, appliance))
     return units.follow(call, appliance, "The appliance was created")
 
@@ -33,11 +42,31 @@ def created(call: Call, appliance: Appliance) -> None:
 
 
 def update(call: Call, old: Appliance, new: Appliance, given: frozenset[str]) -> Appliance:
-    """Adds units or has some leave; switches it on or off."""
+    """Adds units or has some leave, or networks; switches it on or off."""
+    refuse_owned(old)
+    return change(call, old, new, given)
+
+
+def refuse_owned(appliance: Appliance) -> None:
+    """Raises Conflict: it is changed with what it does the work of."""
+    if appliance.owner:
+        raise Conflict(
+            f"Appliance {appliance.id} does the work of {appliance.owner}, and changes with it. Change that.",
+            type="ApplianceOwned",
+        )
+
+
+def change(call: Call, old: Appliance, new: Appliance, given: frozenset[str]) -> Appliance:
+    """As `update`, whoever has it changed."""
+    if new.network_ids != old.network_ids:
+        new = rolling.follow(call, legs.extend(call, old, new))
+        added = ", ".join(new.network_ids[len(old.network_ids) :])
+        events.note(call, new, f"It is to be on network {added} too", "Asked for: network_ids")
     if new.services != old.services:
+        legs.check(new)
         try:
             document = policies.of(call.tx, new).document
-            policies.checked(new, document, document)
+            policies.checked(call.tx, new, document, document)
         except BadField as error:
             raise BadField("services", f"its policy does not fit them. {error.message}") from None
     if new.scaling != old.scaling or new.data_planes != old.data_planes:
@@ -57,9 +86,16 @@ def update(call: Call, old: Appliance, new: Appliance, given: frozenset[str]) ->
 
 def delete(call: Call, appliance: Appliance) -> None:
     """Its units, addresses and policy go with it."""
+    refuse_owned(appliance)
+    clear(call, appliance)
+
+
+def clear(call: Call, appliance: Appliance) -> None:
+    """As `delete`, whoever has it deleted."""
     for unit in units.of(call.tx, appliance.id):
         units.drop(call, unit)
     legs.drop(call, appliance.leg_ports)
+    lent.give_back(call, appliance)
     for event in call.tx.find(ApplianceEvent, appliance_id=appliance.id):
         call.tx.delete(ApplianceEvent, event.id)
     call.tx.delete(AppliancePolicy, appliance.id)
@@ -78,16 +114,14 @@ def drain(call: Call, appliance: Appliance, number: int) -> Unit:
         by = f": unit {unit.replaced_by} comes instead" if unit.replaced_by is not None else ""
         raise Conflict(f"Unit {number} is about to leave already{by}.", type="UnitLeaves")
     try:
-        appliance, new = units.add(
-            call, appliance, unit.kind, f"Unit {number} is drained", without=[unit.host]
+        appliance, unit = units.succeed(
+            call, appliance, unit, f"Unit {number} is drained", "It was drained", without=[unit.host]
         )
     except Exhausted as full:
         raise Exhausted(
             f"Unit {number} cannot be drained: {full.message.partition(': ')[2]}", type=full.type
         ) from None
     call.save(appliance)
-    unit = replace(unit, replaced_by=new.number, cause=f"It was drained, unit {new.number} came instead")
-    call.tx.replace(unit)
     events.note(call, appliance, f"The {unit.kind} is drained", "Asked for", unit=number)
     return unit
 

@@ -1,10 +1,12 @@
 """The networks of an appliance: its addresses there, and the ports of its dispatchers.
 
     inside    the gateway's address of each subnet      ──┐  held by a port `network:appliance` each,
-    outside   an address of each family                 ──┘  which is plugged in nowhere
+    outside   an address of each family, or those wished  │  which is plugged in nowhere
+    further   an address of each subnet                 ──┘
     each dispatcher   a port `network:appliance_dispatcher` on each, without addresses
 
-The dispatcher that serves a network announces the appliance's addresses there by itself.
+The dispatcher that serves a network announces the appliance's addresses there by itself. Units know the
+networks that there were when they came: those that were added since are there when all have been replaced.
 """
 
 from __future__ import annotations
@@ -14,11 +16,21 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from trunkline.api.appliance import lent
 from trunkline.api.engine import Call
 from trunkline.api.network import addressing, ports, sharing
 from trunkline.errors import BadField, Conflict, Forbidden, Refusal
 from trunkline.plan import ipam
-from trunkline.resources.appliance import ZONES, Appliance, Unit
+from trunkline.resources.appliance import (
+    BETWEEN,
+    INSIDE,
+    MOST_LEGS,
+    OUTSIDE,
+    Appliance,
+    Unit,
+    networks,
+    zones,
+)
 from trunkline.resources.network import (
     APPLIANCE,
     APPLIANCE_DISPATCHER,
@@ -30,50 +42,85 @@ from trunkline.resources.network import (
 )
 
 
-def claim(call: Call, appliance: Appliance) -> Appliance:
-    """Gives a new appliance its addresses on both networks.
+def claim(
+    call: Call, appliance: Appliance, wanted: Sequence[FixedIp] | None = None, port_id: str = ""
+) -> Appliance:
+    """Gives a new appliance its addresses on its networks.
 
+    Args:
+        wanted: outside, besides those of the port; None for one of each family.
+        port_id: a port outside that is lent to it: its addresses are the first ones.
     Raises:
         BadField, Forbidden, Conflict: with the field of the network named.
     """
-    inside, outside = (_network(call, appliance, zone) for zone in ZONES)
-    if inside.id == outside.id:
-        raise BadField("outside_network_id", "it is the network inside too. Name another one.")
-    near, far = _subnets(call, "inside", inside), _subnets(call, "outside", outside)
-    for one in near:
-        for other in far:
-            if ipam.overlap(one.cidr, other.cidr):
-                raise BadField(
-                    "outside_network_id",
-                    f"{other.cidr} of its subnet {other.id} overlaps with {one.cidr} inside. Use others.",
-                )
-    _refuse_others_gateway(call, appliance, inside)
-    gateways = [_gateway(call, subnet) for subnet in near]
-    first = _hold(call, appliance, "inside", inside, gateways)
-    second = _hold(call, appliance, "outside", outside, None)
-    return replace(
+    there = [_network(call, appliance, zone) for zone in zones(appliance)]
+    check(appliance)
+    _refuse_overlap(call, appliance, there)
+    if appliance.inside_network_id:
+        _refuse_others_gateway(call, appliance, there[0])
+        gateways = [_gateway(call, subnet) for subnet in _subnets(call, INSIDE, there[0])]
+        port = _hold(call, appliance, INSIDE, there[0], gateways)
+        appliance = replace(appliance, leg_ports=[port.id], inside_addresses=_addresses(port))
+    outside = there[len(appliance.leg_ports)]
+    first: list[str] = []
+    if port_id:
+        appliance, given = lent.take(call, appliance, port_id)
+        first = _addresses(given)
+    port = _hold(call, appliance, OUTSIDE, outside, wanted if wanted is not None or not port_id else ())
+    appliance = replace(
         appliance,
-        leg_ports=[first.id, second.id],
-        inside_addresses=[fixed.ip_address or "" for fixed in first.fixed_ips],
-        outside_addresses=[fixed.ip_address or "" for fixed in second.fixed_ips],
+        leg_ports=[*appliance.leg_ports, port.id],
+        outside_addresses=[*first, *_addresses(port)],
     )
+    return _join(call, appliance, there)
 
 
-def networks_of(appliance: Appliance) -> tuple[str, str]:
-    """Its networks, in the order of `ZONES`."""
-    return appliance.inside_network_id, appliance.outside_network_id
+def extend(call: Call, old: Appliance, new: Appliance) -> Appliance:
+    """Gives an appliance its addresses on networks that were added.
+
+    Raises:
+        BadField, Forbidden, Conflict: as `claim`; one that it was on is missing.
+    """
+    kept = new.network_ids[: len(old.network_ids)]
+    if kept != old.network_ids:
+        raise BadField(
+            "network_ids",
+            "an appliance stays on its networks, in their order. Add others after them: "
+            f"{', '.join(old.network_ids) or 'there is none so far'}.",
+        )
+    there = [_network(call, new, zone) for zone in zones(new)]
+    check(new)
+    _refuse_overlap(call, new, there)
+    return _join(call, new, there)
+
+
+def check(appliance: Appliance) -> None:
+    """Refuses networks that contradict each other or the services."""
+    between = [service for service in appliance.services if service in BETWEEN]
+    if between and not appliance.inside_network_id:
+        raise BadField(
+            "inside_network_id",
+            f"it is required: {between[0]} is between two networks. Name one, or have other services.",
+        )
+    seen: dict[str, str] = {}
+    for zone, network in zip(zones(appliance), networks(appliance), strict=True):
+        if network in seen:
+            raise BadField(_field(zone), f"it is the network {seen[network]} too. Name another one.")
+        seen[network] = zone
+    if len(seen) > MOST_LEGS:
+        raise BadField("network_ids", f"an appliance is on {MOST_LEGS} networks at the most. Name fewer.")
 
 
 def needed_by(call: Call, appliance: Appliance) -> frozenset[str]:
     """The physical networks that a dispatcher's host must be connected to."""
-    found = (call.tx.get(Network, id) for id in networks_of(appliance))
+    found = (call.tx.get(Network, id) for id in networks(appliance))
     return frozenset(name for network in found if network for name in physical_networks(network))
 
 
 def plug_in(call: Call, appliance: Appliance, unit: Unit) -> list[str]:
     """Makes the ports of a dispatcher, one on each network, bound to its host; their ids."""
     made = []
-    for id in networks_of(appliance):
+    for id in networks(appliance):
         network = call.tx.get(Network, id)
         assert network is not None, "it stays while ports are on it"
         port_id = str(uuid.uuid4())
@@ -110,13 +157,18 @@ def drop(call: Call, ids: Sequence[str]) -> None:
             call.drop(port)
 
 
+def _field(zone: str) -> str:
+    """The field that names the network of a zone."""
+    return f"{zone}_network_id" if zone in (INSIDE, OUTSIDE) else "network_ids"
+
+
 def _network(call: Call, appliance: Appliance, zone: str) -> Network:
     """A network that the appliance's project may attach to."""
-    field = f"{zone}_network_id"
-    network = call.get(Network, getattr(appliance, field))
+    field = _field(zone)
+    network = call.get(Network, networks(appliance)[zones(appliance).index(zone)])
     if network.segments:
         raise BadField(field, "it has several segments, which routers on their physical networks join.")
-    if zone == "outside" and network.external:
+    if zone == OUTSIDE and network.external:
         return network
     port = Port(project_id=appliance.project_id, network_id=network.id)
     if not call.allowed("create_port:network_id", call.engine.target(call.tx, port)):
@@ -132,8 +184,41 @@ def _network(call: Call, appliance: Appliance, zone: str) -> Network:
 def _subnets(call: Call, zone: str, network: Network) -> list[Subnet]:
     subnets = addressing.subnets_of(call, network)
     if not subnets:
-        raise BadField(f"{zone}_network_id", f"network {network.id} has no subnet. Create one first.")
+        raise BadField(_field(zone), f"network {network.id} has no subnet. Create one first.")
     return subnets
+
+
+def _refuse_overlap(call: Call, appliance: Appliance, there: Sequence[Network]) -> None:
+    """An address is on one of its networks alone."""
+    seen: list[tuple[str, Subnet]] = []
+    for zone, network in zip(zones(appliance), there, strict=True):
+        own = _subnets(call, zone, network)
+        for subnet in own:
+            for other, theirs in seen:
+                if ipam.overlap(subnet.cidr, theirs.cidr):
+                    raise BadField(
+                        _field(zone),
+                        f"{subnet.cidr} of its subnet {subnet.id} overlaps with {theirs.cidr} {other}. "
+                        "Use others.",
+                    )
+        seen += [(zone, subnet) for subnet in own]
+
+
+def _join(call: Call, appliance: Appliance, there: Sequence[Network]) -> Appliance:
+    """Addresses on the further networks that it has none on."""
+    for zone, network in list(zip(zones(appliance), there, strict=True))[len(appliance.leg_ports) :]:
+        wanted = [FixedIp(subnet_id=subnet.id) for subnet in _subnets(call, zone, network)]
+        port = _hold(call, appliance, zone, network, wanted)
+        appliance = replace(
+            appliance,
+            leg_ports=[*appliance.leg_ports, port.id],
+            network_addresses=[*appliance.network_addresses, _addresses(port)],
+        )
+    return appliance
+
+
+def _addresses(port: Port) -> list[str]:
+    return [fixed.ip_address for fixed in port.fixed_ips if fixed.ip_address]
 
 
 def _refuse_others_gateway(call: Call, appliance: Appliance, network: Network) -> None:
@@ -182,8 +267,8 @@ def _hold(
     try:
         addresses = addressing.assign(call, network, id, mac, APPLIANCE, wanted)
     except Refusal as refusal:
-        problem = f"Invalid input for {zone}_network_id: {refusal.message}"
-        raise type(refusal)(problem, type=refusal.type, field=f"{zone}_network_id") from None
+        problem = f"Invalid input for {_field(zone)}: {refusal.message}"
+        raise type(refusal)(problem, type=refusal.type, field=_field(zone)) from None
     return call.add(
         Port(
             id=id,

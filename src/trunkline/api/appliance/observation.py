@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from trunkline.api.appliance import events, renewal, status, units
+from trunkline.api.appliance import events, renewal, rolling, status, units
 from trunkline.api.engine import Call
 from trunkline.errors import Exhausted
-from trunkline.resources.appliance import ZONES, Appliance, Unit
+from trunkline.resources.appliance import Appliance, Unit, zones
 from trunkline.resources.region import Host
 from trunkline.resources.reports import UnitReport, UnitStatus
 from trunkline.store import Reader
@@ -121,7 +121,7 @@ def settle(call: Call, appliance_id: str) -> None:
     appliance = _replace_lost(call, appliance, silent)
     _let_drained_leave(call, appliance)
     _remove_left(call, appliance)
-    appliance = renewal.follow(call, appliance, silent)
+    appliance = rolling.follow(call, renewal.follow(call, appliance, silent))
     if appliance != before:
         call.tx.replace(appliance)
     found = status.state(appliance, units.of(call.tx, appliance.id), silent, call.tx.now.timestamp())
@@ -197,13 +197,14 @@ def _remove_left(call: Call, appliance: Appliance) -> None:
     there = units.of(call.tx, appliance.id)
     leads = status.leader(there)
     for unit in there:
-        if unit.leaves and call.tx.now.timestamp() - unit.left_at > LEAST and _idle(unit, there, leads):
+        late = call.tx.now.timestamp() - unit.left_at > LEAST
+        if unit.leaves and late and _idle(unit, there, leads, zones(appliance)[: unit.legs]):
             events.note(call, appliance, f"The {unit.kind} is gone", unit.cause, unit=unit.number)
             units.drop(call, unit)
 
 
-def _idle(unit: Unit, there: Sequence[Unit], leads: UnitStatus | None) -> bool:
-    """Whether nothing depends on a unit."""
+def _idle(unit: Unit, there: Sequence[Unit], leads: UnitStatus | None, legs: Sequence[str]) -> bool:
+    """Whether nothing depends on a unit, that knows these legs."""
     own = unit.seen.status if unit.seen is not None else None
     if unit.kind == "manager":
         others = [u for u in there if u.kind == "manager" and u.id != unit.id and not u.leaves]
@@ -216,7 +217,7 @@ def _idle(unit: Unit, there: Sequence[Unit], leads: UnitStatus | None) -> bool:
         return not own.shards
     others = [u for u in there if u.kind == "dispatcher" and u.id != unit.id and not u.leaves]
     served = {zone for u in others if u.seen and u.seen.status for zone in u.seen.status.serves}
-    return served >= set(ZONES) or not own.serves
+    return served >= set(legs) or not own.serves
 
 
 def shown(unit: Unit, figures: Figures, alive: bool) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from trunkline.api.appliance import events
+from trunkline.api.appliance import events, status
 from trunkline.api.engine import Call
 from trunkline.errors import BadField, BadRequest
-from trunkline.resources.appliance import SERVICES, ZONES, Appliance, AppliancePolicy
+from trunkline.resources.appliance import OUTSIDE, SERVICES, Appliance, AppliancePolicy, Unit, addresses
 from trunkline.resources.appliance_policy import Zone, check, difference, parse
 from trunkline.resources.appliance_policy.certificates import expired, restored
 from trunkline.store import Reader
@@ -31,8 +31,10 @@ def first(appliance: Appliance) -> AppliancePolicy:
     return AppliancePolicy(id=appliance.id, document=document)
 
 
-def checked(appliance: Appliance, document: Any, stored: dict[str, Any]) -> dict[str, Any]:
+def checked(reader: Reader, appliance: Appliance, document: Any, stored: dict[str, Any]) -> dict[str, Any]:
     """The document, where the appliance can have it, with the keys that are `stored` where it hides them.
+
+    All of its units know the zones that it names.
 
     Raises:
         BadField, BadRequest: with what is wrong in it named.
@@ -56,8 +58,8 @@ def checked(appliance: Appliance, document: Any, stored: dict[str, Any]) -> dict
     logging = [n for n, rule in enumerate(policy.firewall.rules if policy.firewall else ()) if rule.log]
     if logging:
         raise BadField(f"firewall.rules[{logging[0]}].log", "nobody reads such a log yet. Leave it out.")
-    legs = zip(ZONES, (appliance.inside_addresses, appliance.outside_addresses), strict=True)
-    check(policy, [Zone(name, name == "outside", tuple(addresses)) for name, addresses in legs])
+    known = status.known(appliance, reader.find(Unit, appliance_id=appliance.id))
+    check(policy, [Zone(zone, zone == OUTSIDE, tuple(addresses(appliance)[zone])) for zone in known])
     return whole
 
 
@@ -67,7 +69,7 @@ def change(call: Call, appliance: Appliance, document: Any) -> tuple[AppliancePo
     Returns: the policy, and what differs from the one before.
     """
     old = of(call.tx, appliance)
-    new = checked(appliance, document, old.document)
+    new = checked(call.tx, appliance, document, old.document)
     found = differences(old.document, new)
     if not found:
         return old, []

@@ -109,9 +109,10 @@ class ApplianceApi:
         def run(call: Call) -> dict[str, Any]:
             appliance = call.get(Appliance, request.path["id"])
             call.require("set_appliance_policy", self.engine.target(call.tx, appliance))
+            appliances.refuse_owned(appliance)
             if dry:
                 old = policies.of(call.tx, appliance)
-                new = policies.checked(appliance, document, old.document)
+                new = policies.checked(call.tx, appliance, document, old.document)
                 found = policies.differences(old.document, new)
                 revision = old.revision + bool(found)
             else:
@@ -139,6 +140,8 @@ class ApplianceApi:
         def run(call: Call) -> dict[str, Any]:
             appliance = call.get(Appliance, request.path["id"])
             call.require("drain_appliance_unit", self.engine.target(call.tx, appliance))
+            if not call.context.is_admin:
+                appliances.refuse_owned(appliance)
             if number < 0:
                 raise self.engine.missing(Unit, text)
             return self._rendered(call.tx, request, [appliances.drain(call, appliance, number)])[0]
@@ -159,6 +162,8 @@ class ApplianceApi:
         def run(call: Call) -> dict[str, Any]:
             appliance = call.get(Appliance, request.path["id"])
             call.require(rule, self.engine.target(call.tx, appliance))
+            if not call.context.is_admin:
+                appliances.refuse_owned(appliance)
             return self.engine.render(call.tx, request.context, [change(call, appliance)])[0]
 
         return Reply({"appliance": await self.engine.write(request.context, run)})

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from trunkline.plan.shards import SHARDS
-from trunkline.resources.appliance import ZONES, Appliance, Unit
+from trunkline.resources.appliance import Appliance, Unit, zones
 from trunkline.resources.reports import Condition, UnitStatus
 
 #: A unit that does not run so many seconds after it was made is told of as something that is not well.
@@ -53,7 +53,7 @@ def state(appliance: Appliance, units: Sequence[Unit], silent: Collection[str], 
     heard = [unit for unit in units if unit.host not in silent]
     findings = (
         *_units(units, silent, now),
-        *_legs(heard, units, now),
+        *_legs(appliance, heard, units, now),
         *_policy(appliance, heard),
         *_shards(heard),
         *([Finding(appliance.short, remark=True)] if appliance.short is not None else []),
@@ -65,7 +65,7 @@ def state(appliance: Appliance, units: Sequence[Unit], silent: Collection[str], 
     if not wrong:
         return State("ACTIVE", findings)
     passing = all(finding.passing for finding in wrong)
-    forwards = _served(heard) >= set(ZONES) and any(_status(unit).shards for unit in heard)
+    forwards = _served(heard) >= set(known(appliance, units)) and any(_status(unit).shards for unit in heard)
     if not appliance.was_active and passing:
         return State("BUILD", findings)
     if not forwards:
@@ -84,6 +84,12 @@ def works(unit: Unit, appliance: Appliance) -> bool:
     if unit.seen is None or unit.seen.state != "running" or unit.seen.status is None:
         return False
     return unit.kind != "data-plane" or _status(unit).policy_revision == appliance.policy_revision
+
+
+def known(appliance: Appliance, units: Sequence[Unit]) -> tuple[str, ...]:
+    """The zones that all units know, so that policies can name them."""
+    least = min((unit.legs for unit in units if unit.kind != "manager"), default=len(zones(appliance)))
+    return zones(appliance)[:least]
 
 
 def _status(unit: Unit) -> UnitStatus:
@@ -125,11 +131,22 @@ def _units(units: Sequence[Unit], silent: Collection[str], now: float) -> Iterat
                 yield Finding(Condition(what=what, cause=problem.cause, remedy=problem.remedy), remark=True)
 
 
-def _legs(heard: Sequence[Unit], units: Sequence[Unit], now: float) -> Iterator[Finding]:
+def _legs(
+    appliance: Appliance, heard: Sequence[Unit], units: Sequence[Unit], now: float
+) -> Iterator[Finding]:
     served = _served(heard)
     new = any(u.kind == "dispatcher" and now - u.since < PATIENCE for u in units)
-    for zone in ZONES:
-        if zone not in served:
+    there = known(appliance, units)
+    for zone in zones(appliance):
+        if zone not in there:
+            before = [u for u in units if u.kind != "manager" and u.legs <= zones(appliance).index(zone)]
+            yield _found(
+                f"the leg {zone} is not there yet",
+                f"unit {', '.join(str(unit.number) for unit in before[:10])} came before it",
+                "Units are replaced one by one. If none comes, see that hosts have room.",
+                passing=True,
+            )
+        elif zone not in served:
             yield _found(
                 f"the leg {zone} is not served",
                 "no dispatcher has its addresses",

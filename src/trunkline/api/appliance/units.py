@@ -13,7 +13,7 @@ from trunkline.api.ids import new_id
 from trunkline.errors import BadField, Exhausted
 from trunkline.plan.placement import NoHost
 from trunkline.plan.units import Held, Room, Wish, fullest, largest, place
-from trunkline.resources.appliance import NUMBERS, Appliance, Kind, Unit
+from trunkline.resources.appliance import NUMBERS, Appliance, Kind, Unit, zones
 from trunkline.resources.region import Host
 from trunkline.store import Reader
 
@@ -155,12 +155,29 @@ def add(
         control_mac=_mac(appliance.control_vni, number),
         control_address=_address(appliance.control_vni, number),
         since=call.tx.now.timestamp(),
+        legs=len(zones(appliance)),
     )
     if kind == "dispatcher":
         unit = replace(unit, ports=legs.plug_in(call, appliance, unit))
     unit = call.add(unit)
     events.note(call, appliance, f"A {kind} comes", cause, unit=number)
     return replace(appliance, last_number=number), unit
+
+
+def succeed(
+    call: Call, appliance: Appliance, unit: Unit, cause: str, left: str, without: Sequence[str] = ()
+) -> tuple[Appliance, Unit]:
+    """Has another unit come instead of one, which leaves when that one does its work; that one's new state.
+
+    Args:
+        cause: why the other one comes. left: why this one goes.
+    Raises:
+        Exhausted: as `add`.
+    """
+    appliance, new = add(call, appliance, unit.kind, cause, without)
+    unit = replace(unit, replaced_by=new.number, cause=f"{left}, unit {new.number} came instead")
+    call.tx.replace(unit)
+    return appliance, unit
 
 
 def leave(call: Call, appliance: Appliance, unit: Unit, cause: str) -> Unit:
