@@ -606,7 +606,7 @@ def test_of_policies_made_ready_the_last_is_in_force(
         await made.prepare(6, document(6))
 
     monkeypatch.setattr(enforcer, "apply", apply)
-    monkeypatch.setattr(enforcer, "dropped", scene.dropped)
+    monkeypatch.setattr(enforcer, "counters", lambda: {"dropped_rate": (1, 40)})
     asyncio.run(change())
     must_pass(Udp(scene.client, scene.server, FAR[0], 5), Udp(scene.client, scene.server, FAR[1], 5))
     others = [Udp(scene.client, scene.server, FAR[0], port) for port in (3, 4, 6)]

@@ -6,6 +6,8 @@
 | who stands in answers when all others are down | with nobody left nothing begins, and it is told |
 | a source stays with its member when another one goes | |
 | who is not allowed does not come in, and no more come than may | |
+| connections, bytes and who was not let in are counted, and add up | |
+| who has fewer connections gets the next ones | |
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from typing import Any
 import pytest
 from probes import wait_for
 from test_units_dataplane import Managed, managed, spread
+
+from trunkline.resources.reports import ListenerCount
 
 PLANES = (1, 2)
 VIP, PORT = "192.0.2.1", 80
@@ -84,12 +88,12 @@ class Members:
         for wire in self._wires:
             wire.close()
 
-    def connect(self) -> socket.socket:
+    def connect(self, port: int = PORT) -> socket.socket:
         """To the listener; raises OSError."""
         wire = self._cloud.lab.server.open(socket.AF_INET, socket.SOCK_STREAM)
         wire.settimeout(2.0)
         try:
-            wire.connect((VIP, PORT))
+            wire.connect((VIP, port))
         except OSError:
             wire.close()
             raise
@@ -195,3 +199,52 @@ def test_no_more_come_than_may_and_only_who_may(members: Members) -> None:
                 there += 1
         # Each data plane has its part of them.
         assert 1 <= there <= 4
+
+
+def counted(cloud: Managed, name: str = "web") -> ListenerCount:
+    """What all data planes count together."""
+    found = [unit.statuses[-1].listeners.get(name, ListenerCount()) for unit in cloud.lab.of("data-plane")]
+    fields = ListenerCount.__struct_fields__
+    return ListenerCount(**{field: sum(getattr(each, field) for each in found) for field in fields})
+
+
+def test_what_comes_is_counted(cloud: Managed, members: Members) -> None:
+    members.set(name="shop", port=81)
+    members.states("up", "up", "up")
+    before = counted(cloud, "shop")
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(contextlib.closing(members.connect(81))) for _ in range(10)]
+        for wire in wires:
+            for _ in range(10):
+                said(wire)
+
+        def all_are() -> bool:
+            now = counted(cloud, "shop")
+            there = (now.connections, now.total - before.total)
+            # A hundred packets each way, with their headers.
+            return there == (10, 10) and min(now.bytes_in, now.bytes_out) > 4000
+
+        wait_for(all_are, SOON, "ten connections are counted")
+    members.set(name="shop", port=81, allowed=["198.51.100.0/24"])
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            members.connect(81)
+
+    def ended() -> bool:
+        now = counted(cloud, "shop")
+        return now.connections == 0 and now.errors >= 3 and now.total - before.total == 10
+
+    wait_for(ended, SOON, "they have ended, and three were not let in")
+
+
+def test_who_has_fewer_connections_gets_the_next(cloud: Managed, members: Members) -> None:
+    one, two, _ = ADDRESSES
+    alone = [{"address": one, "port": 8080}]
+    members.set(algorithm="least_connections", members=alone)
+    with contextlib.ExitStack() as stack:
+        for _ in range(12):
+            wire = stack.enter_context(contextlib.closing(members.connect()))
+            assert said(wire) == one
+        members.set(algorithm="least_connections", members=[*alone, {"address": two, "port": 8080}])
+        members.states("up", "up")
+        wait_for(lambda: {*members.answers(4)} == {two}, SOON, "the other one gets all")

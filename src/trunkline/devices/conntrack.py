@@ -9,16 +9,20 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from trunkline.devices import namespace
 from trunkline.devices.ctnetlink import (
     DELETE,
     GET,
     NEW,
+    Ends,
     Entry,
     changed_by,
+    ends_of,
     entry_of,
     family,
     mark_of,
@@ -28,6 +32,8 @@ from trunkline.devices.ctnetlink import (
     name_of,
     whole,
 )
+
+K = TypeVar("K", bound=Hashable)
 
 __all__ = ["Conntrack", "Entry", "Event", "Lost", "Watch", "timeouts"]
 
@@ -133,6 +139,22 @@ class Conntrack:
                 if kind != _DONE and wanted(mark_of(body)):
                     found.append(entry_of(body))
             yield found
+
+    def tally(
+        self, key: Callable[[Ends], K | None], wanted: Callable[[int], bool] = lambda mark: True
+    ) -> Counter[K]:
+        """How many connections have each key, of those that have not ended and whose mark is wanted."""
+        found: Counter[K] = Counter()
+        self._socket.send(message(GET, _REQUEST | _DUMP, 0, family(0)))
+        while True:
+            for kind, _, body in messages(self._heard()):
+                if kind == _ERROR:
+                    raise _error(body)
+                if kind == _DONE:
+                    return found
+                ends = ends_of(body)
+                if ends is not None and (which := key(ends)) is not None and wanted(mark_of(body)):
+                    found[which] += 1
 
     def get(self, name: bytes) -> Entry | None:
         """The connection of that name, where there is one."""

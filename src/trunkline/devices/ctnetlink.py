@@ -35,6 +35,9 @@ _PLACES = {
     socket.AF_INET6: (72, slice(8, 24), slice(28, 44), slice(60, 62), slice(68, 70)),
 }
 
+#: Of enum tcp_conntrack: what comes behind it has ended (TIME_WAIT, CLOSE).
+_LAST_OPEN = 6
+
 Parts = dict[int, bytes]
 
 
@@ -136,6 +139,37 @@ class Entry(NamedTuple):
     def assured(self) -> bool:
         """It was seen to go both ways, and is not what is dropped first where there is no room."""
         return bool(int.from_bytes(parts_of(self.told[4:])[Cta.STATUS], "big") & ASSURED)
+
+
+class Ends(NamedTuple):
+    """Whom a connection was made to, and who answers it: addresses as packets have them, and ports."""
+
+    protocol: int
+    target: bytes
+    port: int
+    answers: bytes
+    answers_port: int
+
+
+def ends_of(heard: bytes) -> Ends | None:
+    """Of what a kernel tells; None where the protocol has no ports, or the connection has ended."""
+    length, source, target, source_port, target_port = _PLACES[socket.AddressFamily(heard[0])]
+    if _attribute_at(heard, 4)[0] != length + 4:
+        return None
+    original, reply = heard[8 : 8 + length], heard[12 + length : 12 + 2 * length]
+    # Its number is the first of three attributes, of eight bytes each.
+    number = original[length - 20]
+    if number == socket.IPPROTO_TCP:
+        state = parts_of(parts_of(parts_of(heard[4:]).get(Cta.PROTOCOL, b"")).get(1, b"")).get(1, b"\0")[0]
+        if state > _LAST_OPEN:
+            return None
+    return Ends(
+        number,
+        original[target],
+        int.from_bytes(original[target_port], "big"),
+        reply[source],
+        int.from_bytes(reply[source_port], "big"),
+    )
 
 
 def family(number: int) -> bytes:

@@ -8,6 +8,7 @@ next, when a member is down or back. A connection that has begun does not look t
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -56,7 +57,7 @@ def able(listener: Listener, down: Collection[Down]) -> list[Member]:
 
 def slots_of(policy: Policy, seen: Seen) -> Slots:
     """What the maps hold that change."""
-    return {_map(number): _slots(listener, seen) for number, listener in _listeners(policy)}
+    return {_map(number): _slots(listener, seen) for number, listener in kernels(policy)}
 
 
 def changes(text: str, before: Slots, after: Slots) -> str:
@@ -80,22 +81,58 @@ def balance(table: Table, targets: list[str], policy: Policy, outside: str, seen
     """
     elements: dict[int, list[str]] = {}
     filled = slots_of(policy, seen)
-    for number, listener in _listeners(policy):
+    for number, listener in kernels(policy):
         address, name = words.address(listener.address), f"listener_{number}"
         key = f"{address} . {protocol(listener)} . {listener.port}"
         elements.setdefault(address.version, []).append(f"{key} : goto {table.named(name)}")
         rules = table.chain(name)
-        rules += _limits(table, name, listener, share)
+        began, lost, missed = (
+            table.counter(counter(kind, listener.name)) for kind in ("began", "lost", "missed")
+        )
+        rules += [f"{rule} {lost} drop" for rule in _limits(table, name, listener, share)]
+        rules.append(began)
         rules.append(_chosen(table, number, listener, filled[_map(number)]))
-        rules.append(f"{table.counter('dropped_no_member')} drop")
+        rules.append(f"{table.counter('dropped_no_member')} {missed} drop")
     for version, found in elements.items():
         of = f"type ipv{version}_addr . inet_proto . inet_service : verdict"
         map_ = table.map(f"listeners_{version}", of, found)
         ip = "ip" if version == 4 else "ip6"
         targets.append(f"iifname {outside} {ip} daddr . meta l4proto . th dport vmap {map_}")
+    _count(table, policy)
 
 
-def _listeners(policy: Policy) -> Iterator[tuple[int, Listener]]:
+def counter(kind: str, listener: str) -> str:
+    """The name of a counter, which stays while policies change.
+
+    Args:
+        kind: "began" are connections, of which "missed" found no member; "lost" were not let in; "in" and
+            "out" are packets to members and from them.
+    """
+    return f"{kind}_{hashlib.sha256(listener.encode()).hexdigest()[:16]}"
+
+
+def _count(table: Table, policy: Policy) -> None:
+    """What passes is counted by listener, before anything lets it pass."""
+    forward = table.base("forward", "filter hook forward priority filter")
+    elements: dict[tuple[int, str, str], list[str]] = {}
+    for number, listener in kernels(policy):
+        address = words.address(listener.address)
+        for kind in ("in", "out"):
+            name = f"{kind}_{number}"
+            table.chain(name).append(table.counter(counter(kind, listener.name)))
+            led = elements.setdefault((address.version, listener.protocol, kind), [])
+            led.append(f"{address} . {listener.port} : jump {table.named(name)}")
+    for (version, carried, kind), found in elements.items():
+        of = f"type ipv{version}_addr . inet_service : verdict"
+        map_ = table.map(f"counted_{kind}_{version}_{carried}", of, found)
+        way, ip = "original" if kind == "in" else "reply", "ip" if version == 4 else "ip6"
+        forward.append(
+            f"meta nfproto ipv{version} meta l4proto {carried} ct status dnat ct direction {way} "
+            f"ct original {ip} daddr . ct original proto-dst vmap {map_}"
+        )
+
+
+def kernels(policy: Policy) -> Iterator[tuple[int, Listener]]:
     """Those that have members, and no proxy; with their numbers."""
     for number, listener in enumerate(policy.balancer.listeners if policy.balancer else ()):
         if listener.members and not listener.through_proxy:
@@ -114,10 +151,10 @@ def _limits(table: Table, name: str, listener: Listener, share: float) -> list[s
         kept = [f"type ipv{address.version}_addr", "flags interval", "auto-merge"]
         set_ = table.set("set", f"{name}_allowed", [*kept, f"elements = {{ {', '.join(who)} }}"])
         ip = "ip" if address.version == 4 else "ip6"
-        rules.append(f"{ip} saddr != {set_} {table.counter('dropped_not_allowed')} drop")
+        rules.append(f"{ip} saddr != {set_} {table.counter('dropped_not_allowed')}")
     if listener.connections:
         most = max(1, round(listener.connections * share))
-        rules.append(f"ct count over {most} {table.counter('dropped_full')} drop")
+        rules.append(f"ct count over {most} {table.counter('dropped_full')}")
     return rules
 
 

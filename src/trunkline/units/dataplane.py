@@ -20,9 +20,10 @@ from trunkline.compiler.unit_slices import BusMember, LegSlice, UnitSlice
 from trunkline.devices.conntrack import Conntrack, Entry, timeouts
 from trunkline.errors import Refusal
 from trunkline.plan.shards import SHARDS
-from trunkline.resources.reports import Condition, UnitStatus
+from trunkline.resources.reports import Condition, ListenerCount, UnitStatus
 from trunkline.units.balancing import Seen, able
 from trunkline.units.chronicle import Chronicle
+from trunkline.units.counting import Counted, count
 from trunkline.units.enforcer import Enforcer
 from trunkline.units.fabric import UNITS, Fabric, Leg
 from trunkline.units.health import Checks
@@ -31,6 +32,7 @@ from trunkline.units.peers import Peers
 from trunkline.units.proxy import Proxy
 from trunkline.units.replicas import SHARD, THROUGH, Copied, Replicas, read
 from trunkline.units.router import DROPPED, Router
+from trunkline.units.router import counters as count_rules
 from trunkline.units.unit import Place
 from trunkline.units.words import (
     NOBODY,
@@ -51,6 +53,8 @@ log = logging.getLogger(__name__)
 _COPY = 10 * 24 * 3600
 #: What is to be kept longer than this was a copy.
 _COPY_AT_LEAST = 6 * 24 * 3600
+#: How often connections of listeners are counted, seconds; where members are chosen by that.
+_COUNT, _COUNT_SOON = 3.0, 1.0
 _CONNECTIONS = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 
 
@@ -69,6 +73,8 @@ class DataPlane:
         self._settle = asyncio.Event()
         self._proxy = Proxy(place.folder, changed)
         self._chronicle = Chronicle(changed)
+        #: What was counted last, and the time before.
+        self._counted = self._before = Counted({}, {})
         self._checks = Checks(self._members_changed, self._chronicle.tell)
         self._began = False
 
@@ -130,10 +136,15 @@ class DataPlane:
             shards=sum(word.owner == self._number for word in self._table.values()),
             copies=sum(word.second == self._number for word in self._table.values()),
             flows=int(_CONNECTIONS.read_text()),
+            listeners=self._listeners(),
             members={**self._checks.states(), **self._proxy.states()},
             events=self._chronicle.events(),
             problems=(*self._uncopied(), *self._unanswered()),
         )
+
+    def _listeners(self) -> dict[str, ListenerCount]:
+        proxied = {name: ListenerCount(**vars(each)) for name, each in self._proxy.counts().items()}
+        return {**self._counted.listeners, **proxied}
 
     def _uncopied(self) -> Iterator[Condition]:
         for number, trouble in self._replicas.troubles():
@@ -154,8 +165,36 @@ class DataPlane:
                 )
 
     def _members_changed(self) -> None:
-        self._enforcer.see(Seen(down=self._checks.down()))
+        coming = {name: each.total for name, each in self._counted.listeners.items()}
+        for name in coming:
+            before = self._before.listeners.get(name)
+            coming[name] -= before.total if before else 0
+        self._enforcer.see(Seen(down=self._checks.down(), busy=self._counted.busy, coming=coming))
         self._changed()
+
+    async def _counts(self) -> None:
+        """Counts again and again, where there is something to count."""
+        conntrack = Conntrack(None)
+        while True:
+            policy = self._enforcer.policy
+            balancer = policy.balancer if policy is not None else None
+            by_load = balancer is not None and any(
+                listener.algorithm == "least_connections" for listener in balancer.listeners
+            )
+            await asyncio.sleep(_COUNT_SOON if by_load else _COUNT)
+            if policy is None or balancer is None:
+                continue
+            try:
+                counters = await asyncio.to_thread(count_rules)
+                owned = frozenset(shard for shard in self._table if self._owns(shard))
+                here = owned.__contains__
+                counted = await asyncio.to_thread(count, policy, conntrack, counters, here)
+            except (Refusal, OSError) as error:
+                log.warning("what listeners do is not counted: %s", error)
+                continue
+            self._before, self._counted = self._counted, counted
+            if by_load:
+                self._members_changed()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -163,6 +202,7 @@ class DataPlane:
             tasks.create_task(self._settles(), name="settle")
             tasks.create_task(self._enforcer.run(), name="rules")
             tasks.create_task(self._proxy.run(), name="proxy")
+            tasks.create_task(self._counts(), name="counts")
             tasks.create_task(self._local.run(), name="own connections")
 
     # Who there is, and who has what.

@@ -21,7 +21,7 @@ from trunkline.errors import Refusal
 from trunkline.resources.appliance_policy import Policy, parse
 from trunkline.units.balancing import NOTHING, Seen, Slots, changes, slots_of
 from trunkline.units.proxy import Proxy
-from trunkline.units.router import apply, dropped
+from trunkline.units.router import DROPPED, apply, counters
 from trunkline.units.ruleset import discarded, ruleset, steps
 
 log = logging.getLogger(__name__)
@@ -71,13 +71,22 @@ class Enforcer:
         self._slots_of: Seen | None = None
         self._lock = asyncio.Lock()
         self._look = asyncio.Event()
-        #: Packets that the rules dropped, by reason, as it was seen last.
-        self.dropped: dict[str, int] = {}
+        #: What the rules counted, packets and bytes, as it was seen last.
+        self.counters: dict[str, tuple[int, int]] = {}
 
     @property
     def revision(self) -> int:
         """Of the policy in force; 0 where there is none, and nothing is forwarded."""
         return self._force.revision if self._force else 0
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Packets that the rules dropped, by reason, as it was seen last."""
+        return {
+            name.removeprefix(DROPPED): packets
+            for name, (packets, _) in self.counters.items()
+            if name.startswith(DROPPED)
+        }
 
     @property
     def policy(self) -> Policy | None:
@@ -149,7 +158,7 @@ class Enforcer:
                         await self._switch(other)
                     await self._lead()
                     if self._force is not None:
-                        self.dropped = await asyncio.to_thread(dropped)
+                        self.counters = await asyncio.to_thread(counters)
             except Refusal as error:
                 log.warning("policy %d stays as it is: %s", self.revision, error.message)
 

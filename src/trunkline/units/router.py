@@ -136,19 +136,15 @@ def apply(rules: str, *options: str) -> None:
     _nft(*options, "-f", "-", input=rules)
 
 
-def dropped() -> dict[str, int]:
-    """Packets that rules dropped, by reason: the counters that are named for it.
+def counters() -> dict[str, tuple[int, int]]:
+    """Packets and bytes that rules counted, by the names of counters.
 
     Raises:
         Refusal: as `apply`.
     """
     told = json.loads(_nft("-j", "list", "counters"))["nftables"]
-    counters = (each["counter"] for each in told if "counter" in each)
-    return {
-        each["name"].removeprefix(DROPPED): each["packets"]
-        for each in counters
-        if each["name"].startswith(DROPPED)
-    }
+    found = (each["counter"] for each in told if "counter" in each)
+    return {each["name"]: (each["packets"], each["bytes"]) for each in found}
 
 
 def _nft(*arguments: str, input: str = "") -> str:
