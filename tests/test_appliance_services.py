@@ -48,7 +48,20 @@ POLICY: dict[str, Any] = {
                 "port": 90,
                 "algorithm": "source_port",
                 "members": [{"address": "fd00:a::5", "port": 8090}],
-            }
+            },
+            # Who answers there sees the appliance.
+            *(
+                {
+                    "name": f"seen as {number}",
+                    "address": address,
+                    "port": 91,
+                    "members": [{"address": near, "port": 8091}],
+                    "masquerade": [own],
+                }
+                for number, (address, near, own) in enumerate(
+                    (("192.0.2.1", "10.0.0.5", "10.0.0.1"), ("fd00:b::1", "fd00:a::5", "fd00:a::1"))
+                )
+            ),
         ]
     },
 }
@@ -85,7 +98,9 @@ def test_services_meet_their_flows_whichever_data_plane_has_them(lab: UnitLab) -
         flows += [Ping(client, FAR[0], source=STATIC[0]), Ping(server, STATIC[1])]
         flows += [Tcp(server, client, "192.0.2.1", 80), Tcp(server, client, "fd00:b::1", 90, listening=8090)]
         flows.append(Tcp(client, server, FAR[0], 81, source="10.0.0.65"))
-    must_pass(*flows)
+    masked = [Tcp(server, client, at, 91, listening=8091) for at in ("192.0.2.1", "fd00:b::1") * 6]
+    must_pass(*flows, *masked)
+    assert {flow.seen_from for flow in masked} == {"10.0.0.1", "fd00:a::1"}
     seen = Udp(client, server, FAR[0], 7, source="10.0.0.65")
     must_pass(seen)
     assert seen.seen_from == "192.0.2.3"
