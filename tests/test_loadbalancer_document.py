@@ -4,7 +4,7 @@
 | --- | --- |
 | a listener has its pool's members inline, at the VIP | without a pool it has none |
 | what is disabled is not there: balancer, listener, pool, member, monitor, L7 policy, L7 rule | |
-| members see addresses of their own family | without any member none is needed |
+| members see addresses of their own family | |
 | HAProxy has what the kernel does not do, and nothing else | the kernel has the rest |
 | limits, ranges, timeouts, headers, algorithms, persistence and checks arrive | defaults do not |
 | rejects are asked first, then redirects, then pools, by position | without rules nothing is |
@@ -19,6 +19,7 @@ from balancers import VIP, listener, member, monitor, policy, pool, rule, tree
 
 from trunkline.api.loadbalancer.document import document, proxied
 from trunkline.errors import BadField
+from trunkline.resources.appliance_policy import parse
 from trunkline.resources.loadbalancer import SessionPersistence
 
 OWN = ("10.1.0.9", "fd00::9")
@@ -54,7 +55,8 @@ def test_a_listener_has_its_pool_inline() -> None:
 
 
 def test_a_listener_without_a_pool_has_no_members() -> None:
-    assert only(listener()) == {"name": "l", "address": VIP, "port": 80, "protocol": "tcp"}
+    own = {"masquerade": ["10.1.0.9"]}
+    assert only(listener()) == {"name": "l", "address": VIP, "port": 80, "protocol": "tcp", **own}
 
 
 def test_a_pool_of_no_listener_is_not_there() -> None:
@@ -136,6 +138,7 @@ def test_where_members_are_asked_is_told() -> None:
         listener(default_pool_id="p"),
         pool(),
         member("m", monitor_address="10.1.0.77", monitor_port=99),
+        monitor(),
     )
     assert found["members"][0]["monitor_address"] == "10.1.0.77"
     assert found["members"][0]["monitor_port"] == 99
@@ -143,7 +146,23 @@ def test_where_members_are_asked_is_told() -> None:
 
 def test_members_see_an_address_of_their_family() -> None:
     six = member("m", address="fd00::11")
-    assert only(listener(default_pool_id="p"), pool(), six)["masquerade"] == ["fd00::9"]
+    assert only(listener(default_pool_id="p"), pool(), six)["masquerade"] == ["10.1.0.9", "fd00::9"]
+
+
+def test_members_that_are_not_reached_yet_are_left_out() -> None:
+    made = tree(listener(default_pool_id="p"), pool(), *PAIR)
+    (found,) = document(made, OWN, ["m1"])["balancer"]["listeners"]
+    assert [each["address"] for each in found["members"]] == ["10.1.0.12"]
+
+
+def test_where_members_would_be_asked_is_no_matter_where_none_is() -> None:
+    found = only(listener(default_pool_id="p"), pool(), member("m", monitor_port=99))
+    assert found["members"] == [{"address": "10.1.0.11", "port": 8080}]
+
+
+def test_an_answer_is_waited_for_until_the_next_question_at_most() -> None:
+    made = monitor(type="TCP", delay=2, timeout=3)
+    assert only(listener(default_pool_id="p"), pool(), *PAIR, made)["health"]["timeout"] == 2
 
 
 # Who does it.
@@ -408,3 +427,35 @@ def test_all_rules_of_a_policy_are_conditions() -> None:
         listener(protocol="HTTP"), policy("x", "REJECT"), rule("r", "x", **ON), rule("s", "x", **more)
     )["routes"]
     assert [each["kind"] for each in route["when"]] == ["path", "host"]
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP", "HTTP"])
+def test_an_appliance_understands_all_of_it(protocol: str) -> None:
+    http = protocol == "HTTP"
+    parts: list[Any] = [pool(protocol=protocol), member("m1", weight=3)]
+    if not http:
+        parts = [
+            listener(
+                protocol=protocol, default_pool_id="p", connection_limit=9, allowed_cidrs=["10.0.0.0/8"]
+            ),
+            pool(protocol=protocol, lb_algorithm="LEAST_CONNECTIONS"),
+            *parts[1:],
+            member("m2", last=12, backup=True, monitor_port=99, monitor_address="10.1.0.77"),
+            monitor(type="HTTP", domain_name="www.example.com", http_version=1.1),
+        ]
+    if http:
+        affinity = SessionPersistence(type="APP_COOKIE", cookie_name="sid")
+        parts += [
+            listener(protocol=protocol, default_pool_id="p", timeout_client_data=1500),
+            member("m2", last=12),
+            pool("q", protocol="PROXYV2", tls_enabled=True, session_persistence=affinity),
+            member("m3", "q", last=13),
+            policy("pool", "REDIRECT_TO_POOL", redirect_pool_id="q"),
+            policy("url", "REDIRECT_TO_URL", redirect_url="http://a.example/", redirect_http_code=301),
+            policy("prefix", "REDIRECT_PREFIX", redirect_prefix="https://b.example"),
+            policy("no", "REJECT"),
+        ]
+        parts += [rule(f"r-{id}", id, **ON) for id in ("pool", "url", "no", "prefix")]
+    read = parse(document(tree(*parts), OWN))
+    assert read.balancer is not None
+    assert len(read.balancer.listeners[0].members) == 2

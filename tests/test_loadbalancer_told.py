@@ -108,9 +108,10 @@ def test_a_member_that_is_asked(says: dict[str, str], fields: dict[str, Any], st
     assert statuses(LISTENER, pool(), monitor(), member("m", **fields), says=says)["m"] == status
 
 
-def test_a_member_of_ipv6_is_written_with_brackets() -> None:
+@pytest.mark.parametrize("end", ["fd00::11:8080", "[fd00::11]:8080"])
+def test_a_member_of_ipv6_is_known_however_it_is_written(end: str) -> None:
     six = member("m", address="fd00::11")
-    assert statuses(LISTENER, pool(), monitor(), six, says={"l//[fd00::11]:8080": "up"})["m"] == "ONLINE"
+    assert statuses(LISTENER, pool(), monitor(), six, says={f"l//{end}": "up"})["m"] == "ONLINE"
 
 
 def test_one_data_plane_that_reaches_a_member_is_believed() -> None:

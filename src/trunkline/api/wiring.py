@@ -33,7 +33,7 @@ _LIMITS = {"appliance": appliance.quota_limit, "loadbalancer": loadbalancer.quot
 
 def catalog() -> Mapping[str, str]:
     """Type of a service to its path, as the catalog has them."""
-    return {**identity.SERVICES, "appliance": "/appliance/v1"}
+    return {**identity.SERVICES, "appliance": "/appliance/v1", "load-balancer": "/load-balancer"}
 
 
 def limit(reader: Reader, project_id: str, spec: Spec) -> int:

@@ -12,7 +12,7 @@ from functools import partial
 
 import msgspec
 
-from trunkline.api import appliance
+from trunkline.api import appliance, loadbalancer
 from trunkline.api.compute.observation import observe
 from trunkline.api.context import CLOUD
 from trunkline.api.engine import Call, Engine
@@ -77,7 +77,8 @@ async def host_report(engine: Engine, name: str, report: HostReport) -> None:
             reschedule(call)
         observe(call, name, report.servers)
         metering.observe(call, counts)
-        appliance.observe(call, name, report.units)
+        for id in appliance.observe(call, name, report.units):
+            loadbalancer.observe(call, id)
 
     await engine.write(CLOUD, write)
 
@@ -117,6 +118,7 @@ async def watch_appliances(engine: Engine) -> None:
 
 def _settle(id: str, call: Call) -> None:
     appliance.settle(call, id)
+    loadbalancer.observe(call, id)
 
 
 async def watch_loads(engine: Engine, figures: appliance.Figures) -> None:

@@ -4,8 +4,9 @@ service ──▶ Engine ──▶ loadbalancers, listeners, pools, l7 (their ch
                                                               hosts' reports ──▶ told ──▶ statuses
 """
 
+from trunkline.api.loadbalancer.beneath import observe
 from trunkline.api.loadbalancer.quotas import limit as quota_limit
 from trunkline.api.loadbalancer.service import service
 from trunkline.api.loadbalancer.stages import STAGES
 
-__all__ = ["STAGES", "quota_limit", "service"]
+__all__ = ["STAGES", "observe", "quota_limit", "service"]

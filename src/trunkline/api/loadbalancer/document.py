@@ -10,7 +10,7 @@ translation does, it does; HAProxy has the rest. What is left at its default is 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from trunkline.api.loadbalancer.tree import Tree
@@ -61,20 +61,22 @@ _RANKS = {"REJECT": 0, "REDIRECT_TO_URL": 1, "REDIRECT_PREFIX": 1, "REDIRECT_TO_
 _GREETINGS = {"PROXY": 1, "PROXYV2": 2}
 
 
-def document(tree: Tree, own: Sequence[str]) -> dict[str, Any]:
+def document(tree: Tree, own: Sequence[str], unreached: Collection[str] = ()) -> dict[str, Any]:
     """The policy.
 
     Args:
         own: addresses of the appliance that members see connections come from, one of each of its networks
             that members are on; the VIP is not among them.
+        unreached: ids of members that the appliance does not reach yet: they are left out.
 
     Raises:
         BadField: something of it cannot be done.
     """
     if not tree.loadbalancer.admin_state_up:
         return {"balancer": {"listeners": []}}
+    reached = tree.only(lambda member: member.id not in unreached)
     enabled = [listener for listener in tree.listeners if listener.admin_state_up]
-    return {"balancer": {"listeners": [_listener(tree, listener, own) for listener in enabled]}}
+    return {"balancer": {"listeners": [_listener(reached, listener, own) for listener in enabled]}}
 
 
 def pools_of(tree: Tree, listener: Listener) -> list[Pool]:
@@ -127,6 +129,7 @@ def _listener(tree: Tree, listener: Listener, own: Sequence[str]) -> dict[str, A
     _refuse_impossible(tree, listener)
     pools = pools_of(tree, listener)
     versions = {_version(member.address) for pool in pools for member in tree.members(pool.id)}
+    versions.add(_version(tree.loadbalancer.vip_address))
     through = proxied(tree, listener)
     found: dict[str, Any] = {
         "name": listener.id,
@@ -174,9 +177,10 @@ def _pool(tree: Tree, pool: Pool) -> dict[str, Any]:
     algorithm = "source" if kind == "SOURCE_IP" else ALGORITHMS[pool.lb_algorithm]
     found: dict[str, Any] = {"algorithm": algorithm}
     able = [member for member in tree.members(pool.id) if member.admin_state_up and pool.admin_state_up]
-    found["members"] = [_member(member) for member in able]
     monitor = tree.monitor(pool.id)
-    if monitor is not None and monitor.admin_state_up:
+    asked = monitor is not None and monitor.admin_state_up
+    found["members"] = [_member(member, asked) for member in able]
+    if monitor is not None and asked:
         found["health"] = _health(monitor)
     if kind == "HTTP_COOKIE":
         found["affinity"] = {"kind": "cookie"}
@@ -189,15 +193,16 @@ def _pool(tree: Tree, pool: Pool) -> dict[str, Any]:
     return found
 
 
-def _member(member: Member) -> dict[str, Any]:
+def _member(member: Member, asked: bool) -> dict[str, Any]:
+    """Of one that nobody asks, it is no matter where he would be asked."""
     found: dict[str, Any] = {"address": member.address, "port": member.protocol_port}
     if member.weight != 1:
         found["weight"] = member.weight
     if member.backup:
         found["backup"] = True
-    if member.monitor_address:
+    if asked and member.monitor_address:
         found["monitor_address"] = member.monitor_address
-    if member.monitor_port:
+    if asked and member.monitor_port:
         found["monitor_port"] = member.monitor_port
     return found
 
@@ -206,7 +211,8 @@ def _health(monitor: HealthMonitor) -> dict[str, Any]:
     found: dict[str, Any] = {
         "kind": CHECKS[monitor.type],
         "interval": monitor.delay,
-        "timeout": monitor.timeout,
+        # The next question does not wait for the answer to this one.
+        "timeout": min(monitor.timeout, monitor.delay),
         "rise": monitor.max_retries,
         "fall": monitor.max_retries_down,
     }

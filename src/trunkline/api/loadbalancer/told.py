@@ -17,11 +17,11 @@ from msgspec.structs import replace
 
 from trunkline.api.appliance import Figures
 from trunkline.api.appliance import units as appliance_units
-from trunkline.api.appliance.status import leader
+from trunkline.api.appliance.status import known, leader
 from trunkline.api.engine import Call
 from trunkline.api.loadbalancer.document import pools_of
 from trunkline.api.loadbalancer.tree import Tree, load
-from trunkline.resources.appliance import Appliance, Unit
+from trunkline.resources.appliance import Appliance, Unit, zones
 from trunkline.resources.loadbalancer import LoadBalancer, Member, Part, Pool
 from trunkline.resources.reports import UnitStatus
 from trunkline.store import Reader
@@ -74,6 +74,8 @@ def provisioning(appliance: Appliance | None, units: Sequence[Unit]) -> str:
         if unit.kind == "data-plane" and not unit.leaves and status is not None
     ]
     current = bool(planes) and all(s.policy_revision == appliance.policy_revision for s in planes)
+    # What is on a network that not all units know is not asked yet.
+    current = current and known(appliance, units) == zones(appliance)
     return ACTIVE if appliance.was_active and current else ""
 
 
@@ -169,13 +171,13 @@ def _member(tree: Tree, pool: Pool, member: Member, seen: dict[str, str]) -> str
     monitor = tree.monitor(pool.id)
     words: set[str] = set()
     if monitor is not None and monitor.admin_state_up:
-        end = (
-            f"[{member.address}]:{member.protocol_port}"
-            if ":" in member.address
-            else f"{member.address}:{member.protocol_port}"
+        keys = (
+            f"{listener}/{name}/{end}"
+            for listener in _listeners(tree, pool)
+            for name in ("", pool.id)
+            for end in _ends(member)
         )
-        for listener in _listeners(tree, pool):
-            words |= {seen.get(f"{listener}/{name}/{end}", "unknown") for name in ("", pool.id)} - {"unknown"}
+        words = {seen[key] for key in keys if key in seen} - {"unknown"}
         if words == {"down"}:
             return ERROR
         if "up" not in words:
@@ -183,6 +185,11 @@ def _member(tree: Tree, pool: Pool, member: Member, seen: dict[str, str]) -> str
     if member.weight == 0:
         return DRAINING
     return ONLINE if words else NO_MONITOR
+
+
+def _ends(member: Member) -> tuple[str, ...]:
+    """A member's address and port, as kernels and proxies are told them."""
+    return f"{member.address}:{member.protocol_port}", f"[{member.address}]:{member.protocol_port}"
 
 
 def _pool(used: bool, members: Collection[str]) -> str:

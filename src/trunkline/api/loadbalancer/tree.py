@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from trunkline.resources.loadbalancer import (
     HealthMonitor,
@@ -56,6 +56,11 @@ class Tree:
             if each.default_pool_id == pool_id
             or any(policy.redirect_pool_id == pool_id for policy in self.policies(each.id))
         ]
+
+    def only(self, wanted: Callable[[Member], bool]) -> Tree:
+        """The same with these members alone."""
+        kept = {pool: [member for member in some if wanted(member)] for pool, some in self._members.items()}
+        return replace(self, _members=kept)
 
     def parts(self) -> Iterator[Part]:
         """Everything but the load balancer."""
