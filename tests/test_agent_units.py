@@ -231,10 +231,6 @@ def gone(lab: AgentLab, found: process.Process, cpu: Path, memory: Path) -> None
 
 
 def test_what_cannot_be_had_is_told(lab: AgentLab) -> None:
-    lab.put(units=(changed(SLICE, runtime="server"),), buses=(BUS,))
-    told = unit(lab, lambda u: u.state == "failed")
-    assert told.problem is not None
-    assert "namespace" in told.problem.remedy
     # Its port is missing, and it needs more memory than it may have.
     lab.put(units=(SLICE,), buses=(BUS,))
     told = unit(lab, lambda u: u.problem is not None and "not there yet" in u.problem.cause)

@@ -292,6 +292,7 @@ def test_what_cannot_be_is_refused_by_the_name_of_the_field(lab: Lab) -> None:
         ("managers", {"managers": 3}, 400, "<= 2"),
         ("data_planes", {"data_planes": 254}, 400, "256 units"),
         ("cu_size", {"cu_size": 4.0}, 400, "3.2 in all"),
+        ("cu_memory", {"runtime": "server", "cu_memory": 256}, 400, "384 MiB at least"),
         ("data_planes", {"data_planes": 40}, 409, "not enough processors"),
         ("inside_network_id", {"inside_network_id": empty}, 400, "no subnet"),
         ("inside_network_id", {"inside_network_id": no_gateway}, 400, "no gateway"),

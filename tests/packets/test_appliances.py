@@ -40,14 +40,14 @@ PATIENCE = 60.0
 class Edge:
     """The appliance of the tenant, a network behind it, a probe there, and short ways to ask."""
 
-    def __init__(self, tenant: Tenant, internet: Space) -> None:
+    def __init__(self, tenant: Tenant, internet: Space, **other: Any) -> None:
         self.tenant, self.internet = tenant, internet
         self.net: Net = tenant.network("10.0.0.0/24")
         self._session: Any = tenant.api.session
         self._base = f"{tenant.cloud.state.load().api_url}/appliance/v1/appliances"
         legs = {"inside_network_id": self.net.id, "outside_network_id": tenant.public.id}
         fields = {"name": "edge", "services": ["firewall", "nat"], "data_planes": 2, "cu_size": 0.15, **legs}
-        self.id = self._ask("POST", "", {"appliance": fields})["appliance"]["id"]
+        self.id = self._ask("POST", "", {"appliance": fields | other})["appliance"]["id"]
         self.shown = self.show()
         self.probe: Probe = tenant.probe(self.net, "h1")
         tenant.ready(self.probe)
@@ -107,7 +107,7 @@ class Edge:
     def renew(self) -> None:
         self._ask("POST", f"/{self.id}/renew")
 
-    def settled(self, planes: int) -> None:
+    def settled(self, planes: int, patience: float = PATIENCE) -> None:
         """Returns when it is as it is to be, with so many data planes and none that is to go."""
 
         def is_so() -> bool:
@@ -115,7 +115,7 @@ class Edge:
             return shown["status"] == "ACTIVE" and len(there) == planes
 
         try:
-            wait_for(is_so, PATIENCE, f"{planes} data planes, ACTIVE")
+            wait_for(is_so, patience, f"{planes} data planes, ACTIVE")
         except AssertionError as error:
             raise AssertionError(f"{error}; {self.show()['conditions']}\n{self.events()}") from None
 

@@ -131,7 +131,7 @@ class Agent:
                 underlay=Underlay.of(config, config.underlay.address.partition("/")[0]),
             ),
         )
-        self._units = Units(config, self._buses, self._changed, self._wake.set)
+        self._units = Units(config, self._buses, self._changed, self._wake.set, accelerated=self._accelerated)
         self._ports.held, self._ports.units = self._servers.held_ports, self._units.processes
         self._images.in_use = self._servers.images
         self._servers.open()

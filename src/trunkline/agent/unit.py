@@ -37,8 +37,6 @@ _SOON, _LATER = 0.1, 5.0
 #: A program says something every second. One that does not for so long does not count as running, or, where
 #: it uses no processor time either, is ended.
 _SILENT, _DEAF = 5.0, 40.0
-#: A start may use more than the unit's part of the processors, for so long at the most.
-_STARTING = 10.0
 #: Counters alone are no news but this often.
 _NEWS = 1.0
 #: Bytes of a status, in a line.
@@ -50,6 +48,7 @@ class Started(msgspec.Struct, kw_only=True):
     """The state file: what cannot be seen in the process."""
 
     id: str
+    runtime: Literal["namespace", "server"] = "namespace"
     #: The serial that it was started with, None before the first start.
     serial: int | None = None
     restarts: int = 0
@@ -135,7 +134,8 @@ class Unit:
         now = time.monotonic()
         if self._status is not None and now < self._heard + _SILENT:
             return "running"
-        return "failed" if now > max(self._heard, self._begun) + _DEAF / 2 else "starting"
+        begun = self._begun + max(0.0, self._runtime.starting - _DEAF / 2)
+        return "failed" if now > max(self._heard, begun) + _DEAF / 2 else "starting"
 
     def _condition(self, cause: str, remedy: str = "It is tried again by itself.") -> Condition:
         return Condition(what=f"unit {self._started.id}", cause=cause, remedy=remedy)
@@ -184,11 +184,6 @@ class Unit:
             self.gone.set()
             self._processes_changed()
             return 0.0
-        if unit.runtime != "namespace":
-            raise Stuck(
-                f"units do not run as '{unit.runtime}' on this host",
-                "Order the appliance with the runtime 'namespace'.",
-            )
         if running is not None and unit.serial != self._started.serial:
             await self._stop()
             running = None
@@ -204,7 +199,7 @@ class Unit:
                 return _SOON
             raise
         now = time.monotonic()
-        if self._heard or now > self._begun + _STARTING:
+        if self._heard or now > self._begun + self._runtime.starting:
             limits = (unit.cores, unit.memory_mib)
             if limits != self._limited:
                 await asyncio.to_thread(self._runtime.limit, unit)
@@ -301,6 +296,8 @@ class Unit:
             except OSError:
                 raise NotYet("its program does not listen yet") from None
             self._listener = asyncio.create_task(self._listen(reader, self._writer))
+            # What an agent before this one did not say to its end is over.
+            self._writer.write(b"\n")
         if unit != self._told:
             self._writer.write(msgspec.json.encode(unit) + b"\n")
             # Whoever does not read is not waited for: it is ended when it is silent, too.

@@ -29,12 +29,6 @@ from trunkline.devices.process import Command, Process
 from trunkline.devices.units import python_environment
 from trunkline.errors import Refusal, Unavailable
 
-#: What is left of root's capabilities (capabilities(7)): networks, BPF, probes in time, and the users that
-#: balancers become.
-_CAPABILITIES = (
-    *("net_admin", "net_raw", "net_bind_service", "bpf", "perfmon", "sys_nice"),
-    *("setuid", "setgid", "kill", "chown", "dac_override", "fowner", "sys_chroot"),
-)
 #: The part of each processor that a dispatcher's prober may have before all others.
 _PROBES = 0.1
 #: A log that is longer is begun anew when the program is started, bytes.
@@ -46,6 +40,8 @@ class Runtime(Protocol):
 
     #: Where the program listens for its agent.
     socket: Path
+    #: How long a start may take, seconds. A process may use more than its part of the processors for it.
+    starting: float
 
     def find(self) -> Process | None:
         """The process, if it runs: one that an agent before this one started, too."""
@@ -97,6 +93,14 @@ class Share:
 class InNamespaces:
     """A process group in namespaces. Owns FOLDER/NAME, NAME.{pid,log,run}, and what `Leavings` tells."""
 
+    starting = 10.0
+    #: What is left of root's capabilities (capabilities(7)): networks, BPF, probes in time, and the users
+    #: that balancers become.
+    capabilities: tuple[str, ...] = (
+        *("net_admin", "net_raw", "net_bind_service", "bpf", "perfmon", "sys_nice"),
+        *("setuid", "setgid", "kill", "chown", "dac_override", "fowner", "sys_chroot"),
+    )
+
     def __init__(self, folder: Path, name: str, group: str, buses: Buses, hidden: Sequence[Path]) -> None:
         """Args:
         group: what its control group is called, which no other of the machine is.
@@ -121,6 +125,7 @@ class InNamespaces:
 
     def start(self, unit: UnitSlice) -> Process:
         self.clear()
+        program = self._program(unit)
         self.socket.parent.mkdir(mode=0o700, exist_ok=True)
         if files.size(self._log) > _LONGEST_LOG:
             self._log.unlink()
@@ -133,25 +138,32 @@ class InNamespaces:
         def before(pid: int) -> None:
             group.make()
             group.limit_memory(unit.memory_mib)
-            if unit.kind == "dispatcher":
+            if unit.runtime == "server":
+                # Guests that boot would take all that there is: hosts would fall silent.
+                group.limit_processors(unit.cores)
+            elif unit.kind == "dispatcher":
                 # Who cannot have it says so itself.
                 with contextlib.suppress(OSError):
                     group.allow_realtime(min(_PROBES, unit.cores))
             group.join(pid)
 
         bus, control, legs = _names(unit)
-        program = (sys.executable, "-P", "-m", "trunkline.units", f"--socket={self.socket}")
         devices = (f"--bus={bus}", f"--control={control}", *(f"--leg={name}" for name in legs))
-        bounded = ",".join(["-all", *(f"+{name}" for name in _CAPABILITIES)])
+        bounded = ",".join(["-all", *(f"+{name}" for name in self.capabilities)])
+        python = (sys.executable, "-P", "-m", *program, f"--socket={self.socket}", *devices)
         command = Command(
             name=f"unit-{self._name}",
-            argv=("setpriv", f"--bounding-set={bounded}", "--", *program, *devices),
+            argv=("setpriv", f"--bounding-set={bounded}", "--", *python),
             log=self._log,
             env=python_environment(),
             apart=View(self._hidden, self.socket.parent),
             before=before,
         )
         return process.spawn(command, self._pidfile)
+
+    def _program(self, unit: UnitSlice) -> tuple[str, ...]:
+        """The module of Python that it is, with options of its own. Raises Unavailable."""
+        return ("trunkline.units",)
 
     def equip(self, unit: UnitSlice, running: Process) -> str:
         bus, control, legs = _names(unit)
@@ -170,7 +182,7 @@ class InNamespaces:
             if name not in before:
                 raise NotYet(f"its port {name} is not there yet")
         try:
-            for share in self._shares(unit):
+            for share in self._shares(unit) if unit.runtime == "namespace" else ():
                 self._promise(netns, share)
         except (Refusal, OSError) as error:
             return f"its packets are not kept within its part of a processor: {error}"

@@ -11,7 +11,8 @@ import msgspec
 from trunkline.agent.buses import Buses
 from trunkline.agent.config import AgentConfig
 from trunkline.agent.unit import Started, Unit
-from trunkline.agent.unit_runtime import InNamespaces
+from trunkline.agent.unit_runtime import InNamespaces, Runtime
+from trunkline.agent.unit_server import AsServer
 from trunkline.compiler.slices import HostSlice
 from trunkline.compiler.unit_slices import UnitSlice
 from trunkline.resources.reports import UnitReport
@@ -26,8 +27,15 @@ class Units:
         buses: Buses,
         changed: Callable[[], None],
         processes_changed: Callable[[], None],
+        *,
+        accelerated: bool,
     ) -> None:
-        """`changed`: something that is reported; `processes_changed`: something that ports depend on."""
+        """Args:
+        changed: something that is reported.
+        processes_changed: something that ports depend on.
+        accelerated: guests run under KVM.
+        """
+        self._accelerated = accelerated
         self._folder = config.folder / "u"
         self._prefix = f"{config.namespace_prefix}u-"
         self._buses = buses
@@ -63,7 +71,7 @@ class Units:
                 del self._units[id], self._names[id]
         for id, wanted in self._wanted.items():
             if id not in self._units:
-                self._add(Started(id=id), self._free_name(id))
+                self._add(Started(id=id, runtime=wanted.runtime), self._free_name(id))
             self._units[id].want(wanted)
 
     def reports(self) -> tuple[UnitReport, ...]:
@@ -85,6 +93,11 @@ class Units:
     def _add(self, started: Started, name: str) -> None:
         # What is the host's is nobody's business there: its keys, its slice, the sockets of its daemons.
         hidden = (self._folder.parent, Path("/run"))
-        runtime = InNamespaces(self._folder, name, self._prefix + name, self._buses, hidden)
+        group = self._prefix + name
+        runtime: Runtime
+        if started.runtime == "server":
+            runtime = AsServer(self._folder, name, group, self._buses, hidden, accelerated=self._accelerated)
+        else:
+            runtime = InNamespaces(self._folder, name, group, self._buses, hidden)
         self._names[started.id] = name
         self._units[started.id] = Unit(started, self._folder / f"{name}.json", runtime, *self._callbacks)

@@ -126,6 +126,11 @@ def command() -> None:
 @_scaling_options
 @click.option("--cu-size", type=float, help="Processors of each unit. Default: 0.25.")
 @click.option("--cu-memory", type=int, metavar="MIB", help="Memory of each unit. Default: 256.")
+@click.option(
+    "--runtime",
+    type=click.Choice(["namespace", "server"]),
+    help="What units are: processes in namespaces, or guests (with --cu-memory 384 or more).",
+)
 @click.option("--description", help="A text for people.")
 @_cloud_option
 @json_option

@@ -29,6 +29,8 @@ BETWEEN = frozenset({"firewall", "nat"})
 INSIDE, OUTSIDE = "inside", "outside"
 #: How many networks an appliance is on at the most.
 MOST_LEGS = 7
+#: Memory without which no unit runs, by the runtime, MiB: a guest's has a kernel and files in it.
+LEAST_MEMORY = {"namespace": 64, "server": 384}
 #: Units are numbered from 1, below this.
 NUMBERS = 256
 
@@ -118,8 +120,9 @@ class Appliance(Resource, kw_only=True):
     cu_size: Annotated[Annotated[float, Meta(ge=0.01, le=256)], fixed(filter=False)] = 0.25
     #: ... and of its memory, MiB.
     cu_memory: Annotated[Annotated[int, Meta(ge=64, le=1 << 20)], fixed()] = 256
-    #: What units are: processes in namespaces of their own.
-    runtime: Annotated[Literal["namespace"], fixed()] = "namespace"
+    #: What units are: processes in namespaces of their own, or guests with the same program, which want more
+    #: memory and forward as fast as their host runs guests.
+    runtime: Annotated[Literal["namespace", "server"], fixed()] = "namespace"
     #: Counts the policies that it had.
     policy_revision: Annotated[int, computed()] = 1
     #: Its addresses on the network inside.

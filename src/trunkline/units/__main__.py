@@ -1,7 +1,7 @@
 """``python -m trunkline.units --socket PATH --bus DEVICE --control DEVICE [--leg DEVICE ...]``
 
-A compute unit: it runs in namespaces of its own, and is what its agent says on the socket. The devices are
-there before the agent says anything.
+A compute unit: it runs in namespaces of its own, or in a guest, and is what its agent says on the socket. The
+devices are there before the agent says anything.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from trunkline.units.roles import ROLES
 from trunkline.units.unit import Place, Unit
 
 
-def main() -> int:
-    """Runs the unit; returns the exit status."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the unit, by the words of the command line or these; returns the exit status."""
     parser = argparse.ArgumentParser(prog="trunkline.units", description="A compute unit of an appliance.")
     parser.add_argument("--socket", type=Path, required=True, help="where the agent speaks to it")
     parser.add_argument("--bus", required=True, help="its interface on the in-band bus")
@@ -28,7 +29,7 @@ def main() -> int:
     parser.add_argument(
         "--leg", action="append", default=[], help="a port of a dispatcher, in the order of legs"
     )
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )

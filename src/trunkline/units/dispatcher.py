@@ -34,8 +34,9 @@ from trunkline.units.words import NOBODY, Commit, Members, Prepare, Shards, Shar
 log = logging.getLogger(__name__)
 _MAPS = ("here", "legs", "shards", "heard")
 _EVENTS = 20
-#: A prober that says nothing for so long is started anew, seconds; and so is one that ended, a little later.
-_PATIENCE, _PAUSE = 5.0, 0.2
+#: A prober that says nothing for so long is started anew, seconds, where it has said anything, for in a guest
+#: that is emulated its start takes a while; and so is one that ended, a little later.
+_PATIENCE, _START, _PAUSE = 5.0, 60.0, 0.2
 
 
 class Dispatcher:
@@ -211,19 +212,21 @@ class Dispatcher:
             try:
                 self._prober = ours
                 self._tell(self._shards.values(), self._seen.moved)
-                while data := await self._says(ours):
+                patience = _START
+                while data := await self._says(ours, patience):
                     self._sees(msgspec.msgpack.decode(data, type=Seen))
+                    patience = _PATIENCE
                 return f"It ended with status {await process.wait()}."
             except TimeoutError:
-                return f"It said nothing for {_PATIENCE:g} s."
+                return f"It said nothing for {patience:g} s."
             finally:
                 self._prober = None
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
 
-    async def _says(self, ours: socket.socket) -> bytes:
-        async with asyncio.timeout(_PATIENCE):
+    async def _says(self, ours: socket.socket, patience: float) -> bytes:
+        async with asyncio.timeout(patience):
             return await asyncio.get_running_loop().sock_recv(ours, 1 << 20)
 
     def _sees(self, seen: Seen) -> None:

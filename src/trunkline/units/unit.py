@@ -141,12 +141,20 @@ class Unit:
         self._changed.set()
         try:
             while line := await reader.readline():
-                self._slices.put_nowait(msgspec.json.decode(line, type=UnitSlice))
-        except (OSError, ValueError, msgspec.MsgspecError) as error:
+                # Agents begin with an empty line, which ends what one before them did not say to its end.
+                if line.strip():
+                    self._hear(line)
+        except (OSError, ValueError) as error:
             log.warning("the agent is not understood: %s", error)
         finally:
             self._agents.discard(writer)
             writer.close()
+
+    def _hear(self, line: bytes) -> None:
+        try:
+            self._slices.put_nowait(msgspec.json.decode(line, type=UnitSlice))
+        except msgspec.MsgspecError as error:
+            log.warning("the agent is not understood: %s", error)
 
     # Managers, and other units.
 

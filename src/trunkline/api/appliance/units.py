@@ -13,7 +13,7 @@ from trunkline.api.ids import new_id
 from trunkline.errors import BadField, Exhausted
 from trunkline.plan.placement import NoHost
 from trunkline.plan.units import Held, Room, Wish, fullest, largest, place
-from trunkline.resources.appliance import NUMBERS, Appliance, Kind, Unit, zones
+from trunkline.resources.appliance import LEAST_MEMORY, NUMBERS, Appliance, Kind, Unit, zones
 from trunkline.resources.region import Host
 from trunkline.store import Reader
 
@@ -71,6 +71,9 @@ def check_size(call: Call, appliance: Appliance) -> None:
         raise BadField(
             "data_planes", f"with dispatchers and managers it is {wanted} units; {NUMBERS - 1} is the most."
         )
+    least = LEAST_MEMORY[appliance.runtime]
+    if appliance.cu_memory < least:
+        raise BadField("cu_memory", f"units of the runtime '{appliance.runtime}' need {least} MiB at least.")
     most = largest(rooms(call.tx))
     if most and appliance.cu_size > most:
         raise BadField(

@@ -25,7 +25,7 @@ When it is ready it says on the console::
     trunkline-tiny ready: host=... addresses=... source=... lease=SECONDS uptime=SECONDS
 """
 
-from trunkline.devices.tiny.build import TinyImage, build, default_cache
+from trunkline.devices.tiny.build import TinyImage, build, default_cache, kernel_version, unpack_kernel
 from trunkline.devices.tiny.packages import BuildFailed
 
-__all__ = ["BuildFailed", "TinyImage", "build", "default_cache"]
+__all__ = ["BuildFailed", "TinyImage", "build", "default_cache", "kernel_version", "unpack_kernel"]

@@ -117,6 +117,24 @@ def build(destination: Path, cache: Path, progress: Callable[[str], None]) -> Ti
     return replace(image, path=destination)
 
 
+def kernel_version(cache: Path) -> str:
+    """Which kernel, and which busybox, the image has. Raises BuildFailed."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with _only_one(cache / "lock"):
+        return " ".join(f"{name} {version}" for name, version in _kernel(cache).items())
+
+
+def unpack_kernel(cache: Path, folder: Path) -> None:
+    """Unpacks these packages, with all modules, into `folder`. Raises BuildFailed."""
+    with _only_one(cache / "lock"):
+        packages.unpack(packages.fetch(_kernel(cache), cache / "packages"), folder)
+
+
+def _kernel(cache: Path) -> dict[str, str]:
+    versions, _ = _choose(cache)
+    return {n: v for n, v in versions.items() if n.startswith("linux-image-") or n == "busybox-static"}
+
+
 def _choose(cache: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Versions of the packages that go into the guest, and of the tools that make it.
 

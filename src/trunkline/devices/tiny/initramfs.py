@@ -36,13 +36,13 @@ class Archive:
     def __contains__(self, path: str) -> bool:
         return path in self._entries
 
-    def pack(self) -> bytes:
-        """The archive, compressed by gzip: under emulation as fast to unpack as anything newer."""
+    def pack(self, *, compressed: bool = True) -> bytes:
+        """The archive; compressed by gzip: under emulation as fast to unpack as anything newer."""
         out = bytearray()
         for number, (path, (mode, content, device)) in enumerate(sorted(self._entries.items()), start=1):
             out += _member(path, number, mode, content, device)
         out += _member("TRAILER!!!", 0, 0, b"", (0, 0))
-        return gzip.compress(bytes(out), compresslevel=9, mtime=0)
+        return gzip.compress(bytes(out), compresslevel=9, mtime=0) if compressed else bytes(out)
 
     def _add(self, path: str, mode: int, content: bytes, device: tuple[int, int] = (0, 0)) -> None:
         parent = path.rpartition("/")[0]
