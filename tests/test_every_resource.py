@@ -215,6 +215,9 @@ class World:
 #: kind -> the least that a create request has to say.
 LEAST: Mapping[str, Callable[[World, int], dict[str, Any]]] = {
     "address_group": lambda w, n: {},
+    "firewall_group": lambda w, n: {},
+    "firewall_policy": lambda w, n: {},
+    "firewall_rule": lambda w, n: {},
     "default_security_group_rule": lambda w, n: {
         "direction": "ingress",
         "protocol": "tcp",

@@ -105,6 +105,17 @@ class Things:
                 "target_tenant": lab.projects["other"],
             },
         )
+        behind = network("networks", network={"name": "behind a firewall"})
+        subnet = network("subnets", subnet={"network_id": behind, "ip_version": 4, "cidr": "10.200.0.0/24"})
+        guarded = network("routers", router={"name": "guarded"})
+        entrance = f"/network/v2.0/routers/{guarded}/add_router_interface"
+        self.entrance = lab.ok("PUT", entrance, {"subnet_id": subnet}, by="demo")["port_id"]
+        self.firewall_rule = network("fwaas/firewall_rules", firewall_rule={"action": "allow"})
+        self.other_rule = network("fwaas/firewall_rules", firewall_rule={"protocol": "tcp"})
+        rules = {"firewall_rules": [self.firewall_rule]}
+        self.firewall_policy = network("fwaas/firewall_policies", firewall_policy=rules)
+        policy = {"egress_firewall_policy_id": self.firewall_policy}
+        self.firewall_group = network("fwaas/firewall_groups", firewall_group=policy)
         self.addresses = network("address-groups", address_group={"name": "addresses"})
         self.log = self._maker("/network/v2.0", "admin")("log/logs", log={"resource_type": "security_group"})
         self.metering = self._maker("/network/v2.0", "admin")(

@@ -15,6 +15,7 @@ def valid_requests(t: Things) -> Iterator[Valid]:
     """One for every endpoint that takes a JSON body, or more."""
     yield from _network(t)
     yield from _qos(t)
+    yield from _firewalls(t)
     yield from _metering(t)
     yield from _mirrors(t)
     yield from _ndp_proxies(t)
@@ -383,6 +384,39 @@ def _local_ips(t: Things) -> Iterator[Valid]:
         yield Valid(f"{method} {template}/tags", f"{one}/tags", {"tags": ["one"]})
     led = {"fixed_port_id": t.sub_port, "fixed_ip": None}
     yield Valid(f"POST {template}/port_associations", f"{one}/port_associations", {"port_association": led})
+
+
+def _firewalls(t: Things) -> Iterator[Valid]:
+    base = "/network/v2.0/fwaas/firewall_"
+    named = {"name": "n", "description": "d"}
+    ends = {"source_ip_address": "10.9.0.0/24", "destination_ip_address": "10.8.0.1"}
+    ports = {"source_port": "1024:65535", "destination_port": "80"}
+    rule = {"action": "reject", "protocol": "tcp", "ip_version": 4, **ends, **ports, "enabled": True}
+    policies = {
+        "ingress_firewall_policy_id": t.firewall_policy,
+        "egress_firewall_policy_id": t.firewall_policy,
+    }
+    several = (
+        ("group", "groups", t.firewall_group, {"ports": [t.entrance], "admin_state_up": False, **policies}),
+        ("policy", "policies", t.firewall_policy, {"firewall_rules": [t.other_rule], "audited": True}),
+        ("rule", "rules", t.other_rule, rule),
+    )
+    for kind, plural, id, fields in several:
+        yield Valid(f"POST {base}{plural}", f"{base}{plural}", {f"firewall_{kind}": {**named, **fields}})
+        both = {f"firewall_{plural}": [{"project_id": t.project, **named}]}
+        yield Valid(f"POST {base}{plural}", f"{base}{plural}", both)
+        where, change = f"{base}{plural}/{id}", {f"firewall_{kind}": fields}
+        yield Valid(f"PUT {base}{plural}/{{id}}", where, change)
+        for shared in (True, False):
+            yield Valid(
+                f"PUT {base}{plural}/{{id}}", where, {f"firewall_{kind}": {"shared": shared}}, "admin"
+            )
+        for method in ("PUT", "POST"):
+            yield Valid(f"{method} {base}{plural}/{{id}}/tags", f"{where}/tags", {"tags": ["one"]})
+    for verb, fields in (("insert", {"insert_before": t.firewall_rule}), ("remove", {})):
+        where = f"{base}policies/{t.firewall_policy}/{verb}_rule"
+        body = {"firewall_rule_id": t.other_rule, **fields}
+        yield Valid(f"PUT {base}policies/{{id}}/{verb}_rule", where, body)
 
 
 def _metering(t: Things) -> Iterator[Valid]:

@@ -184,6 +184,21 @@ class Barrier(Record, frozen=True, kw_only=True):
     except_translated: bool = False
 
 
+class Detour(Record, frozen=True, kw_only=True):
+    """A firewall that a router has packets go by: what comes in by some of its ports, and what leaves there.
+
+    What comes back goes on its way, and by the firewall no more. Nobody else reaches the firewall.
+    """
+
+    router: str
+    #: The router port on the firewall's switch.
+    leg: str
+    #: Router ports.
+    ports: tuple[str, ...]
+    #: The firewall's address of each family.
+    next_hops: tuple[str, ...]
+
+
 class Meter(Record, frozen=True, kw_only=True):
     """Packets that a router carries between its networks and a gateway, which are counted.
 
@@ -330,6 +345,7 @@ class LogicalNetwork:
     routes: dict[str, Route] = field(default_factory=dict)
     nats: dict[str, Nat] = field(default_factory=dict)
     barriers: dict[str, Barrier] = field(default_factory=dict)
+    detours: dict[str, Detour] = field(default_factory=dict)
     meters: dict[str, Meter] = field(default_factory=dict)
     forwardings: dict[str, Forwarding] = field(default_factory=dict)
     rule_sets: dict[str, RuleSet] = field(default_factory=dict)

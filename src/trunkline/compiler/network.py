@@ -8,6 +8,7 @@
     NdpProxy ────────────▶ Nat (proxy); Router ─ Barrier around it
     SubnetPool ─ scopes ─▶ Barrier           between legs of a router
     FloatingIP ──────────▶ Nat (floating)
+    FirewallSite ────────▶ Detour
     PortForwarding ──────▶ Forwarding
     SecurityGroup, -Rule ▶ RuleSet
     AddressGroup ────────▶ AddressGroup
@@ -23,13 +24,25 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
-from trunkline.compiler import addresses, logs, metering, ndp_proxies, qos, routing, rules, scopes, switching
+from trunkline.compiler import (
+    addresses,
+    firewalls,
+    logs,
+    metering,
+    ndp_proxies,
+    qos,
+    routing,
+    rules,
+    scopes,
+    switching,
+)
 from trunkline.compiler.derive import Derivations, Node, Outcome, Sources
 from trunkline.compiler.logical import KINDS, LogicalNetwork, Record
 from trunkline.compiler.settings import REGION, Settings
 from trunkline.compiler.snapshot import Snapshot
 from trunkline.resources.network import (
     AddressGroup,
+    FirewallSite,
     FloatingIP,
     Log,
     NdpProxy,
@@ -55,6 +68,7 @@ NODES = (
     Node(FloatingIP, routing.floating_nat),
     Node(NdpProxy, ndp_proxies.answered_address),
     Node(Router, ndp_proxies.entrances),
+    Node(FirewallSite, firewalls.detour),
     Node(Router, metering.meters),
     Node(PortForwarding, routing.forwarding),
     Node(Port, qos.port_shapings),

@@ -10,8 +10,10 @@ from trunkline.compiler.logical import Advertisement, Forwarding, Nat, Route, Ro
 from trunkline.compiler.logical import Router as LogicalRouter
 from trunkline.compiler.names import domain
 from trunkline.resources.network import (
+    FIREWALL_LEG,
     ROUTER_GATEWAY,
     ROUTER_INTERFACE,
+    FirewallSite,
     FixedIp,
     FloatingIP,
     Network,
@@ -40,7 +42,7 @@ def router(view: View, key: str) -> Iterator[LogicalRouter]:
 
 def leg_of(port: Port) -> Iterator[str]:
     """The id of the router that a port is a leg of."""
-    if port.device_owner in (ROUTER_INTERFACE, ROUTER_GATEWAY):
+    if port.device_owner in (ROUTER_INTERFACE, ROUTER_GATEWAY, FIREWALL_LEG):
         yield port.device_id
 
 
@@ -176,12 +178,20 @@ def leaves_at_host(view: View, key: str) -> bool:
     router, port = view.get(Router, floating.router_id), view.get(Port, floating.port_id)
     network = view.get(Network, floating.floating_network_id)
     host = None if port is None else view.get(Host, port.host_id)
-    return is_at_host(router, network, host)
+    firewalled = router is not None and bool(view.where(FirewallSite, "router_id", router.id))
+    return is_at_host(router, network, host, firewalled)
 
 
-def is_at_host(router: Router | None, network: Network | None, host: Host | None) -> bool:
-    """The same, of its router, its external network, and the host of its port."""
-    if router is None or network is None or host is None or not network.physical_network:
+def is_at_host(
+    router: Router | None, network: Network | None, host: Host | None, firewalled: bool = False
+) -> bool:
+    """The same, of its router, its external network, and the host of its port.
+
+    Args:
+        firewalled: a firewall stands at the router. What comes back from it is on the host of its dispatcher,
+            where there is no other way out than the gateway.
+    """
+    if router is None or network is None or host is None or not network.physical_network or firewalled:
         return False
     return router.distributed and network.physical_network in host.wired
 

@@ -12,6 +12,7 @@ from trunkline.compiler.derive import View
 from trunkline.compiler.logical import Barrier, Family
 from trunkline.compiler.routing import leg_of, scope_of, way_out
 from trunkline.resources.network import (
+    FIREWALL_LEG,
     ROUTER_GATEWAY,
     FloatingIP,
     Port,
@@ -42,7 +43,8 @@ def floating_behind(view: View, port_id: str) -> tuple[str, ...]:
 def barriers(view: View, key: str) -> Iterator[Barrier]:
     """What may not leave by each leg of a router."""
     router = view.need(Router, key)
-    legs = view.where(Port, leg_of, key)
+    # What goes by a firewall was let pass before.
+    legs = [leg for leg in view.where(Port, leg_of, key) if leg.device_owner != FIREWALL_LEG]
     scopes = {leg.id: view.ask(leg_scopes, leg.id) for leg in legs}
     if not any(scope for found in scopes.values() for scope in found.values()):
         return

@@ -16,7 +16,7 @@ from trunkline.api import appliance, loadbalancer
 from trunkline.api.compute.observation import observe
 from trunkline.api.context import CLOUD
 from trunkline.api.engine import Call, Engine
-from trunkline.api.network import metering, reschedule, trunks
+from trunkline.api.network import firewall_sites, metering, reschedule, trunks
 from trunkline.backends.contract import Observation
 from trunkline.compiler.routing import is_at_host
 from trunkline.compiler.snapshot import Snapshot
@@ -25,10 +25,12 @@ from trunkline.persistent import differing_keys
 from trunkline.resources.appliance import Appliance, Unit
 from trunkline.resources.network import (
     APPLIANCE,
+    FIREWALL_LEG,
     FLOATING_IP,
     METADATA,
     ROUTER_GATEWAY,
     ROUTER_INTERFACE,
+    FirewallSite,
     FloatingIP,
     HostCount,
     Network,
@@ -79,6 +81,7 @@ async def host_report(engine: Engine, name: str, report: HostReport) -> None:
         metering.observe(call, counts)
         for id in appliance.observe(call, name, report.units):
             loadbalancer.observe(call, id)
+            firewall_sites.told(call, id)
 
     await engine.write(CLOUD, write)
 
@@ -119,6 +122,7 @@ async def watch_appliances(engine: Engine) -> None:
 def _settle(id: str, call: Call) -> None:
     appliance.settle(call, id)
     loadbalancer.observe(call, id)
+    firewall_sites.told(call, id)
 
 
 async def watch_loads(engine: Engine, figures: appliance.Figures) -> None:
@@ -159,7 +163,7 @@ def port_changes(
 def _carried(key: str, port: Port, observation: Observation) -> bool:
     if port.device_owner == ROUTER_GATEWAY:
         return key in observation.gateways
-    if port.device_owner in (ROUTER_INTERFACE, METADATA):
+    if port.device_owner in (ROUTER_INTERFACE, FIREWALL_LEG, METADATA):
         # They are on every host at once: nobody plugs them in.
         return True
     # Where it was plugged in before its binding moved does not count.
@@ -172,13 +176,15 @@ def floating_changes(observation: Observation, snapshot: Snapshot) -> dict[str, 
     Of those that leave at the hosts of their ports: where the port is carried there.
     """
     changes = {}
+    firewalled = {site.router_id for site in snapshot.all(FirewallSite).values()}
     for key, floating in snapshot.all(FloatingIP).items():
         router = snapshot.get(Router, floating.router_id)
         ways = [] if router is None else gateways_of(router)
         network = floating.floating_network_id
         port = snapshot.get(Port, floating.port_id)
         host = None if port is None else snapshot.get(Host, port.host_id)
-        if port is not None and is_at_host(router, snapshot.get(Network, network), host):
+        external = snapshot.get(Network, network)
+        if port is not None and is_at_host(router, external, host, floating.router_id in firewalled):
             up = _carried(port.id, port, observation)
         else:
             up = any(w.info.network_id == network and w.port_id in observation.gateways for w in ways)

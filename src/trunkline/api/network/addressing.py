@@ -11,6 +11,7 @@ from trunkline.errors import BadField, BadRequest, Conflict, Exhausted
 from trunkline.plan import ipam, numbers
 from trunkline.resources.network import (
     APPLIANCE,
+    FIREWALL_LEG,
     FLOATING_IP,
     METADATA,
     ROUTER_GATEWAY,
@@ -23,7 +24,7 @@ from trunkline.resources.network import (
 AUTOMATIC = frozenset({"slaac", "dhcpv6-stateless"})
 
 #: The owners of ports whose addresses are set by the cloud, never formed by a host.
-_FIXED = frozenset({ROUTER_INTERFACE, ROUTER_GATEWAY, FLOATING_IP, APPLIANCE})
+_FIXED = frozenset({ROUTER_INTERFACE, ROUTER_GATEWAY, FIREWALL_LEG, FLOATING_IP, APPLIANCE})
 
 #: Subnet id to the address given out last: where the next search begins. A hint alone: the claims
 #: decide, and without it the search begins at the start of the pool.

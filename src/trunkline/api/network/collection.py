@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, cast
 
 from trunkline.api import openapi
+from trunkline.api.context import Context
 from trunkline.api.engine import Call, Engine
 from trunkline.api.http import Endpoint, Reply, Request, only
-from trunkline.api.network import dialect, security_groups, tags
+from trunkline.api.network import dialect, firewalls, security_groups, tags
 from trunkline.api.query import Query
 from trunkline.errors import BadRequest
 from trunkline.resources.network import (
+    FirewallGroup,
     SecurityGroup,
 )
 from trunkline.resources.schema import Resource, Spec, spec_of
@@ -24,6 +26,9 @@ MOST_AT_ONCE = 1000
 ENVELOPES = {"network_flavor": "flavor", "qos_policy": "policy"}
 #: What is before the plural in a path, and where else tags are: Neutron has those of policies beside /qos.
 _FOLDERS = {
+    "firewall_group": "fwaas/",
+    "firewall_policy": "fwaas/",
+    "firewall_rule": "fwaas/",
     "local_ip": "",
     "log": "log/",
     "metering_label": "metering/",
@@ -37,6 +42,11 @@ _FOLDERS = {
 #: Kinds in a folder whose words are joined by hyphens all the same.
 _HYPHENS_TOO = frozenset({"metering_label", "metering_label_rule"})
 _TAGS_TOO = {"qos_policy": ("/v2.0/policies",)}
+#: Kinds of which every project has one from the beginning: made when somebody looks.
+_DEFAULTS: Mapping[type[Resource], Callable[[Engine, Context, Iterable[str]], Awaitable[None]]] = {
+    FirewallGroup: firewalls.ensure_default,
+    SecurityGroup: security_groups.ensure_default,
+}
 
 Handle = Callable[[Request], Awaitable[Reply]]
 
@@ -63,9 +73,9 @@ class Collection:
     async def index(self, request: Request) -> Reply:
         """Lists what the caller sees."""
         self._may_read(request)
-        if self.cls is SecurityGroup:
+        if ensure := _DEFAULTS.get(self.cls):
             asked = (value for name, value in request.query if name in ("project_id", "tenant_id"))
-            await security_groups.ensure_default(self.engine, request.context, asked)
+            await ensure(self.engine, request.context, asked)
         query: Query = self.engine.query(
             self.cls, request.query, context=request.context, aliases=dialect.ALIASES
         )

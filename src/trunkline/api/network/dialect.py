@@ -45,6 +45,8 @@ _EMPTY: Mapping[str, Mapping[str, Any]] = defaultdict(
         },
         "router": {"routes": []},
         "trunk": {"sub_ports": []},
+        "firewall_group": {"ports": []},
+        "firewall_policy": {"firewall_rules": []},
     },
 )
 _REVISION = re.compile(r'\s*"?revision_number=(-?\d{1,18})"?\s*')

@@ -50,6 +50,7 @@ _EXTENSIONS: dict[str, tuple[str, str, str]] = {
     ),
     "filter-validation": ("Filter parameters validation", "Unknown filters are refused", "2018-03-21"),
     "fip-port-details": ("Floating IP Port Details", "What a floating IP stands for", "2018-04-09"),
+    "fwaas_v2": ("Firewall service v2", "Firewalls at interfaces of routers", "2016-08-16"),
     "flavors": ("Neutron Service Flavors", "Choices that an operator makes once", "2015-09-17"),
     "floating-ip-port-forwarding": (
         "Floating IP Port Forwarding",

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from trunkline.api.engine import Call
 from trunkline.api.network import (
     addressing,
+    firewalls,
     floatingips,
     forwarding,
     ndp_proxies,
@@ -88,6 +89,7 @@ def add(call: Call, router_id: str, body: Any) -> dict[str, Any]:
     else:
         subnet = call.get(Subnet, given.subnet_id or "")
         port, subnet_ids = _add_subnet(call, router, subnet)
+        firewalls.leg_changed(call, port.id)
     call.save(router)
     return _shown(router, port, subnet_ids)
 
@@ -279,6 +281,7 @@ def remove(call: Call, router_id: str, body: Any) -> dict[str, Any]:
         call.save(replace(port, fixed_ips=staying))
     else:
         call.drop(port)
+    firewalls.leg_changed(call, port.id)
     call.save(router)
     return _shown(router, port, [f.subnet_id or "" for f in leaving])
 
@@ -358,14 +361,20 @@ def add_routes(call: Call, router_id: str, body: Any) -> Router:
     if len(merged) > 30:
         raise BadField("routes", "a router has at most 30 routes.", type="InvalidRoutes")
     routers.check_routes(call, router, routes)
-    return router if merged == router.routes else call.save(replace(router, routes=merged))
+    return router if merged == router.routes else _routed(call, router, merged)
 
 
 def remove_routes(call: Call, router_id: str, body: Any) -> Router:
     """Removes routes; one that is not there is no error."""
     router, routes = _route_change(call, router_id, body, "remove_extraroutes")
     left = [route for route in router.routes if route not in routes]
-    return router if left == router.routes else call.save(replace(router, routes=left))
+    return router if left == router.routes else _routed(call, router, left)
+
+
+def _routed(call: Call, router: Router, routes: list[HostRoute]) -> Router:
+    router = call.save(replace(router, routes=routes))
+    firewalls.routes_changed(call, router.id)
+    return router
 
 
 def _route_change(call: Call, router_id: str, body: Any, rule: str) -> tuple[Router, list[HostRoute]]:

@@ -7,6 +7,9 @@ from trunkline.resources.network import (
     AddressScope,
     Agent,
     DefaultSecurityGroupRule,
+    FirewallGroup,
+    FirewallPolicy,
+    FirewallRule,
     Flavor,
     FloatingIP,
     LocalIP,
@@ -58,6 +61,9 @@ KINDS: tuple[type[Resource], ...] = (
     Agent,
     Flavor,
     ServiceProfile,
+    FirewallGroup,
+    FirewallPolicy,
+    FirewallRule,
 )
 #: Kinds whose collections are inside of another kind: (kind, parent, the field that holds the parent's id).
 NESTED: tuple[tuple[type[Resource], type[Resource], str], ...] = (

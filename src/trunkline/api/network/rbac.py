@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, select
 
 from trunkline.api.context import Context
 from trunkline.api.engine import Call, Stages
-from trunkline.api.network import address_scopes, common, qos, security_groups, sharing
+from trunkline.api.network import address_scopes, common, firewalls, qos, security_groups, sharing
 from trunkline.api.network.addressing import refuse_field
 from trunkline.errors import Conflict, InUse
 from trunkline.resources.appliance import Appliance
@@ -31,6 +31,9 @@ from trunkline.resources.network import (
     ROUTER_GATEWAY,
     AddressGroup,
     AddressScope,
+    FirewallGroup,
+    FirewallPolicy,
+    FirewallRule,
     FloatingIP,
     Network,
     Port,
@@ -89,6 +92,10 @@ def _by_holders(reader: Reader, id: str, projects: Projects) -> bool:
     return any(_is_held(reader, cls, "id", chunk, projects) for chunk in chunks for cls in users)
 
 
+def _by_policies(reader: Reader, id: str, projects: Projects) -> bool:
+    return _is_held(reader, FirewallPolicy, "id", firewalls.holders(reader, id), projects)
+
+
 def _by_ways_out(reader: Reader, id: str, projects: Projects) -> bool:
     ports, routers = table_of(Port).c, table_of(Router).c
     gateways = select(ports.device_id).where(ports.network_id == id, ports.device_owner == ROUTER_GATEWAY)
@@ -119,6 +126,12 @@ SHAREABLE: Mapping[str, Shareable] = {
     "address_scope": Shareable(AddressScope, by((SubnetPool, "address_scope_id"))),
     "address_group": Shareable(AddressGroup, by((SecurityGroupRule, "remote_address_group_id"))),
     "qos_policy": Shareable(QosPolicy, _by_holders),
+    "firewall_group": Shareable(FirewallGroup, by()),
+    "firewall_policy": Shareable(
+        FirewallPolicy,
+        by((FirewallGroup, "ingress_firewall_policy_id"), (FirewallGroup, "egress_firewall_policy_id")),
+    ),
+    "firewall_rule": Shareable(FirewallRule, _by_policies),
     "network": Shareable(Network, by((Port, "network_id")), _by_ways_out),
     "security_group": Shareable(SecurityGroup, _by_ports_in_group),
     "subnetpool": Shareable(SubnetPool, by((Subnet, "subnetpool_id")), check=address_scopes.check_target),

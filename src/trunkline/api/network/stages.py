@@ -14,6 +14,7 @@ MeteringLabel, -Rule ─ prefixes
 QosPolicy ── users, default            QosRules ─── the policy changes with them
 Flavor, ServiceProfile ─ used ones stay
 Agent ──── gateways of its host
+FirewallGroup, -Policy, -Rule ─ ports, rules ─▶ FirewallSite, its appliance
 Trunk ──── parent, sub-ports, VLANs
 """
 
@@ -31,6 +32,7 @@ from trunkline.api.network import (
     common,
     dns,
     filters,
+    firewalls,
     flavors,
     floatingips,
     forwarding,
@@ -59,6 +61,9 @@ from trunkline.resources.network import (
     AddressGroup,
     AddressScope,
     DefaultSecurityGroupRule,
+    FirewallGroup,
+    FirewallPolicy,
+    FirewallRule,
     FloatingIP,
     LocalIP,
     Log,
@@ -123,7 +128,7 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
         ),
         "router": Stages(
             create=routers.create,
-            update=routers.update,
+            update=firewalls.update_router,
             delete=routers.delete,
             view=common.views(multihoming.view, routers.zone_view),
             filters=filters.standard(Router),
@@ -150,6 +155,31 @@ def stages(settings: Settings) -> Mapping[str, Stages[Any]]:
             delete=address_groups.delete,
             view=common.tenants,
             filters=filters.standard(AddressGroup),
+            lax=True,
+        ),
+        "firewall_group": Stages(
+            create=firewalls.create_group,
+            created=firewalls.created_group,
+            update=firewalls.update_group,
+            delete=firewalls.delete_group,
+            view=common.tenants,
+            filters=filters.standard(FirewallGroup),
+            lax=True,
+        ),
+        "firewall_policy": Stages(
+            create=firewalls.create_policy,
+            update=firewalls.update_policy,
+            delete=firewalls.delete_policy,
+            view=common.tenants,
+            filters=filters.standard(FirewallPolicy),
+            lax=True,
+        ),
+        "firewall_rule": Stages(
+            create=firewalls.create_rule,
+            update=firewalls.update_rule,
+            delete=firewalls.delete_rule,
+            view=firewalls.rule_view,
+            filters=filters.standard(FirewallRule),
             lax=True,
         ),
         "port_forwarding": Stages(

@@ -11,6 +11,7 @@ from trunkline.api.http import Endpoint, Reply, Request
 from trunkline.api.network import (
     address_groups,
     bindings,
+    firewalls,
     interfaces,
     local_ips,
     multihoming,
@@ -20,6 +21,7 @@ from trunkline.api.network import (
 from trunkline.api.network.collection import Handle
 from trunkline.resources.network import (
     AddressGroup,
+    FirewallPolicy,
     Router,
     Trunk,
 )
@@ -108,6 +110,22 @@ class Verbs:
 
         return Reply({"address_group": await self.engine.write(request.context, run)})
 
+    async def insert_rule(self, request: Request) -> Reply:
+        """Put a rule into a firewall policy"""
+        return await self._rule(request, firewalls.insert_rule)
+
+    async def remove_rule(self, request: Request) -> Reply:
+        """Take a rule out of a firewall policy"""
+        return await self._rule(request, firewalls.remove_rule)
+
+    async def _rule(self, request: Request, change: Callable[[Call, str, Any], FirewallPolicy]) -> Reply:
+        body, id = await request.json(), request.path["id"]
+
+        def run(call: Call) -> dict[str, Any]:
+            return self.engine.render(call.tx, call.context, [change(call, id, body)])[0]
+
+        return Reply(await self.engine.write(request.context, run))
+
     async def bindings(self, request: Request) -> Reply:
         """List the bindings of a port"""
         with self.engine.store.read() as reader:
@@ -191,6 +209,8 @@ class Verbs:
         group, members = "/v2.0/address-groups/{id}", openapi.shape_schema(address_groups.Addresses)
         trunk, bound = "/v2.0/trunks/{id}", "/v2.0/ports/{id}/bindings"
         led = "/v2.0/local_ips/{id}/port_associations"
+        policy, inserted = "/v2.0/fwaas/firewall_policies/{id}", openapi.shape_schema(firewalls.Inserted)
+        removed = openapi.shape_schema(firewalls.Removed)
         leg = openapi.shape_schema(interfaces.Interface)
         routes = openapi.shape_schema(interfaces.RouteChange, "router")
         ways = openapi.shape_schema(multihoming.GatewayChange, "router")
@@ -216,6 +236,8 @@ class Verbs:
                 kind="address_group",
                 request=members,
             ),
+            at("PUT", f"{policy}/insert_rule", self.insert_rule, kind="firewall_policy", request=inserted),
+            at("PUT", f"{policy}/remove_rule", self.remove_rule, kind="firewall_policy", request=removed),
             at("GET", bound, self.bindings, kind="port"),
             at("POST", bound, self.add_binding, kind="port", success=201, request=_BINDING),
             at("PUT", f"{bound}/{{host}}/activate", self.activate_binding, kind="port"),

@@ -70,7 +70,7 @@ OWNED: dict[str, tuple[str, ...]] = {
         "ipv6_ra_configs",
         "external_ids",
     ),
-    "Logical_Router_Policy": ("priority", "match", "action", "external_ids"),
+    "Logical_Router_Policy": ("priority", "match", "action", "nexthops", "external_ids"),
     "Gateway_Chassis": ("name", "chassis_name", "priority", "external_ids"),
     "Logical_Router_Static_Route": ("ip_prefix", "nexthop", "output_port", "bfd", "external_ids"),
     "BFD": ("logical_port", "dst_ip", "external_ids"),

@@ -9,7 +9,7 @@
     Shaping ──────▶ QoS, member of ▶ Logical_Switch   Barrier ────▶ Logical_Router_Policy
     communities ──▶ Port_Group, Address_Set, ACL
     TrafficLog ───▶ ACL, as part of the groups        always ─────▶ Meter
-    Meter ────────▶ Logical_Router_Policy
+    Meter ────────▶ Logical_Router_Policy             Detour ─────▶ Logical_Router_Policy
 
 One line a node: what it goes over, and the function of one of these (`compiler.derive`). What many
 derivations add to one row, the ports of a switch, are members that are gathered (`names.GATHERED`).
@@ -26,6 +26,7 @@ from trunkline.backends.ovn import (
     communities,
     dhcp,
     filters,
+    firewalls,
     logging,
     metering,
     qos,
@@ -37,6 +38,7 @@ from trunkline.compiler.derive import Derivations, Node, Sources
 from trunkline.compiler.logical import (
     AddressGroup,
     Barrier,
+    Detour,
     Dhcp,
     Forwarding,
     LogicalNetwork,
@@ -60,6 +62,7 @@ NODES = (
     Node(Route, routing.route),
     Node(Nat, routing.nat),
     Node(Barrier, routing.barrier),
+    Node(Detour, firewalls.detour),
     Node(Meter, metering.meter),
     Node(Forwarding, balancing.balancer),
     Node(Shaping, qos.shaping),

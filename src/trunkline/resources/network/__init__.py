@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from trunkline.resources.network.address_groups import AddressGroup
 from trunkline.resources.network.agents import Agent
+from trunkline.resources.network.firewalls import FirewallGroup, FirewallPolicy, FirewallRule, FirewallSite
 from trunkline.resources.network.flavors import Flavor, ServiceProfile
 from trunkline.resources.network.forwarding import PortForwarding
 from trunkline.resources.network.layer2 import (
     APPLIANCE,
     APPLIANCE_DISPATCHER,
+    FIREWALL_LEG,
     FLOATING_IP,
     INTERNAL_OWNERS,
     METADATA,
@@ -67,6 +69,7 @@ __all__ = [
     "ANYONE",
     "APPLIANCE",
     "APPLIANCE_DISPATCHER",
+    "FIREWALL_LEG",
     "FLOATING_IP",
     "INTERNAL_OWNERS",
     "LOCAL_IP",
@@ -83,6 +86,10 @@ __all__ = [
     "Binding",
     "DefaultSecurityGroupRule",
     "ExtraDhcpOption",
+    "FirewallGroup",
+    "FirewallPolicy",
+    "FirewallRule",
+    "FirewallSite",
     "FixedIp",
     "Flavor",
     "FloatingIP",

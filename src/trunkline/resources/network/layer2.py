@@ -40,8 +40,10 @@ METADATA = "network:distributed"
 #: plugged in by, which has no addresses.
 APPLIANCE = "network:appliance"
 APPLIANCE_DISPATCHER = "network:appliance_dispatcher"
+#: Of a router: its leg on the network where a firewall of its stands.
+FIREWALL_LEG = "network:router_firewall"
 INTERNAL_OWNERS = frozenset(
-    {ROUTER_INTERFACE, ROUTER_GATEWAY, FLOATING_IP, METADATA, APPLIANCE, APPLIANCE_DISPATCHER}
+    {ROUTER_INTERFACE, ROUTER_GATEWAY, FIREWALL_LEG, FLOATING_IP, METADATA, APPLIANCE, APPLIANCE_DISPATCHER}
 )
 
 
