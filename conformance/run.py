@@ -48,6 +48,7 @@ AREAS = {
     "tempest.api.network": "network",
     "tempest.api.compute": "compute",
     "neutron_tempest_plugin.api": "network, Neutron's own",
+    "neutron_tempest_plugin.fwaas": "network, firewalls",
     "neutron_tempest_plugin.tap_as_a_service": "network, mirrors",
 }
 #: The area of all tests that boot servers, by the list that they are in.
@@ -58,7 +59,6 @@ LEFT_OUT = {
     "neutron_tempest_plugin.vpnaas": "VPNs",
     "neutron_tempest_plugin.sfc": "service chains",
     "neutron_tempest_plugin.bgpvpn": "BGP VPNs",
-    "neutron_tempest_plugin.fwaas": "firewalls",
     "neutron_tempest_plugin.neutron_dynamic_routing": "dynamic routing",
 }
 #: Tests of imports, which name formats that others would fill with random bytes.

@@ -38,7 +38,7 @@ BY_OPERATOR = {
 
 def example(cloud: Cloud, kind: str) -> dict[str, Any]:
     """One of each kind."""
-    if kind in ("network", "router", "security_group", "address_group"):
+    if kind in ("network", "router", "security_group", "address_group") or kind.startswith("firewall_"):
         return cloud.make(kind, name="x")
     if kind == "security_group_rule":
         group = cloud.make("security_group", name="x")
