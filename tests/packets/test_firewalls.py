@@ -112,8 +112,8 @@ def test_it_holds_for_the_outside_and_floating_ips(scene: Scene, internet: Space
     come = Tcp(internet, a, address, 80)
     for distributed in (False, True):
         with scene.tenant.changed(scene.router, is_distributed=distributed):
-            must_pass(come, out)
-            assert out.seen_from == address
+            must_pass(come)
+            wait_for(lambda: out.once() and out.seen_from == address, PATIENCE, f"it leaves as {address}")
             must_stop(Tcp(internet, a, address, 81), control=come)
 
 
