@@ -19,6 +19,7 @@ import uvicorn
 
 from trunkline.api import wiring
 from trunkline.api.app import application
+from trunkline.api.appliance import Figures
 from trunkline.api.http import Service
 from trunkline.api.identity import Cost, IdentityOptions
 from trunkline.api.image import register_image
@@ -48,7 +49,10 @@ class ApiLab:
         self.store = Store.open(self.database)
         self.files = ImageFiles(folder / "images", max_bytes=4 * 1024 * 1024)
         options = IdentityOptions(cost=Cost(passes=1, kibibytes=64), user_rate=None, source_rate=None)
-        self.api = wiring.build(self.store, self.files, keys=folder / "keys" / "tokens", options=options)
+        #: What hosts tell of units of appliances all the time.
+        self.figures = Figures()
+        keys = folder / "keys" / "tokens"
+        self.api = wiring.build(self.store, self.files, keys=keys, options=options, figures=self.figures)
         self.app = application(self.api.services, self.api.identity.authenticate)
         self.loop = asyncio.new_event_loop()
         transport = httpx.ASGITransport(self.app)

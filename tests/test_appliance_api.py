@@ -29,7 +29,14 @@ from trunkline.control.replica import Replica
 from trunkline.plan.units import Held, Room, Wish, fullest, place
 from trunkline.resources.appliance import Appliance, Unit
 from trunkline.resources.region import Host
-from trunkline.resources.reports import Condition, ListenerCount, UnitEvent, UnitReport, UnitStatus
+from trunkline.resources.reports import (
+    Condition,
+    ListenerCount,
+    LoggedPacket,
+    UnitEvent,
+    UnitReport,
+    UnitStatus,
+)
 
 BASE = "/appliance/v1/appliances"
 HOSTS = ("a1", "a2", "a3")
@@ -40,7 +47,7 @@ class Lab:
 
     def __init__(self, folder: Path) -> None:
         self.api = ApiLab(folder)
-        self.figures = api.Figures()
+        self.figures = self.api.figures
 
         def hosts(tx: Any) -> None:
             tx.delete(Host, "h1")
@@ -421,7 +428,6 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(lab: Lab) -> None:
             ("balancer", {"firewall": {}, "balancer": {}}),
             ("firewall", {"nat": {}}),
             ("firewall.rules[0].action", {"firewall": {"rules": [{"name": "a"}]}}),
-            ("firewall.rules[0].log", {"firewall": {"rules": [{**accept[0], "log": True}]}}),
             ("nat.source[0].addresses[0]", {"firewall": {}, "nat": {"source": [source]}}),
         ):
             reply = lab.api.ask("PUT", path, {"policy": sections}, by="demo")
@@ -741,6 +747,44 @@ def test_counters_are_shown_and_not_stored(lab: Lab) -> None:
     unit = next(u for u in lab.stored(id) if u.number == 3)
     assert api.shown(unit, lab.figures, True)["observed"]["packets"] == 99
     assert api.shown(unit, lab.figures, False)["state"] == "silent"
+
+
+def test_what_rules_log_is_told_and_how_much_more_there_was(lab: Lab) -> None:
+    id = lab.make()["id"]
+
+    def packets(*serials: int, at: float = 1.7e9) -> dict[str, Any]:
+        fields = {"rule": "web", "action": "accept", "protocol": 6, "source": "10.5.0.7", "target": "fd00::1"}
+        return {"logged": tuple(LoggedPacket(serial=n, at=at + n, target_port=n, **fields) for n in serials)}
+
+    def told(by: str = "demo") -> tuple[list[tuple[int, int]], int]:
+        said = lab.api.ok("GET", f"{BASE}/{id}/log", by=by)
+        return [(packet["unit"], packet["target_port"]) for packet in said["log"]], said["more"]
+
+    lab.report(id, u3=packets(1, 3), u4=packets(2))
+    revision = lab.api.store.revision
+    assert told() == ([(3, 1), (4, 2), (3, 3)], 1)
+    (first, *_) = lab.api.ok("GET", f"{BASE}/{id}/log", by="demo")["log"]
+    assert first == {
+        "at": "2023-11-14T22:13:21.000Z",
+        "unit": 3,
+        "rule": "web",
+        "action": "accept",
+        "protocol": 6,
+        "source": "10.5.0.7",
+        "source_port": 0,
+        "target": "fd00::1",
+        "target_port": 1,
+    }
+    lab.report(id, u3={**packets(3, 4), "unlogged": 7}, u4=packets(2))
+    assert told() == ([(3, 1), (4, 2), (3, 3), (3, 4)], 8)
+    # Its program began anew, and counts anew.
+    lab.report(id, u3={**packets(9, at=1.8e9), "incarnation": "two", "unlogged": 2})
+    assert told() == ([(3, 1), (4, 2), (3, 3), (3, 4), (3, 9)], 10)
+    lab.report(id, u3={**packets(*range(10, 1000)), "incarnation": "two"})
+    assert len(told()[0]) == 300
+    assert lab.api.store.revision - revision <= 2, "the events of starts alone are stored"
+    assert lab.api.ask("GET", f"{BASE}/{id}/log", by="otto").status_code == 404
+    assert "logged" not in lab.units(id, "data-plane")[0]["observed"]
 
 
 def test_prometheus_is_told_what_units_do_and_nothing_of_those_that_are_silent(lab: Lab) -> None:

@@ -7,6 +7,7 @@ It is ordered through the API, runs on three hosts, and is the network's gateway
 | what the policy lets begin passes, seen outside as the appliance | what it does not is dropped |
 | the command and the cloud's status show what is seen of it | |
 | Prometheus is told of it | by the operator's key alone |
+| a connection that a rule logs is told of | |
 | data planes come and go as it is scaled, and by their load | |
 | all units are replaced by new ones | and no connection breaks |
 | a deleted appliance leaves no port, no unit and no process | |
@@ -91,8 +92,9 @@ class Edge:
             process.kill()
             process.wait()
 
-    def set_policy(self, *services: str) -> None:
+    def set_policy(self, *services: str, log: bool = False) -> None:
         rule = {
+            "log": log,
             "name": "out",
             "from": "inside",
             "to": "outside",
@@ -182,6 +184,22 @@ def test_prometheus_is_told_of_it_with_the_operators_key_alone(edge: Edge) -> No
     assert (told.status_code, f'appliance="{edge.id}"' in told.text) == (200, True)
     assert "trunkline_unit_packets_total{" in told.text
     assert edge.tenant.api.session.get(where, raise_exc=False).status_code == 403
+
+
+def test_what_a_rule_logs_is_told(edge: Edge) -> None:
+    edge.set_policy("tcp/8080", log=True)
+    web = Tcp(edge.probe, edge.internet, HOST, 8080)
+
+    def told() -> bool:
+        must_pass(web)
+        said = cloud.trunkline("appliance", "log", edge.id, "--cloud", "trunkline-admin").stdout
+        ends = (f"accept 'out'  tcp {edge.probe.v4}:", f"> {HOST}:8080\n")
+        return all(end in said for end in ends)
+
+    cloud = edge.tenant.cloud
+    wait_for(told, PATIENCE, "a connection is told of")
+    edge.set_policy("tcp/8080")
+    edge.settled(2)
 
 
 def test_data_planes_come_and_go_and_it_forwards_on(edge: Edge) -> None:

@@ -349,7 +349,9 @@ _PROMISE = (
 
 
 def _without_counters(status: UnitStatus) -> UnitStatus:
-    return msgspec.structs.replace(status, load=0.0, packets=0, bytes=0, drops={}, flows=0)
+    return msgspec.structs.replace(
+        status, load=0.0, packets=0, bytes=0, drops={}, flows=0, logged=(), unlogged=0
+    )
 
 
 def _ending(status: int | None) -> str:

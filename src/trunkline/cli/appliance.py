@@ -347,6 +347,55 @@ def events(appliance: str, cloud: str, as_json: bool) -> None:
         click.echo(f"{event['at']}  {unit}{event['what']}{cause}")
 
 
+@command.command("log")
+@click.argument("appliance")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is logged from now on.")
+@_cloud_option
+@json_option
+def log(appliance: str, follow: bool, cloud: str, as_json: bool) -> None:
+    """The newest packets that rules with `log` of its firewall logged; the newest last."""
+    api = _api(cloud)
+    where = f"{_MANY}/{_find(api, appliance)['id']}/log"
+    told = api.get("appliance", where)
+    if as_json and not follow:
+        click.echo(json.dumps(told, indent=2))
+        return
+    shown: dict[str, None] = {}
+    more = 0
+    while True:
+        for packet in told["log"]:
+            line = json.dumps(packet) if as_json else _packet(packet)
+            if line not in shown:
+                click.echo(line)
+            shown[line] = None
+        if told["more"] > more and not as_json:
+            click.echo(f"... and {told['more'] - more} more, which are not told one by one")
+        more = max(more, told["more"])
+        if not follow:
+            return
+        # What is not told any more does not come again.
+        for line in list(shown)[:-1000]:
+            del shown[line]
+        time.sleep(2 * _BEAT)
+        told = api.get("appliance", where)
+
+
+def _packet(packet: dict[str, Any]) -> str:
+    names = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
+    protocol = names.get(packet["protocol"], f"ip/{packet['protocol']}")
+    ends = []
+    for end in ("source", "target"):
+        port = packet[f"{end}_port"]
+        address = packet[end]
+        ends.append(
+            f"[{address}]:{port}" if port and ":" in address else f"{address}:{port}" if port else address
+        )
+    return (
+        f"{packet['at']}  unit {packet['unit']}: {packet['action']} '{packet['rule']}'  {protocol} "
+        f"{ends[0]} > {ends[1]}"
+    )
+
+
 @command.command("delete")
 @click.argument("appliance")
 @_cloud_option

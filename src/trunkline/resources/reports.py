@@ -144,6 +144,26 @@ class ListenerCount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     errors: int = 0
 
 
+class LoggedPacket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A packet that began a connection, and that a rule of a firewall logged."""
+
+    #: Tells it apart from all others of its unit, and grows.
+    serial: int
+    #: Seconds since the epoch.
+    at: float
+    #: The rule's name, and what it did.
+    rule: str
+    action: str
+    #: The number of its protocol (IANA).
+    protocol: int
+    #: As they are where it is forwarded: its target is translated already.
+    source: str
+    target: str
+    #: Of TCP and UDP.
+    source_port: int = 0
+    target_port: int = 0
+
+
 class UnitStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a compute unit says of itself, once a second and when it changes."""
 
@@ -180,6 +200,9 @@ class UnitStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     refused: str = ""
     #: The last few.
     events: tuple[UnitEvent, ...] = ()
+    #: Of a data plane: the last few that its rules logged, and how many there were besides that are not told.
+    logged: tuple[LoggedPacket, ...] = ()
+    unlogged: int = 0
     problems: tuple[Condition, ...] = ()
 
 

@@ -33,6 +33,7 @@ from trunkline.units.proxy import Proxy
 from trunkline.units.replicas import SHARD, THROUGH, Copied, Replicas, read
 from trunkline.units.router import DROPPED, Router
 from trunkline.units.router import counters as count_rules
+from trunkline.units.rule_log import RuleLog
 from trunkline.units.unit import Place
 from trunkline.units.words import (
     NOBODY,
@@ -75,6 +76,7 @@ class DataPlane:
         self._chronicle = Chronicle(changed)
         #: What was counted last, and the time before.
         self._counted = self._before = Counted({}, {})
+        self._rule_log = RuleLog()
         self._checks = Checks(self._members_changed, self._chronicle.tell)
         self._began = False
 
@@ -139,7 +141,9 @@ class DataPlane:
             listeners=self._listeners(),
             members={**self._checks.states(), **self._proxy.states()},
             events=self._chronicle.events(),
-            problems=(*self._uncopied(), *self._unanswered()),
+            logged=self._rule_log.newest(),
+            unlogged=self._rule_log.more,
+            problems=(*self._uncopied(), *self._unanswered(), *self._unlogged()),
         )
 
     def _listeners(self) -> dict[str, ListenerCount]:
@@ -149,6 +153,11 @@ class DataPlane:
     def _uncopied(self) -> Iterator[Condition]:
         for number, trouble in self._replicas.troubles():
             yield Condition(what=f"Unit {number} has no copies.", cause=trouble)
+
+    def _unlogged(self) -> Iterator[Condition]:
+        firewall = self._enforcer.policy.firewall if self._enforcer.policy is not None else None
+        if self._rule_log.problem and firewall is not None and any(rule.log for rule in firewall.rules):
+            yield self._rule_log.problem
 
     def _unanswered(self) -> Iterator[Condition]:
         policy, down = self._enforcer.policy, self._checks.down()
@@ -203,6 +212,7 @@ class DataPlane:
             tasks.create_task(self._enforcer.run(), name="rules")
             tasks.create_task(self._proxy.run(), name="proxy")
             tasks.create_task(self._counts(), name="counts")
+            tasks.create_task(self._rule_log.run(), name="logged packets")
             tasks.create_task(self._local.run(), name="own connections")
 
     # Who there is, and who has what.

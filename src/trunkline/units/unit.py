@@ -217,7 +217,8 @@ class Unit:
                 epoch=max(status.epoch, self._follows[0]),
             )
             words: list[Word] = [self._has(role)] if role.table() != self._table else []
-            words.append(Said(status))
+            # Managers have no use for what rules logged.
+            words.append(Said(msgspec.structs.replace(status, logged=(), unlogged=0)))
             line = msgspec.json.encode(status) + b"\n"
             for writer in list(self._agents):
                 with contextlib.suppress(OSError):

@@ -44,7 +44,7 @@ def note(
             project_id=appliance.project_id,
             appliance_id=appliance.id,
             serial=known[-1].serial + 1 if known else 1,
-            at=_text(at if at is not None else call.tx.now.timestamp()),
+            at=text_of(at if at is not None else call.tx.now.timestamp()),
             unit=unit,
             what=what[:_LONGEST],
             cause=cause[:_LONGEST],
@@ -53,9 +53,10 @@ def note(
     )
 
 
-def _text(at: float) -> str:
+def text_of(at: float) -> str:
+    """A time, seconds since the epoch, as events tell it: UTC, to the millisecond."""
     whole, part = divmod(round(max(at, 0.0) * 1000), 1000)
     try:
         return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{part:03}Z"
     except (OverflowError, ValueError, OSError):
-        return _text(time.time())
+        return text_of(time.time())

@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from trunkline.api.appliance import events, renewal, rolling, status, units
+from trunkline.api.appliance.rule_log import RuleLog
 from trunkline.api.engine import Call
 from trunkline.errors import Exhausted
 from trunkline.resources.appliance import Appliance, Unit, zones
@@ -31,6 +32,8 @@ _FLEETING: dict[str, Any] = {
     "flows": 0,
     "listeners": {},
     "events": (),
+    "logged": (),
+    "unlogged": 0,
 }
 
 
@@ -39,10 +42,21 @@ class Figures:
 
     def __init__(self) -> None:
         self._newest: dict[str, dict[str, UnitReport]] = {}
+        #: By host, by unit.
+        self._logs: dict[str, dict[str, RuleLog]] = {}
 
     def take(self, host: str, reports: Sequence[UnitReport]) -> None:
         """A host's newest."""
         self._newest[host] = {report.id: report for report in reports}
+        before = self._logs.get(host, {})
+        self._logs[host] = {report.id: before.get(report.id) or RuleLog() for report in reports}
+        for report in reports:
+            if report.status is not None:
+                self._logs[host][report.id].take(report.status)
+
+    def log_of(self, unit: Unit) -> RuleLog:
+        """What rules logged at a unit."""
+        return self._logs.get(unit.host, {}).get(unit.id) or RuleLog()
 
     def of(self, unit: Unit) -> UnitReport | None:
         """What its host told of a unit."""
@@ -227,7 +241,7 @@ def shown(unit: Unit, figures: Figures, alive: bool) -> dict[str, Any]:
     told: dict[str, Any] = {}
     if report is not None and report.status is not None:
         told = msgspec.to_builtins(msgspec.structs.asdict(report.status))
-    for name in ("incarnation", "events"):
+    for name in ("incarnation", "events", "logged"):
         told.pop(name, None)
     problem = report.problem if report is not None else None
     return {

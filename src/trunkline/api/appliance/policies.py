@@ -55,9 +55,6 @@ def checked(reader: Reader, appliance: Appliance, document: Any, stored: dict[st
         raise BadField(
             "firewall", "without this section all connections may begin. Give it; its default is to drop."
         )
-    logging = [n for n, rule in enumerate(policy.firewall.rules if policy.firewall else ()) if rule.log]
-    if logging:
-        raise BadField(f"firewall.rules[{logging[0]}].log", "nobody reads such a log yet. Leave it out.")
     known = status.known(appliance, reader.find(Unit, appliance_id=appliance.id))
     check(policy, [Zone(zone, zone == OUTSIDE, tuple(addresses(appliance)[zone])) for zone in known])
     return whole

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from trunkline.api import openapi
-from trunkline.api.appliance import appliances, policies, quotas, renewal, units
+from trunkline.api.appliance import appliances, policies, quotas, renewal, rule_log, units
 from trunkline.api.appliance.observation import Figures, shown
 from trunkline.api.engine import Call, Engine, Stages
 from trunkline.api.http import Endpoint, Reply, Request, Service
@@ -148,6 +148,17 @@ class ApplianceApi:
 
         return Reply({"unit": await self.engine.write(request.context, run)})
 
+    async def log(self, request: Request) -> Reply:
+        """List the newest packets that rules of an appliance's firewall logged, the newest last"""
+        self._may_read(request)
+
+        def run(reader: Reader) -> dict[str, Any]:
+            appliance = self.engine.get(reader, request.context, Appliance, request.path["id"])
+            there = units.of(reader, appliance.id)
+            return rule_log.shown([(unit, self.figures.log_of(unit)) for unit in there])
+
+        return Reply(await self.engine.read(run))
+
     async def renew(self, request: Request) -> Reply:
         """Have all units replaced by new ones, one after the other: a new version rolls through"""
         return await self._change(request, "renew_appliance", renewal.begin)
@@ -258,6 +269,7 @@ def service(engine: Engine, figures: Figures | None = None) -> Service:
             at("POST", f"{one}/units/{{number}}/drain", api.drain, kind="appliance_unit"),
             at("POST", f"{one}/renew", api.renew, kind="appliance"),
             at("DELETE", f"{one}/renew", api.abort_renewal, kind="appliance"),
+            at("GET", f"{one}/log", api.log),
             at("GET", f"{one}/events", api.events, kind="appliance_event"),
             at("GET", quota, api.show_quota),
             at("PUT", quota, api.change_quota, request=quotas.SCHEMA),
