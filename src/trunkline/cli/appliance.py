@@ -354,6 +354,8 @@ def events(appliance: str, cloud: str, as_json: bool) -> None:
 @json_option
 def log(appliance: str, follow: bool, cloud: str, as_json: bool) -> None:
     """The newest packets that rules with `log` of its firewall logged; the newest last."""
+    from trunkline.cli.appliance_picture import packet_line
+
     api = _api(cloud)
     where = f"{_MANY}/{_find(api, appliance)['id']}/log"
     told = api.get("appliance", where)
@@ -364,7 +366,7 @@ def log(appliance: str, follow: bool, cloud: str, as_json: bool) -> None:
     more = 0
     while True:
         for packet in told["log"]:
-            line = json.dumps(packet) if as_json else _packet(packet)
+            line = json.dumps(packet) if as_json else packet_line(packet)
             if line not in shown:
                 click.echo(line)
             shown[line] = None
@@ -378,22 +380,6 @@ def log(appliance: str, follow: bool, cloud: str, as_json: bool) -> None:
             del shown[line]
         time.sleep(2 * _BEAT)
         told = api.get("appliance", where)
-
-
-def _packet(packet: dict[str, Any]) -> str:
-    names = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
-    protocol = names.get(packet["protocol"], f"ip/{packet['protocol']}")
-    ends = []
-    for end in ("source", "target"):
-        port = packet[f"{end}_port"]
-        address = packet[end]
-        ends.append(
-            f"[{address}]:{port}" if port and ":" in address else f"{address}:{port}" if port else address
-        )
-    return (
-        f"{packet['at']}  unit {packet['unit']}: {packet['action']} '{packet['rule']}'  {protocol} "
-        f"{ends[0]} > {ends[1]}"
-    )
 
 
 @command.command("delete")

@@ -170,3 +170,20 @@ def _shards(told: dict[str, Any]) -> str:
 def _bar(load: float) -> str:
     full = round(max(0.0, min(load, 1.0)) * _BAR)
     return f"[green]{'█' * full}[/][dim]{'░' * (_BAR - full)}[/] {load:4.0%}"
+
+
+def packet_line(packet: dict[str, Any]) -> str:
+    """A packet that a rule logged, as the API tells it, in a line."""
+    names = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
+    protocol = names.get(packet["protocol"], f"ip/{packet['protocol']}")
+    ends = []
+    for end in ("source", "target"):
+        port = packet[f"{end}_port"]
+        address = packet[end]
+        ends.append(
+            f"[{address}]:{port}" if port and ":" in address else f"{address}:{port}" if port else address
+        )
+    return (
+        f"{packet['at']}  unit {packet['unit']}: {packet['action']} '{packet['rule']}'  {protocol} "
+        f"{ends[0]} > {ends[1]}"
+    )
