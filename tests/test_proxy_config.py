@@ -282,3 +282,51 @@ b0.0,BACKEND,1,5,50,100,,UP,
         "web//10.0.0.6:81": "down",
         "web/api/10.0.0.6:81": "unknown",
     }
+
+
+ASKED = {
+    "name": "asked", "address": "192.0.2.2", "port": 80, "protocol": "http", "algorithm": "least_connections",
+    "connections": 200, "allowed": ["198.51.100.0/24", "192.0.2.9"],
+    "members": [
+        {"address": "10.0.0.5", "port": 80, "monitor_address": "10.0.0.7", "monitor_port": 8080},
+        {"address": "10.0.0.6", "port": 81, "backup": True},
+    ],
+    "health": {
+        "kind": "https", "interval": 2, "timeout": 1, "rise": 2, "fall": 3, "method": "HEAD",
+        "path": "/up?a=#b", "host": "www.example.org", "version": "1.1", "codes": "200,204-206",
+    },
+}  # fmt: skip
+ASKED_TEXT = """\
+  maxconn 200
+  acl allowed src 198.51.100.0/24 192.0.2.9/32
+  tcp-request connection reject if !allowed
+  option idle-close-on-response
+  default_backend b0.0
+
+backend b0.0
+  mode http
+  balance leastconn
+  timeout connect 5000ms
+  timeout server 50000ms
+  option allbackups
+  timeout check 1000ms
+  option httpchk
+  http-check send meth HEAD uri '/up?a=#b' ver HTTP/1.1 hdr Host 'www.example.org'
+  http-check expect status 200,204-206
+  server s0 10.0.0.5:80 weight 1 check inter 2000ms fall 3 rise 2 addr 10.0.0.7 port 8080 \
+check-ssl verify none
+  server s1 10.0.0.6:81 weight 1 backup check inter 2000ms fall 3 rise 2 check-ssl verify none
+"""
+
+
+def test_members_are_asked_and_who_may_come_is_known(tmp_path: Path) -> None:
+    found = rendered(parse({"balancer": {"listeners": [ASKED]}}), Settings())
+    assert found is not None
+    before, _, after = found.text.partition("  timeout client 50000ms\n")
+    assert "frontend f0" in before
+    assert after == ASKED_TEXT
+    (tmp_path / "haproxy.cfg").write_text(found.text)
+    done = subprocess.run(
+        ["haproxy", "-c", "-f", "haproxy.cfg"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

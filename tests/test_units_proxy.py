@@ -66,6 +66,10 @@ LISTENERS = [
     {"name": "safe", "address": VIP, "port": 443, "protocol": "https", "certificates": ["one", "two"],
      "members": members(8001, 8002), "insert_headers": {"X-Forwarded-Proto": True}},
     {"name": "closed", "address": VIP, "port": 81, "protocol": "http", "members": members(8001)},
+    # Nobody listens at the first one.
+    {"name": "asked", "address": VIP6, "port": 90, "protocol": "http",
+     "health": {"kind": "http", "interval": 0.3, "timeout": 0.3, "rise": 1, "fall": 2, "codes": "200-499"},
+     "members": [{"address": "fd00:a::5", "port": port} for port in (8004, 8001)]},
     {"name": "plain", "address": VIP, "port": 90, "protocol": "tcp", "proxied": True, "send_proxy": 1,
      "members": members(8009)},
 ]  # fmt: skip
@@ -118,6 +122,13 @@ def test_requests_are_spread(web: Balanced) -> None:
     assert web.must_answer(address=VIP6).member == "six"
     # The firewall lets nothing begin there.
     assert web.once(port=81, patience=1.0) is None
+
+
+def test_who_does_not_answer_is_not_asked_by_clients(web: Balanced) -> None:
+    for plane in web.lab.of("data-plane"):
+        plane.must_say(lambda status: status.members.get("asked//[fd00:a::5]:8004") == "down", SOON)
+        plane.must_say(lambda status: status.members.get("asked//[fd00:a::5]:8001") == "up", SOON)
+    assert {web.must_answer(address=VIP6, port=90).member for _ in range(8)} == {"six"}
 
 
 def test_members_hear_who_the_client_is(web: Balanced) -> None:

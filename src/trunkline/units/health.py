@@ -65,7 +65,8 @@ class Asked:
     @property
     def name(self) -> str:
         """As statuses name it: between the strokes is the pool, "" for the listener's own."""
-        return f"{self.listener}//{self.address}:{self.port}"
+        where = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{self.listener}//{where}:{self.port}"
 
     @property
     def end(self) -> Down:

@@ -14,7 +14,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trunkline.resources.appliance_policy import Condition, Listener, Member, Policy, Route, words
+from trunkline.resources.appliance_policy import Condition, Health, Listener, Member, Policy, Route, words
+from trunkline.resources.appliance_policy.checking import codes
 from trunkline.resources.appliance_policy.document import Affinity, Answering
 from trunkline.resources.appliance_policy.proxying import pools
 
@@ -24,6 +25,7 @@ COOKIE = "TRUNKLINE"
 JAIL = "jail"
 #: HAProxy's defaults for what it keeps of a connection: two buffers of 16 kB, and what TLS needs.
 _CONNECTION_KIB = 48
+_PREFIXES = 32
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ def _frontend(number: int, listener: Listener) -> list[str]:
         f"  mode {'http' if http else 'tcp'}",
         f"  timeout client {_milliseconds(listener.timeouts.client)}",
     ]
+    lines += _limits(listener)
     if any(pool.algorithm == "source_port" for _, pool in pools("", listener)):
         lines.append("  tcp-request connection set-var(sess.port) src_port")
     if http:
@@ -153,6 +156,18 @@ def _frontend(number: int, listener: Listener) -> list[str]:
         if route.to:
             backends.append(f"  use_backend b{number}.{[*listener.pools].index(route.to) + 1} {when}")
     return [*lines, *backends]
+
+
+def _limits(listener: Listener) -> list[str]:
+    """Who may come, and how many at a time."""
+    lines = [f"  maxconn {listener.connections}"] if listener.connections else []
+    # A line has 64 words at the most.
+    for start in range(0, len(listener.allowed), _PREFIXES):
+        some = (str(words.network(text)) for text in listener.allowed[start : start + _PREFIXES])
+        lines.append(f"  acl allowed src {' '.join(some)}")
+    if listener.allowed:
+        lines.append("  tcp-request connection reject if !allowed")
+    return lines
 
 
 def _fits(condition: Condition) -> str:
@@ -184,6 +199,7 @@ def _answer(route: Route, when: str) -> list[str]:
 _BALANCE = {
     "round_robin": ["  balance roundrobin"],
     "random": ["  balance random"],
+    "least_connections": ["  balance leastconn"],
     "source": ["  balance source", "  hash-type consistent sdbm avalanche"],
     "source_port": ["  balance hash src,concat(:,sess.port)", "  hash-type consistent sdbm avalanche"],
 }
@@ -200,7 +216,37 @@ def _backend(name: str, listener: Listener, pool: Answering) -> list[str]:
     ]
     if pool.affinity is not None:
         lines.append(_cookie(pool.affinity))
+    if any(member.backup for member in pool.members):
+        lines.append("  option allbackups")
+    if pool.health is not None:
+        lines += _asks(pool.health)
     return lines + [_server(number, pool, member) for number, member in enumerate(pool.members)]
+
+
+def _asks(health: Health) -> list[str]:
+    """How its servers are asked whether they are well."""
+    lines = [f"  timeout check {_milliseconds(health.timeout)}"]
+    if health.kind not in ("http", "https"):
+        return lines
+    send = f"  http-check send meth {health.method} uri {quoted(health.path)} ver HTTP/{health.version}"
+    if health.host:
+        send += f" hdr Host {quoted(health.host)}"
+    well = ",".join(str(one) if one == other else f"{one}-{other}" for one, other in codes(health.codes))
+    return [*lines, "  option httpchk", send, f"  http-check expect status {well}"]
+
+
+def _asked(health: Health, pool: Answering, member: Member) -> list[str]:
+    """What a server's line says of that."""
+    parts = [f"check inter {_milliseconds(health.interval)} fall {health.fall} rise {health.rise}"]
+    if member.monitor_address:
+        parts.append(f"addr {words.address(member.monitor_address)}")
+    if member.monitor_port:
+        parts.append(f"port {member.monitor_port}")
+    if health.kind in ("tls", "https"):
+        parts.append("check-ssl" if pool.tls_to_members else "check-ssl verify none")
+    elif pool.tls_to_members:
+        parts.append("no-check-ssl")
+    return parts
 
 
 def _cookie(affinity: Affinity) -> str:
@@ -219,4 +265,8 @@ def _server(number: int, pool: Answering, member: Member) -> str:
         parts.append("send-proxy" if pool.send_proxy == 1 else "send-proxy-v2")
     if pool.tls_to_members:
         parts.append("ssl verify none")
+    if member.backup:
+        parts.append("backup")
+    if pool.health is not None:
+        parts += _asked(pool.health, pool, member)
     return " ".join(parts)

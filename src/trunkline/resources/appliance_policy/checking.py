@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from trunkline.errors import BadField
 from trunkline.resources.appliance_policy import words
-from trunkline.resources.appliance_policy.document import Answering, Health, Listener, Member, Policy
+from trunkline.resources.appliance_policy.document import Health, Listener, Member, Policy
 from trunkline.resources.appliance_policy.proxying import pools
 
 _CODES = re.compile(r"[1-5]\d\d(-[1-5]\d\d)?(\s*,\s*[1-5]\d\d(-[1-5]\d\d)?)*")
@@ -24,26 +24,11 @@ def check_listeners(policy: Policy) -> None:
         _check_allowed(f"{path}.allowed", listener)
         for where, pool in pools(path, listener):
             check_health(where, pool.health, pool.members)
-            if listener.through_proxy:
-                _not_of_proxies(where, pool)
-        if listener.through_proxy:
-            for field in ("allowed", "connections"):
-                if getattr(listener, field):
-                    raise BadField(f"{path}.{field}", _PROXIED)
-
-
-#: What the kernel does, and proxies do not do yet.
-_PROXIED = "listeners of a proxy have none yet. Leave it out, or use a listener of tcp without 'proxied'."
-
-
-def _not_of_proxies(path: str, pool: Answering) -> None:
-    if pool.health is not None:
-        raise BadField(f"{path}.health", _PROXIED)
-    if pool.algorithm == "least_connections":
-        raise BadField(f"{path}.algorithm", _PROXIED)
-    for place, member in enumerate(pool.members):
-        if member.backup:
-            raise BadField(f"{path}.members[{place}].backup", _PROXIED)
+            if listener.through_proxy and pool.health is not None and pool.health.kind in ("ping", "udp"):
+                raise BadField(
+                    f"{where}.health.kind",
+                    f"a proxy does not ask by '{pool.health.kind}'. Use tcp, tls, http or https.",
+                )
 
 
 def check_health(path: str, health: Health | None, members: Sequence[Member]) -> None:
