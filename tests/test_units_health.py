@@ -88,10 +88,10 @@ class Members:
         for wire in self._wires:
             wire.close()
 
-    def connect(self, port: int = PORT) -> socket.socket:
+    def connect(self, port: int = PORT, patience: float = 5.0) -> socket.socket:
         """To the listener; raises OSError."""
         wire = self._cloud.lab.server.open(socket.AF_INET, socket.SOCK_STREAM)
-        wire.settimeout(2.0)
+        wire.settimeout(patience)
         try:
             wire.connect((VIP, port))
         except OSError:
@@ -104,7 +104,7 @@ class Members:
         found = []
         for _ in range(count):
             try:
-                with self.connect() as wire:
+                with self.connect(patience=0.3) as wire:
                     found.append(said(wire))
             except OSError:
                 found.append("")
@@ -195,7 +195,7 @@ def test_no_more_come_than_may_and_only_who_may(members: Members) -> None:
         there = 0
         for _ in range(12):
             with contextlib.suppress(OSError):
-                stack.enter_context(contextlib.closing(members.connect()))
+                stack.enter_context(contextlib.closing(members.connect(patience=0.3)))
                 there += 1
         # Each data plane has its part of them.
         assert 1 <= there <= 4
@@ -228,7 +228,7 @@ def test_what_comes_is_counted(cloud: Managed, members: Members) -> None:
     members.set(name="shop", port=81, allowed=["198.51.100.0/24"])
     for _ in range(3):
         with pytest.raises(TimeoutError):
-            members.connect(81)
+            members.connect(81, patience=0.3)
 
     def ended() -> bool:
         now = counted(cloud, "shop")
