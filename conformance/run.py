@@ -50,12 +50,12 @@ AREAS = {
     "neutron_tempest_plugin.api": "network, Neutron's own",
     "neutron_tempest_plugin.fwaas": "network, firewalls",
     "neutron_tempest_plugin.tap_as_a_service": "network, mirrors",
+    "octavia_tempest_plugin.tests.api": "load balancers",
 }
 #: The area of all tests that boot servers, by the list that they are in.
 SERVERS = "servers"
 #: What this cloud does not offer; of no area.
 LEFT_OUT = {
-    "octavia_tempest_plugin": "load balancers",
     "neutron_tempest_plugin.vpnaas": "VPNs",
     "neutron_tempest_plugin.sfc": "service chains",
     "neutron_tempest_plugin.bgpvpn": "BGP VPNs",
@@ -176,7 +176,7 @@ def configuration(
                 "external_idp": "false",
             },
             "service_available": dict.fromkeys(("cinder", "swift", "horizon", "heat", "ironic"), "false")
-            | dict.fromkeys(("neutron", "nova", "glance"), "true"),
+            | dict.fromkeys(("neutron", "nova", "glance", "load_balancer"), "true"),
             "network": {
                 "public_network_id": public["id"],
                 "floating_network_name": public["name"],
@@ -241,6 +241,25 @@ def configuration(
             },
             # Images of servers are made without volumes; this lets the tests of them run.
             "volume-feature-enabled": {"enable_volume_image_dep_tests": "true"},
+            "load_balancer": {
+                "provider": "trunkline",
+                "enabled_provider_drivers": "trunkline:appliances",
+                "RBAC_test_type": "keystone_default_roles",
+                "enforce_new_defaults": "true",
+                "member_role": "member",
+                "admin_role": "admin",
+                "observer_role": "reader",
+                "global_observer_role": "reader",
+                "expected_flavor_capability": (
+                    "loadbalancer_topology:The load balancer topology. SINGLE - one unit of each kind. "
+                    "ACTIVE_STANDBY - two of each."
+                ),
+                "test_with_ipv6": "true",
+                "build_interval": "1",
+                "check_interval": "1",
+                "lb_build_interval": "1",
+                "lb_build_timeout": "120",
+            },
             "validation": {
                 "run_validation": "false",
                 "security_group": "false",

@@ -24,7 +24,7 @@ class Lab:
     def __init__(self, folder: Path) -> None:
         self.api = ApiLab(folder)
         for project in ("demo", "admin"):
-            limits = dict.fromkeys(("loadbalancer", "listener", "pool", "member"), -1)
+            limits = dict.fromkeys(("loadbalancer", "listener", "pool", "member", "l7policy"), -1)
             self.api.ok("PUT", f"{BASE}/quotas/{self.api.projects[project]}", {"quota": limits})
             units = {"quota": {"appliances": -1, "units": -1}}
             self.api.ok("PUT", f"/appliance/v1/quotas/{self.api.projects[project]}", units)
@@ -253,6 +253,7 @@ def test_a_port_has_one_listener_of_each_kind_of_transport(lab: Lab, balancer: s
         ({"allowed_cidrs": ["10.0.0.0/40"]}, 400, "allowed_cidrs"),
         ({"allowed_cidrs": ["fd00::/64"]}, 400, "allowed_cidrs"),
         ({"insert_headers": {"X-Forwarded-For": "true"}}, 400, "insert_headers"),
+        ({"timeout_client_data": -1}, 400, "timeout_client_data"),
         ({"insert_headers": {"X-Else": "true"}}, 400, "X-Else"),
         ({"default_tls_container_ref": "http://x"}, 400, "default_tls_container_ref"),
         ({"tls_versions": ["TLSv1.3"]}, 400, "tls_versions"),
@@ -473,3 +474,107 @@ def test_a_flavor_is_what_its_profile_says_and_stays_while_it_is_used(lab: Lab) 
 def test_a_profile_of_nothing_that_can_be_is_refused(lab: Lab, data: str) -> None:
     fields = {"name": "p", "provider_name": "trunkline", "flavor_data": data}
     assert "flavor_data" in lab.refused("flavorprofiles", 400, by="admin", **fields)
+
+
+# What HTTP has beside.
+
+
+@pytest.fixture(scope="module")
+def web(lab: Lab, balancer: str) -> str:
+    made = lab.make("listeners", loadbalancer_id=balancer, protocol="HTTP", protocol_port=1080)
+    return str(made["id"])
+
+
+def test_policies_make_room_for_each_other_and_move_up(lab: Lab, web: str) -> None:
+    ids = [lab.make("l7policies", listener_id=web, action="REJECT")["id"] for _ in range(2)]
+    ids.insert(0, lab.make("l7policies", listener_id=web, action="REJECT", position=1)["id"])
+    lab.change(f"l7policies/{ids[2]}", position=1)
+    order = [ids[2], ids[0], ids[1]]
+    assert lab.show(f"listeners/{web}")["l7policies"] == [{"id": id} for id in order]
+    lab.delete(f"l7policies/{ids[2]}")
+    assert [lab.show(f"l7policies/{id}")["position"] for id in order[1:]] == [1, 2]
+
+
+def test_another_action_forgets_where_the_old_one_led(lab: Lab, web: str) -> None:
+    url = {"action": "REDIRECT_TO_URL", "redirect_url": "http://example.com/"}
+    made = lab.make("l7policies", listener_id=web, **url)
+    assert made["redirect_http_code"] == 302
+    changed = lab.change(f"l7policies/{made['id']}", action="REJECT")
+    assert (changed["redirect_url"], changed["redirect_http_code"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"action": "REDIRECT_TO_URL"}, "redirect_url"),
+        ({"action": "REDIRECT_TO_POOL"}, "redirect_pool_id"),
+        ({"action": "REJECT", "redirect_url": "http://x/"}, "redirect_url"),
+        ({"action": "REDIRECT_TO_URL", "redirect_url": "ftp://x"}, "redirect_url"),
+        ({"action": "REJECT", "redirect_http_code": 301}, "redirect_http_code"),
+        ({"action": "REJECT", "position": 0}, "position"),
+        (
+            {"action": "REJECT", "rules": [{"type": "HEADER", "compare_type": "EQUAL_TO", "value": "a"}]},
+            "key",
+        ),
+        ({"action": "REJECT", "rules": [{"type": "PATH", "compare_type": "REGEX", "value": "("}]}, "value"),
+        (
+            {"action": "REJECT", "rules": [{"type": "SSL_DN_FIELD", "compare_type": "REGEX", "value": "a"}]},
+            "rules[0].type",
+        ),
+        (
+            {"action": "REJECT", "rules": [{"type": "FILE_TYPE", "compare_type": "CONTAINS", "value": "a"}]},
+            "compare_type",
+        ),
+    ],
+)
+def test_an_impossible_policy_is_refused_with_its_field(
+    lab: Lab, web: str, fields: dict[str, Any], said: str
+) -> None:
+    assert said in lab.refused("l7policies", 400, listener_id=web, **fields)
+
+
+def test_only_http_has_policies(lab: Lab, balancer: str) -> None:
+    listener = lab.make("listeners", loadbalancer_id=balancer, protocol="TCP", protocol_port=1081)["id"]
+    assert "listener_id" in lab.refused("l7policies", 400, listener_id=listener, action="REJECT")
+
+
+def test_a_pool_that_policies_lead_to_stays(lab: Lab, balancer: str, web: str) -> None:
+    pool = lab.make("pools", loadbalancer_id=balancer, protocol="HTTP", lb_algorithm="ROUND_ROBIN")["id"]
+    lead = {"action": "REDIRECT_TO_POOL", "redirect_pool_id": pool}
+    policy = lab.make("l7policies", listener_id=web, **lead)["id"]
+    assert policy in why(lab.delete(f"pools/{pool}"), 409)
+    assert lab.show(f"pools/{pool}")["listeners"] == [{"id": web}]
+
+
+def test_a_pool_has_one_monitor_which_asks_what_http_asks(lab: Lab, balancer: str) -> None:
+    pool = lab.make("pools", loadbalancer_id=balancer, protocol="HTTP", lb_algorithm="ROUND_ROBIN")["id"]
+    times = {"pool_id": pool, "delay": 5, "timeout": 5, "max_retries": 3}
+    made = lab.make("healthmonitors", type="HTTP", **times)
+    assert (made["http_method"], made["url_path"], made["expected_codes"]) == ("GET", "/", "200")
+    assert made["pools"] == [{"id": pool}]
+    assert lab.show(f"pools/{pool}")["healthmonitor_id"] == made["id"]
+    assert made["id"] in lab.refused("healthmonitors", 409, type="TCP", **times)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"type": "SCTP"}, "SCTP"),
+        ({"type": "UDP-CONNECT"}, "UDP-CONNECT"),
+        ({"delay": None}, "delay"),
+        ({"delay": 0}, "delay"),
+        ({"max_retries": 11}, "max_retries"),
+        ({"type": "TCP", "url_path": "/"}, "url_path"),
+        ({"url_path": "x"}, "url_path"),
+        ({"expected_codes": "20"}, "expected_codes"),
+        ({"expected_codes": "300-200"}, "expected_codes"),
+        ({"http_version": 2}, "http_version"),
+        ({"domain_name": "www.example.com"}, "domain_name"),
+        ({"http_method": "BREW"}, "http_method"),
+    ],
+)
+def test_an_impossible_monitor_is_refused_with_its_field(
+    lab: Lab, pool: str, fields: dict[str, Any], said: str
+) -> None:
+    wanted = {"pool_id": pool, "type": "HTTP", "delay": 5, "timeout": 5, "max_retries": 3, **fields}
+    assert said in lab.refused("healthmonitors", 400, **wanted)

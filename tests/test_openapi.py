@@ -131,6 +131,9 @@ def ids(things: Things) -> Mapping[str, str]:
         "listeners": things.listener,
         "pools": things.members_pool,
         "/v2/lbaas/pools/{pool}/members": things.member,
+        "healthmonitors": things.monitor,
+        "l7policies": things.l7_policy,
+        "/v2/lbaas/l7policies/{policy}/rules": things.l7_rule,
         "/v2/lbaas/flavors": things.balancer_flavor,
         "flavorprofiles": things.balancer_profile,
     }

@@ -269,6 +269,15 @@ class Things:
         self.listener = make("listeners", listener={**lb, "protocol": "TCP", "protocol_port": 80})
         member = {"address": "192.0.2.9", "protocol_port": 80}
         self.member = make(f"pools/{self.members_pool}/members", member=member)
+        http = make("listeners", listener={**lb, "protocol": "HTTP", "protocol_port": 88})
+        self.web_listener = http
+        self.l7_policy = make("l7policies", l7policy={"listener_id": http, "action": "REJECT"})
+        rule = {"type": "PATH", "compare_type": "STARTS_WITH", "value": "/a"}
+        self.l7_rule = make(f"l7policies/{self.l7_policy}/rules", rule=rule)
+        times = {"delay": 5, "timeout": 5, "max_retries": 3}
+        watched = make("pools", pool=pool)
+        self.monitor = make("healthmonitors", healthmonitor={"pool_id": watched, "type": "TCP", **times})
+        self.unwatched = make("pools", pool={**pool, "protocol": "HTTP"})
         admin = self._maker("/load-balancer/v2/lbaas", "admin")
         profile = {"name": "p", "provider_name": "trunkline", "flavor_data": "{}"}
         self.balancer_profile = admin("flavorprofiles", flavorprofile=profile)

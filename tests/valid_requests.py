@@ -604,6 +604,7 @@ def _balancers(t: Things) -> Iterator[Valid]:
     yield Valid(f"POST {below}", path, {"member": member})
     yield Valid(f"PUT {below}", path, {"members": [member]})
     yield Valid(f"PUT {below}/{{id}}", f"{path}/{t.member}", {"member": {**plain, "weight": 0}})
+    yield from _monitors_and_policies(t, base, common, plain)
     profile = {"name": "q", "provider_name": "trunkline", "flavor_data": '{"data_planes": 1}'}
     where = f"{base}/flavorprofiles"
     yield Valid(f"POST {where}", where, {"flavorprofile": profile}, "admin")
@@ -616,6 +617,30 @@ def _balancers(t: Things) -> Iterator[Valid]:
     yield Valid(f"PUT {where}/{{id}}", f"{where}/{t.balancer_flavor}", {"flavor": flavor}, "admin")
     where, limits = f"{base}/quotas", {"quota": {"loadbalancer": 20, "health_monitor": None}}
     yield Valid(f"PUT {where}/{{project}}", f"{where}/{t.project}", limits, "admin")
+
+
+def _monitors_and_policies(
+    t: Things, base: str, common: dict[str, Any], plain: dict[str, Any]
+) -> Iterator[Valid]:
+    request = {"http_method": "HEAD", "url_path": "/ok", "expected_codes": "200-204"}
+    asked = {**request, "http_version": 1.1, "domain_name": "www.example.com"}
+    times = {"delay": 6, "timeout": 5, "max_retries": 3, "max_retries_down": 2}
+    where = f"{base}/healthmonitors"
+    create = {**plain, "pool_id": t.unwatched, "type": "HTTP", **times, **asked}
+    yield Valid(f"POST {where}", where, {"healthmonitor": create})
+    yield Valid(f"PUT {where}/{{id}}", f"{where}/{t.monitor}", {"healthmonitor": {**plain, **times}})
+    where, rule = (
+        f"{base}/l7policies",
+        {"type": "HEADER", "compare_type": "EQUAL_TO", "key": "A", "value": "b"},
+    )
+    rule = {"admin_state_up": True, "tags": ["t"], "invert": True, **rule}
+    policy = {**common, "action": "REDIRECT_TO_URL", "redirect_url": "http://x/", "redirect_http_code": 301}
+    create = {**policy, "listener_id": t.web_listener, "position": 1, "rules": [rule]}
+    yield Valid(f"POST {where}", where, {"l7policy": create})
+    yield Valid(f"PUT {where}/{{id}}", f"{where}/{t.l7_policy}", {"l7policy": {**policy, "position": 2}})
+    below, path = f"{where}/{{policy}}/rules", f"{where}/{t.l7_policy}/rules"
+    yield Valid(f"POST {below}", path, {"rule": rule})
+    yield Valid(f"PUT {below}/{{id}}", f"{path}/{t.l7_rule}", {"rule": rule})
 
 
 def _image(t: Things) -> Iterator[Valid]:

@@ -28,8 +28,7 @@ TOPOLOGIES: Mapping[str, Mapping[str, int]] = {
 #: What a profile may say, and what that means.
 CAPABILITIES: Mapping[str, str] = {
     "loadbalancer_topology": (
-        "The load balancer topology. One of: SINGLE - One unit of each kind. "
-        "ACTIVE_STANDBY - Two of each, which carry connections on when one of them dies."
+        "The load balancer topology. SINGLE - one unit of each kind. ACTIVE_STANDBY - two of each."
     ),
     "data_planes": "How many data planes there are, 1 to 64: they forward packets.",
     "dispatchers": "How many dispatchers there are, 1 to 16: they spread packets over data planes.",

@@ -29,7 +29,7 @@ def create(call: Call, policy: L7Policy, given: frozenset[str]) -> L7Policy:
     """Puts it at its place; those behind move on."""
     listener = call.tx.get(Listener, policy.listener_id)
     assert listener is not None, "its load balancer was found by it"
-    if listener.protocol != "HTTP" or not offered.LAYER_7:
+    if listener.protocol != "HTTP":
         raise BadField(
             "listener_id", f"a listener of {listener.protocol} has no policies. Only HTTP ones have."
         )

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from trunkline.errors import BadField
-from trunkline.resources.loadbalancer import HealthMonitor, L7Policy, L7Rule
-from trunkline.resources.schema import Resource
 
-LISTENER_PROTOCOLS = ("HTTPS", "TCP", "UDP")
-POOL_PROTOCOLS = ("HTTPS", "TCP", "UDP")
+LISTENER_PROTOCOLS = ("HTTP", "HTTPS", "TCP", "UDP")
+POOL_PROTOCOLS = ("HTTP", "HTTPS", "PROXY", "TCP", "UDP")
 ALGORITHMS = ("ROUND_ROBIN", "SOURCE_IP", "SOURCE_IP_PORT")
-PERSISTENCE = ("SOURCE_IP",)
-MONITORS: tuple[str, ...] = ()
-#: Whether listeners have policies of layer 7.
-LAYER_7 = False
+PERSISTENCE = ("APP_COOKIE", "HTTP_COOKIE", "SOURCE_IP")
+MONITORS = ("HTTP", "HTTPS", "PING", "TCP", "TLS-HELLO", "UDP-CONNECT")
 
 #: Who does the work, under the names by which clients may ask for it.
 PROVIDERS: Mapping[str, str] = {
@@ -32,13 +28,6 @@ _WHY: Mapping[str, str] = {
     "SSL_VERIFY_RESULT": _NO_KEYS,
     "TERMINATED_HTTPS": f"{_NO_KEYS}. Listen for HTTPS, which members answer by themselves",
 }
-
-
-def kind(cls: type[Resource]) -> bool:
-    """Whether there is any of a kind."""
-    if cls is HealthMonitor:
-        return bool(MONITORS)
-    return LAYER_7 or cls not in (L7Policy, L7Rule)
 
 
 def refuse(field: str, value: str, words: tuple[str, ...]) -> None:

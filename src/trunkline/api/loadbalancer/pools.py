@@ -67,10 +67,8 @@ def attach(call: Call, pool: Pool, listener: Listener) -> None:
 
 def _checked(pool: Pool) -> Pool:
     offered.refuse("lb_algorithm", pool.lb_algorithm, offered.ALGORITHMS)
-    if pool.tls_enabled and not (offered.LAYER_7 and pool.protocol == "HTTP"):
-        raise BadField(
-            "tls_enabled", f"members of a pool of {pool.protocol} are not asked by TLS. Leave it out."
-        )
+    if pool.tls_enabled:
+        raise BadField("tls_enabled", "members are not asked by TLS. Leave it out.")
     kept = pool.session_persistence
     if kept is None:
         return pool

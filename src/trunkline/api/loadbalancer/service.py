@@ -9,7 +9,7 @@ from trunkline.api import openapi
 from trunkline.api.appliance import Figures
 from trunkline.api.engine import Engine
 from trunkline.api.http import Endpoint, Reply, Request, Service
-from trunkline.api.loadbalancer import dialect, offered, operators, schemas
+from trunkline.api.loadbalancer import dialect, operators, schemas
 from trunkline.api.loadbalancer.collection import Collection
 from trunkline.api.loadbalancer.states import States
 from trunkline.resources.loadbalancer import (
@@ -89,8 +89,6 @@ def service(engine: Engine, figures: Figures | None = None) -> Service:
     """The Load Balancer API."""
     endpoints = [at("GET", "/", versions, token=False)]
     for cls, path in _PLACES.items():
-        if not offered.kind(cls):
-            continue
         endpoints += _collection(engine, cls, path)
     members = Collection(engine, Member)
     states, limits = States(engine, figures or Figures()), operators.Limits(engine)
