@@ -101,5 +101,3 @@ def _check_address(field: str, text: str | None, vip: ipaddress.IPv4Address | ip
         raise BadField(field, f"{text} is no address by which a server is reached from elsewhere.")
     if address == vip:
         raise BadField(field, f"{text} is the VIP itself. Use the address of a server.")
-    if address.version != vip.version:
-        raise BadField(field, f"{text} is not of IPv{vip.version}, as the VIP is. Use one that is.")
