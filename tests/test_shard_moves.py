@@ -2,7 +2,7 @@
 
 The units here are a second implementation of the contract, in memory: planes that know flows, tell their
 seconds, hand over what they do not know; dispatchers that send past who is dead. What they are asked takes as
-long as it likes, or fails.
+long as it likes, or fails. Some flows end in a plane's sockets: nobody else ever knows those.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class Unit:
     def __init__(self) -> None:
         self.table: dict[int, ShardWord] = {}
         self.flows: dict[int, set[int]] = {shard: set() for shard in range(SHARDS)}
+        #: Those that end in its sockets.
+        self.ends: dict[int, set[int]] = {shard: set() for shard in range(SHARDS)}
 
 
 class Appliance:
@@ -48,6 +50,8 @@ class Appliance:
         self.moves = Moves()
         self.asked: list[Task] = []
         self.tracked: set[tuple[int, int]] = set()
+        #: Those that end in sockets: shard, flow, plane, and the dispatcher by which it comes.
+        self.ending: set[tuple[int, int, int, int]] = set()
         #: There was a time since the last fault in which every copy was whole.
         self.whole = False
         self._names = iter(range(10**9))
@@ -91,6 +95,7 @@ class Appliance:
         whole = self.whole
         for number in [n for n in self.leaving if not self.moves.busy_with(n)]:
             assert not any(self.planes[number].flows.values())
+            assert not any(self.planes[number].ends.values())
             self.leaving.discard(number)
             self.die(number)
         self.whole = whole
@@ -99,6 +104,7 @@ class Appliance:
         """What it alone knew is lost; dispatchers send to the seconds."""
         gone = self.planes.pop(number)
         self.leaving.discard(number)
+        self.ending = {each for each in self.ending if each[2] != number}
         self.tracked = {(s, f) for s, f in self.tracked if self._needed(s, f) or f not in gone.flows[s]}
         self._switch(number)
         self.asked = [task for task in self.asked if task.unit != number]
@@ -107,6 +113,7 @@ class Appliance:
 
     def hush(self, number: int) -> None:
         """It is there, and does not answer dispatchers any more."""
+        self.ending = {each for each in self.ending if each[2] != number}
         self._switch(number)
         self.moves.silent(number)
         self.moves.want({n: "h" for n in self.planes if n not in self.leaving | {number}}, {number})
@@ -178,6 +185,38 @@ class Appliance:
             self.planes[word.second].flows[shard].add(name)
         self.tracked.add((shard, name))
 
+    def begin_ending(self) -> None:
+        """A flow that ends in a socket of the plane that it comes to."""
+        shard = self.chance.randrange(SHARDS)
+        dispatcher = self.chance.choice([*self.dispatchers])
+        owner = self._sends(self.dispatchers[dispatcher], shard)
+        if owner is not None:
+            name = next(self._names)
+            self.planes[owner].ends[shard].add(name)
+            self.ending.add((shard, name, owner, dispatcher))
+
+    def end_ending(self, count: int = 1) -> None:
+        for each in self.chance.sample(sorted(self.ending), min(count, len(self.ending))):
+            self.ending.discard(each)
+            shard, name, plane, _ = each
+            self.planes[plane].ends[shard].discard(name)
+
+    def say(self) -> None:
+        """Each plane says of which shards that are not its own something ends there."""
+        for number, unit in self.planes.items():
+            self.moves.ends(number, {shard for shard, ends in unit.ends.items() if ends})
+
+    def reaches(self, shard: int, plane: int, *by: int) -> bool:
+        """What these dispatchers send gets to the plane where it ends."""
+        for dispatcher in (self.dispatchers[number] for number in by):
+            owner = self._sends(dispatcher, shard)
+            if owner is None and dispatcher.table.get(shard) is None:
+                continue
+            word = self.planes[owner].table.get(shard) if owner is not None else None
+            if plane not in (owner, NOBODY if word is None else word.former):
+                return False
+        return True
+
     def _sends(self, dispatcher: Unit, shard: int) -> int | None:
         word = dispatcher.table.get(shard)
         return word.owner if word is not None and word.owner in self.planes else None
@@ -191,8 +230,9 @@ class Appliance:
                     continue  # It began anew, and sends nothing yet.
                 return False
             word = self.planes[owner].table.get(shard, ShardWord(shard, NOBODY))
-            former = word.former if word.owner == owner else NOBODY
-            knows = [n for n in (owner, former) if n in self.planes and flow in self.planes[n].flows[shard]]
+            knows = [
+                n for n in (owner, word.former) if n in self.planes and flow in self.planes[n].flows[shard]
+            ]
             if not knows:
                 return False
         return True
@@ -202,10 +242,22 @@ class Appliance:
         parts = self.moves.held[shard].parts() & self.planes.keys()
         return any(flow in self.planes[number].flows[shard] for number in parts)
 
+    def calm(self) -> None:
+        """All is done that can be; what ends in sockets keeps shards where they are."""
+        self.want()
+        for _ in range(600):
+            self.say()
+            self.ask()
+            if not self.asked:
+                return
+            self.answer(may_fail=False)
+        raise AssertionError(f"there is no end of it: {self.moves.held}")
+
     def settle(self) -> None:
         """All is as it is to be, after a bounded number of answers."""
         self.want()
         for _ in range(600):
+            self.say()
             self.ask()
             if self.moves.steady():
                 break
@@ -220,6 +272,15 @@ class Appliance:
 
 def must_be_well(appliance: Appliance) -> None:
     """Every shard has an owner that is there, all agree, and no flow is lost, nor kept by who has no part."""
+    appliance.calm()
+    broken = [
+        each for each in appliance.ending if not appliance.reaches(each[0], each[2], *appliance.dispatchers)
+    ]
+    assert not broken, (broken, appliance.moves.held[broken[0][0]])
+    appliance.end_ending(len(appliance.ending))
+    for unit in appliance.planes.values():
+        for ends in unit.ends.values():
+            ends.clear()
     appliance.settle()
     for shard, held in enumerate(appliance.moves.held):
         if appliance.planes:
@@ -243,6 +304,9 @@ def must_be_well(appliance: Appliance) -> None:
 PEACE = (
     "flow",
     "flow",
+    "ending",
+    "ended",
+    "say",
     "answer",
     "answer",
     "answer",
@@ -260,6 +324,12 @@ def play(appliance: Appliance, event: str) -> None:
     match event:
         case "flow":
             appliance.begin_flow()
+        case "ending":
+            appliance.begin_ending()
+        case "ended":
+            appliance.end_ending()
+        case "say":
+            appliance.say()
         case "answer":
             for _ in range(4):
                 appliance.ask()
@@ -291,6 +361,8 @@ def test_no_flow_is_lost_at_any_time_while_units_come_and_go(
         play(appliance, event)
         lost = [pair for pair in appliance.tracked if not appliance.passes(*pair)]
         assert not lost, (event, appliance.moves.held[lost[0][0]])
+        broken = [each for each in appliance.ending if not appliance.reaches(each[0], *each[2:])]
+        assert not broken, (event, broken, appliance.moves.held[broken[0][0]])
     must_be_well(appliance)
 
 

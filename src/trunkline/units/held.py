@@ -3,11 +3,15 @@
     at rest          owner A, second X
     announced        B is told that it is the owner, and that A is the former one; A that it is the second
     switched         dispatchers send to B; what B does not know it hands to A. A gives B all flows, twice
-    settled          A is the second: it has everything, for B informed it since it was announced
+    settled          A is the second: it has everything, for B informed it since it was announced. What ends
+                     in A's sockets stays there: B hands it what B does not know, until A says that it ended
     filling          the owner informs C, and gives it all flows; then dispatchers know that C is the second
 
 If A dies after it was announced, X had everything until then, and gives it to B in A's place. If B dies, A
 takes over: it has everything, for B informed it.
+
+A shard of which connections end in a former owner's sockets moves nowhere but back to that one, who then
+hands what it does not know to the one that it comes from: so there are never more than two who have any.
 """
 
 from __future__ import annotations
@@ -35,6 +39,9 @@ class Held:
     handed: int = 0
     #: Was the former owner's second.
     spare: int = NOBODY
+    #: Was the owner, and may have connections that end in its sockets: it gets what the owner does not know.
+    #: The owner itself, while the shard comes back to it.
+    ends: int = NOBODY
     #: Is told that it is the owner; dispatchers are not yet.
     heir: int = NOBODY
     #: Is kept informed, and gets all flows: the next second.
@@ -48,19 +55,26 @@ class Held:
 
     def parts(self) -> set[int]:
         """The units that have flows which may be needed."""
-        return {self.owner, self.second, self.former, self.spare, self.heir, self.filling} - {NOBODY}
+        has_all = {self.owner, self.second, self.former, self.spare, self.heir, self.filling}
+        return {*has_all, self.ends} - {NOBODY}
 
 
 def word_for(shard: int, held: Held, unit: int, *, spreads: bool) -> ShardWord:
     """What a unit is to know of a shard: a dispatcher, who `spreads`, or a data plane."""
+    before = held.former if held.former != NOBODY else held.ends if held.ends != held.owner else NOBODY
     if spreads:
-        return ShardWord(shard, held.owner, held.second, held.former)
+        return ShardWord(shard, held.owner, held.second, before)
     if held.heir != NOBODY:
-        owner, second, former = held.heir, held.owner, held.owner
-    else:
-        filled = held.second if held.filling == NOBODY else held.filling
-        owner, second, former = held.owner, filled, held.former
-    return ShardWord(shard, owner, second, former if unit == owner else NOBODY)
+        # Dispatchers send to the owner still, who hands to whoever had the shard before.
+        former = {held.heir: held.owner, held.owner: held.ends}.get(unit, NOBODY)
+        return ShardWord(shard, held.heir, held.owner, former)
+    filled = held.second if held.filling == NOBODY else held.filling
+    if unit == held.former and held.ends == held.owner:
+        # What dispatchers sent before they switched may be for the owner's sockets.
+        before = held.owner
+    elif unit != held.owner:
+        before = NOBODY
+    return ShardWord(shard, held.owner, filled, before)
 
 
 def announced(held: Held, heir: int) -> Held:
@@ -81,9 +95,16 @@ def switched(held: Held) -> Held:
 
 
 def settled(held: Held) -> Held:
-    """The owner knows all that the former one did."""
-    rest = replace(held, former=NOBODY, handed=0, spare=NOBODY)
+    """The owner knows all that the former one did, but for what ends in that one's sockets."""
+    # Who never was the owner has nothing that ends there.
+    ends = held.former if held.ends in (NOBODY, held.owner) else held.ends
+    rest = replace(held, former=NOBODY, handed=0, spare=NOBODY, ends=ends)
     return _littered(rest, held.former, held.spare)
+
+
+def ended(held: Held) -> Held:
+    """No connection ends in a former owner's sockets any more."""
+    return _littered(replace(held, ends=NOBODY), held.ends)
 
 
 def filled(held: Held) -> Held:
@@ -102,8 +123,11 @@ def next_step(held: Held, owner: int, second: int, *, room: bool) -> Held:
         return held if held.heir == owner else _littered(replace(held, heir=NOBODY), held.heir)
     if held.former != NOBODY:
         return held
-    if owner not in (held.owner, NOBODY):
+    if owner not in (held.owner, NOBODY) and held.ends in (NOBODY, owner):
         return announced(held, owner) if room and owner not in held.litter else held
+    if second == held.owner:
+        # It is to be the owner's place that the shard cannot go from yet.
+        return held
     if held.filling not in (second, NOBODY):
         return _littered(replace(held, filling=NOBODY), held.filling)
     if held.filling == NOBODY and second == NOBODY != held.second:
@@ -124,6 +148,8 @@ def without(held: Held, unit: int) -> Held:
         held = replace(held, heir=NOBODY)
     if held.filling == unit:
         held = replace(held, filling=NOBODY)
+    if held.ends == unit:
+        held = replace(held, ends=NOBODY)
     if held.former == unit:
         # Whoever was its second has what it had.
         held = replace(held, former=held.spare, spare=NOBODY, handed=0)
@@ -131,6 +157,10 @@ def without(held: Held, unit: int) -> Held:
         held = replace(held, second=NOBODY, stale=False)
     if held.owner == unit:
         held = _bereft(held)
+        if held.owner == NOBODY:
+            held = replace(held, owner=held.ends)
+        if held.owner == held.ends and held.former == NOBODY:
+            held = replace(held, ends=NOBODY)
     return held
 
 

@@ -146,6 +146,19 @@ class Moves:
                 self.turn += 1
                 self._set(shard, steps.passed(held))
 
+    def ends(self, unit: int, shards: Set[int]) -> None:
+        """A data plane says that of other units' shards connections of these end in its sockets, and no others.
+
+        What it was asked before it said so it had done by then. It may know better than a manager that is new.
+        """
+        for shard, held in enumerate(self.held):
+            if held.owner == unit or held.owner == NOBODY:
+                continue
+            if held.ends == unit and shard not in shards:
+                self._set(shard, steps.ended(held))
+            elif held.ends == NOBODY and shard in shards and not held.moving:
+                self._set(shard, replace(held, ends=unit, litter=held.litter - {unit}))
+
     def _set(self, shard: int, held: Held) -> None:
         before, self.held[shard] = self.held[shard], held
         self._stirred = True
@@ -341,6 +354,9 @@ def _learned(said: Mapping[int, ShardWord], dispatchers: Set[int], planes: Set[i
 
     word = max(words, key=newest)
     held = Held(word.owner, word.second, former=word.former)
+    if word.former != NOBODY != word.second != word.former:
+        # As long as a shard moves, whoever had it is the second: so it has moved.
+        held = replace(held, former=NOBODY, ends=word.former)
     for unit in held.parts() & planes:
         if unit not in said or said[unit].owner == NOBODY:
             # It began anew meanwhile.
