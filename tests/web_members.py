@@ -122,6 +122,7 @@ class Client:
         except BaseException:
             made.close()
             raise
+        self.port = int(made.getsockname()[1])
         self._connection = http.client.HTTPConnection(address, port)
         self._connection.sock = made
         self._connection.auto_open = 0

@@ -190,6 +190,8 @@ class UnitStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: default one), and what listeners counted, by name.
     members: dict[str, Literal["up", "down", "unknown"]] = {}
     listeners: dict[str, ListenerCount] = {}
+    #: Shards of others of which connections end in its sockets: it stays until they have ended.
+    ends: tuple[int, ...] = ()
     #: Of a dispatcher: zones whose addresses it has; units that do not answer it.
     serves: tuple[str, ...] = ()
     silent: tuple[int, ...] = ()

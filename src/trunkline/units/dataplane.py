@@ -34,6 +34,7 @@ from trunkline.units.replicas import SHARD, THROUGH, Copied, Replicas, read
 from trunkline.units.router import DROPPED, Router
 from trunkline.units.router import counters as count_rules
 from trunkline.units.rule_log import RuleLog
+from trunkline.units.sockets import Sockets
 from trunkline.units.unit import Place
 from trunkline.units.words import (
     NOBODY,
@@ -73,6 +74,7 @@ class DataPlane:
         self._fresh: set[int] = set()
         self._settle = asyncio.Event()
         self._proxy = Proxy(place.folder, changed)
+        self._sockets = Sockets(self._owns, lambda: self._proxy.used, self._sockets_changed)
         self._chronicle = Chronicle(changed)
         #: What was counted last, and the time before.
         self._counted = self._before = Counted({}, {})
@@ -116,6 +118,7 @@ class DataPlane:
                 self._changed()
             case Hand():
                 await self._replicas.hand(word.shards, word.to)
+                self._sockets.gave(word.shards)
             case Forget():
                 await self._forget(word.shards)
             case Entries():
@@ -139,6 +142,7 @@ class DataPlane:
             copies=sum(word.second == self._number for word in self._table.values()),
             flows=int(_CONNECTIONS.read_text()),
             listeners=self._listeners(),
+            ends=self._sockets.shards,
             members={**self._checks.states(), **self._proxy.states()},
             events=self._chronicle.events(),
             logged=self._rule_log.newest(),
@@ -213,6 +217,7 @@ class DataPlane:
             tasks.create_task(self._proxy.run(), name="proxy")
             tasks.create_task(self._counts(), name="counts")
             tasks.create_task(self._rule_log.run(), name="logged packets")
+            tasks.create_task(self._sockets.run(), name="sockets")
             tasks.create_task(self._local.run(), name="own connections")
 
     # Who there is, and who has what.
@@ -229,6 +234,7 @@ class DataPlane:
         # What happened until now is told to those who had to know until now.
         self._replicas.gather()
         copied: dict[int, Copied | None] = {}
+        given = [word.shard for word in words if self._owns(word.shard) and word.owner != self._number]
         for word in words:
             before = self._table.get(word.shard)
             self._table[word.shard] = word
@@ -245,6 +251,7 @@ class DataPlane:
                 self._fresh.add(word.shard)
                 self._settle.set()
         self._replicas.copy(copied)
+        self._sockets.gave(given)
         self._enforcer.fit(self._legs, self._share())
         self._begin_in_own()
         self._changed()
@@ -253,7 +260,14 @@ class DataPlane:
         """What begins here is of shards that have no connections elsewhere, as far as there are such."""
         own = {shard for shard in self._table if self._owns(shard)}
         self._checks.disturbed()
-        self._local.have({shard for shard in own if self._table[shard].former == NOBODY} or own)
+        alone = {shard for shard in own if self._table[shard].former == NOBODY}
+        # Who is about to leave serves those that it has still, and asks members for them.
+        self._local.have(alone or own or {*self._sockets.shards})
+
+    def _sockets_changed(self) -> None:
+        if not any(map(self._owns, self._table)):
+            self._begin_in_own()
+        self._changed()
 
     def _share(self) -> float:
         """How much of what the appliance forwards begins here."""

@@ -90,6 +90,8 @@ class Proxy:
         self._started: Worker | None = None
         self._force: Worker | None = None
         self._ending: list[Worker] = []
+        #: There was a worker, ever.
+        self.used = False
         #: Of workers that have ended.
         self._ended: dict[str, Count] = {}
         self._watchers: set[asyncio.Task[None]] = set()
@@ -178,6 +180,7 @@ class Proxy:
             stdin=DEVNULL,
         )
         worker = Worker(config, folder, process)
+        self.used = True
         try:
             async with asyncio.timeout(_START):
                 while not await _listens(worker):

@@ -165,6 +165,8 @@ class Reign:
         assert link.status is not None
         if not self._is_of(link):
             return
+        if self._moves is not None and link.member.number in self._joined & self._of("data-plane"):
+            self._moves.ends(link.member.number, frozenset(link.status.ends))
         if link.status.epoch > self._lead[0]:
             self.refused(link.status.epoch, NOBODY)
         if link.member.number not in self.policies.units:

@@ -147,9 +147,9 @@ class Moves:
                 self._set(shard, steps.passed(held))
 
     def ends(self, unit: int, shards: Set[int]) -> None:
-        """A data plane says that of other units' shards connections of these end in its sockets, and no others.
+        """A data plane says of which other units' shards connections end in its sockets.
 
-        What it was asked before it said so it had done by then. It may know better than a manager that is new.
+        What it was asked before, it had done by then. It may know better than a manager that is new.
         """
         for shard, held in enumerate(self.held):
             if held.owner == unit or held.owner == NOBODY:

@@ -30,6 +30,7 @@ _FLEETING: dict[str, Any] = {
     "bytes": 0,
     "drops": {},
     "flows": 0,
+    "ends": (),
     "listeners": {},
     "events": (),
     "logged": (),
