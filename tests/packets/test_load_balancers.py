@@ -6,6 +6,7 @@
 | connections are spread over the members, on the VIP's network and on another | |
 | a member that is taken out gets no new connection, and keeps those that it has | |
 | so does one of weight 0, which is draining | |
+| one that does not answer is asked for nothing, and shown | once it answers, it is asked again |
 | a floating IP leads to the VIP | |
 | whom the listener does not allow gets nothing | who is allowed does |
 | a balancer that is disabled answers nobody | enabled, it does again |
@@ -57,6 +58,9 @@ class Answering:
                 connection.sendall(data)
 
     def close(self) -> None:
+        # One that accepts holds the socket until it is told.
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
 
 
@@ -201,6 +205,15 @@ class Balanced:
         except AssertionError as error:
             raise AssertionError(f"{error}, but {sorted(seen)}\n{self.events()}") from None
 
+    def must_show(self, two: str, whole: str) -> None:
+        """Soon the second server is shown so, and the balancer so."""
+
+        def so() -> bool:
+            found = self.ask("GET", f"pools/{self.pool}/members/{self.member('two')}")["member"]
+            return (found["operating_status"], self.shown()["operating_status"]) == (two, whole)
+
+        wait_for(so, PATIENCE, f"the server is {two}, the balancer {whole}")
+
     def talk_to(self, name: str) -> Talk:
         """A connection that this server has."""
 
@@ -271,6 +284,22 @@ def test_a_member_of_weight_0_drains(balanced: Balanced) -> None:
         assert balanced.ask("GET", path)["member"]["operating_status"] == "DRAINING"
     talk.close()
     balanced.must_be({"one", "two"})
+
+
+def test_a_member_that_does_not_answer_is_asked_for_nothing(balanced: Balanced) -> None:
+    checks = {"type": "TCP", "delay": 1, "timeout": 1, "max_retries": 1, "max_retries_down": 1}
+    made = balanced.ask("POST", "healthmonitors", {"healthmonitor": {"pool_id": balanced.pool, **checks}})
+    balanced.settled()
+    balanced.must_show("ONLINE", "ONLINE")
+    balanced.servers[1].close()
+    balanced.must_show("ERROR", "DEGRADED")
+    balanced.must_be({"one"})
+    balanced.servers[1] = Answering(balanced.two, "two")
+    balanced.must_show("ONLINE", "ONLINE")
+    balanced.must_be({"one", "two"})
+    balanced.ask("DELETE", f"healthmonitors/{made['healthmonitor']['id']}")
+    balanced.settled()
+    balanced.must_show("NO_MONITOR", "ONLINE")
 
 
 def test_a_floating_ip_leads_to_the_vip(balanced: Balanced, internet: Space) -> None:
