@@ -9,6 +9,7 @@
 | one that does not answer is asked for nothing, and shown | once it answers, it is asked again |
 | a floating IP leads to the VIP | |
 | whom the listener does not allow gets nothing | who is allowed does |
+| policies of layer 7 lead requests to pools, and reject them | |
 | a balancer that is disabled answers nobody | enabled, it does again |
 | a deleted one leaves no port and no appliance | |
 """
@@ -16,6 +17,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import socket
 import threading
 from collections.abc import Iterator
@@ -30,6 +32,8 @@ pytestmark = pytest.mark.machine
 #: How long the machine may take for what takes a second or two when it is idle.
 PATIENCE = 60.0
 PORT, SERVED = 80, 8080
+#: Where HTTP is spoken, by the balancer and by servers.
+WEB = 88
 
 
 class Answering:
@@ -62,6 +66,46 @@ class Answering:
         with contextlib.suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
+
+
+class Web:
+    """A server of HTTP in a namespace, which answers everything with its name."""
+
+    def __init__(self, space: Space, name: str) -> None:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(name)))
+                self.end_headers()
+                self.wfile.write(name.encode())
+
+            def log_message(self, format: str, *args: object) -> None: ...
+
+        self._server = http.server.ThreadingHTTPServer(("", WEB), Handler, bind_and_activate=False)
+        self._server.socket.close()
+        self._server.socket = space.open(socket.AF_INET, socket.SOCK_STREAM)
+        self._server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._server.socket.bind(("", WEB))
+        self._server.server_activate()
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def got(space: Space, address: str, path: str) -> str:
+    """Status and body of the answer to a request, as "200 one"; "" where there is none."""
+    with space.open(socket.AF_INET, socket.SOCK_STREAM) as client, contextlib.suppress(OSError):
+        client.settimeout(2.0)
+        client.connect((address, WEB))
+        client.sendall(f"GET {path} HTTP/1.0\r\nHost: www.example.com\r\n\r\n".encode())
+        data = b""
+        while part := client.recv(65536):
+            data += part
+        head, _, body = data.decode().partition("\r\n\r\n")
+        return f"{head.split()[1]} {body}"
+    return ""
 
 
 class Talk:
@@ -155,11 +199,12 @@ class Balanced:
 
     @property
     def listener(self) -> str:
-        return str(self.tree()["listeners"][0]["id"])
+        return str(next(each["id"] for each in self.tree()["listeners"] if each["name"] == "web"))
 
     @property
     def pool(self) -> str:
-        return str(self.tree()["listeners"][0]["pools"][0]["id"])
+        found = next(each for each in self.tree()["listeners"] if each["name"] == "web")
+        return str(found["pools"][0]["id"])
 
     def member(self, name: str) -> str:
         """The id of a member."""
@@ -315,6 +360,38 @@ def test_whom_the_listener_does_not_allow_gets_nothing(balanced: Balanced) -> No
         path, "listener", {"allowed_cidrs": []}, allowed_cidrs=[f"{balanced.client.v4}/32"]
     ):
         balanced.must_be({"one", "two"})
+
+
+def test_policies_of_layer_7_lead_requests(balanced: Balanced) -> None:
+    webs = [Web(balanced.one, "one"), Web(balanced.two, "two")]
+    pools = []
+    for name in ("one", "two"):
+        member = {**balanced.described(name), "protocol_port": WEB}
+        pools.append({"name": name, "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": [member]})
+    rules = {
+        "/b": {"action": "REDIRECT_TO_POOL", "redirect_pool": pools[1]},
+        "/no": {"action": "REJECT"},
+    }
+    policies = [
+        {**policy, "rules": [{"type": "PATH", "compare_type": "STARTS_WITH", "value": path}]}
+        for path, policy in rules.items()
+    ]
+    listener = {"protocol": "HTTP", "protocol_port": WEB, "default_pool": pools[0], "l7policies": policies}
+    made = balanced.ask("POST", "listeners", {"listener": {"loadbalancer_id": balanced.id, **listener}})
+    balanced.settled()
+    answers = {"/": "200 one", "/b/c": "200 two"}
+
+    def so() -> bool:
+        found = {path: got(balanced.client, balanced.vip, path) for path in answers}
+        return found == answers and got(balanced.client, balanced.vip, "/no").startswith("403")
+
+    try:
+        wait_for(so, PATIENCE, "requests go where policies say")
+    finally:
+        balanced.ask("DELETE", f"listeners/{made['listener']['id']}")
+        balanced.settled()
+        for web in webs:
+            web.close()
 
 
 def test_one_that_is_disabled_answers_nobody(balanced: Balanced) -> None:
