@@ -126,7 +126,8 @@ def test_connections_stay_where_their_sockets_are(moving: Moving) -> None:
     moving.must_go_on(kept)
     moving.lab.leave(2)
     moving.lab.leave(3)
-    moving.settle(1)
+    # Shards of which connections end elsewhere may not come back before those have ended.
+    wait_for(lambda: moving.lab.units[1].statuses[-1].shards > 128, SOON, "most shards are back")
     moving.must_go_on(kept)
     manager = moving.lab.units[240]
     assert not {2, 3} & {*manager.statuses[-1].empty}
