@@ -379,6 +379,13 @@ def others(things: Things) -> dict[str, str]:
     subnetted = make(f"{base}/networks", {"network": {}})
     make(f"{base}/subnets", {"subnet": {**subnet, "network_id": subnetted}})
     server = {"name": "s", "imageRef": lab.image, "flavorRef": "1", "networks": "none"}
+    lbaas = "/load-balancer/v2/lbaas"
+    vips = make(
+        f"{base}/subnets", {"subnet": {**subnet, "network_id": make(f"{base}/networks", {"network": {}})}}
+    )
+    balancer = make(f"{lbaas}/loadbalancers", {"loadbalancer": {"vip_subnet_id": vips}})
+    listener = {"loadbalancer_id": balancer, "protocol": "TCP", "protocol_port": 80}
+    members = {"loadbalancer_id": balancer, "protocol": "TCP", "lb_algorithm": "ROUND_ROBIN"}
     return {
         things.project: lab.projects["other"],
         things.user: lab.users["otto"],
@@ -407,6 +414,9 @@ def others(things: Things) -> dict[str, str]:
         things.image: make("/image/v2/images", {"name": "i", "visibility": "private"}),
         things.outside: network,
         things.spare_inside: subnetted,
+        things.balancer: balancer,
+        things.listener: make(f"{lbaas}/listeners", {"listener": listener}),
+        things.members_pool: make(f"{lbaas}/pools", {"pool": members}),
         things.credential: make("/identity/v3/credentials", {"credential": {"type": "cert", "blob": "b"}}),
     }
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from network_lab import ANN, BOB, ROOT, Cloud, cloud
+from network_lab import ANN, BOB, ROOT, Cloud, cloud, path
 
 from trunkline.api.network.rbac import SHAREABLE
 
@@ -35,6 +35,8 @@ MAKE: dict[str, Callable[[Cloud], dict[str, Any]]] = {
     "subnetpool": lambda c: c.make("subnetpool", name="p", prefixes=["10.0.0.0/8"], default_prefixlen=24),
     "address_scope": lambda c: c.make("address_scope", name="s", ip_version=4),
     "address_group": lambda c: c.make("address_group", name="a", addresses=["10.0.0.0/8"]),
+    "firewall_rule": lambda c: c.make("firewall_rule", name="r"),
+    "firewall_policy": lambda c: c.make("firewall_policy", name="p"),
 }
 
 
@@ -45,6 +47,13 @@ def use(cloud: Cloud, kind: str, id: str, by: str) -> Any:
     if kind == "address_scope":
         pool = {"name": "own", "prefixes": ["10.0.0.0/8"], "address_scope_id": id}
         return cloud.ask("POST", "/subnetpools", {"subnetpool": pool}, by=by)
+    if kind == "firewall_rule":
+        policy = {"name": "own", "firewall_rules": [id]}
+        return cloud.ask("POST", path("firewall_policy"), {"firewall_policy": policy}, by=by)
+    if kind == "firewall_policy":
+        return cloud.ask(
+            "POST", path("firewall_group"), {"firewall_group": {"ingress_firewall_policy_id": id}}, by=by
+        )
     own = cloud.make("network", by=by)
     if kind == "security_group":
         return cloud.ask(
@@ -64,8 +73,18 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 def test_every_kind_that_can_be_shared_is_tested() -> None:
-    # QoS policies, which are the operator's, are in test_network_qos.
-    assert {*MAKE, "qos_policy"} == set(SHAREABLE)
+    # QoS policies, the operator's, are in test_network_qos; groups of firewalls are seen, and no more.
+    assert {*MAKE, "qos_policy", "firewall_group"} == set(SHAREABLE)
+
+
+def test_a_firewall_group_that_is_shared_is_seen(cloud: Cloud) -> None:
+    made = cloud.make("firewall_group", name="g")
+    where = f"{path('firewall_group')}/{made['id']}"
+    assert cloud.refused("GET", where, by=BOB)[0] == 404
+    share(cloud, "firewall_group", made["id"])
+    assert cloud.show("firewall_group", made["id"], by=BOB)["shared"] is True
+    assert cloud.refused("PUT", where, {"firewall_group": {"name": "mine"}}, by=BOB)[0] == 403
+    assert cloud.refused("GET", where, by=CLEO)[0] == 404
 
 
 def test_what_is_shared_with_a_project_is_its_alone_to_use(cloud: Cloud, kind: str) -> None:
@@ -84,7 +103,7 @@ def test_what_is_shared_with_a_project_is_its_alone_to_use(cloud: Cloud, kind: s
 def test_what_is_shared_with_a_project_is_not_its_to_change(cloud: Cloud, kind: str) -> None:
     made = MAKE[kind](cloud)
     share(cloud, kind, made["id"])
-    where = f"/{kind.replace('_', '-')}s/{made['id']}"
+    where = f"{path(kind)}/{made['id']}"
     assert cloud.refused("PUT", where, {kind: {"name": "mine"}}, by=BOB)[0] == 403
     assert cloud.refused("DELETE", where, by=BOB)[0] == 403
     body = {"object_type": kind, "object_id": made["id"], "action": "access_as_shared", "target_tenant": "p3"}
@@ -108,7 +127,7 @@ def test_a_policy_stays_while_its_project_uses_the_object(cloud: Cloud, kind: st
     cloud.remove(name, user["id"], by=BOB)
     cloud.remove("rbac_policy", everyone["id"], by=ROOT)
     cloud.remove("rbac_policy", policy["id"])
-    assert cloud.refused("GET", f"/{kind.replace('_', '-')}s/{made['id']}", by=BOB)[0] == 404
+    assert cloud.refused("GET", f"{path(kind)}/{made['id']}", by=BOB)[0] == 404
 
 
 def test_to_share_with_everyone_is_the_administrators(cloud: Cloud, kind: str) -> None:

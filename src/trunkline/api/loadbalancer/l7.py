@@ -115,7 +115,7 @@ def _checked_rule(rule: L7Rule) -> L7Rule:
     if rule.type in _KEYED and not rule.key:
         raise BadField("key", f"it is required with {rule.type}: the name of the {rule.type.lower()}.")
     if rule.type not in _KEYED and rule.key:
-        raise BadField("key", f"{rule.type} has no key. Remove it.")
+        raise BadField("type", f"{rule.type} has no key. Leave out the key, or ask for a HEADER or a COOKIE.")
     if rule.type == "FILE_TYPE" and rule.compare_type not in ("EQUAL_TO", "REGEX"):
         raise BadField("compare_type", "file types are compared by EQUAL_TO or REGEX.")
     if rule.compare_type == "REGEX":
