@@ -231,11 +231,12 @@ def test_what_the_owner_does_not_know_the_former_one_forwards(scene: Scene) -> N
 @pytest.mark.machine
 def test_without_state_what_is_translated_ends(scene: Scene) -> None:
     with contextlib.ExitStack() as stack:
-        connections = scene.many(stack, 3)
+        connections = scene.many(stack, 6)
         must_pass(*connections)
         for shard, owner in enumerate(scene.owner):
             scene.tell(shard, (owner + 1) % len(PLANES))
-        assert not any(connection.once() for connection in connections[:3])
+        # One of 64 gets the port that it had by chance.
+        assert sum(connection.once() for connection in connections[:6]) < 3
 
 
 @pytest.mark.machine

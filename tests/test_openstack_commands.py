@@ -113,9 +113,13 @@ class Script:
         return re.sub(r"\{([A-Z_]+)\}", lambda match: self._values[match[1]], text)
 
 
+#: Where the client tells its commands of the Network API, of firewalls and of load balancers.
+CLIENTS = ("openstack.network.v2", "openstack.network.v2.fwaas", "openstack.load_balancer.v2")
+
+
 def network_commands() -> set[str]:
-    """The commands of the network API that the client has; one of them is of several APIs."""
-    own = {each.name.replace("_", " ") for each in entry_points(group="openstack.network.v2")}
+    """The commands that the client has for networks; one of them is of several APIs."""
+    own = {each.name.replace("_", " ") for group in CLIENTS for each in entry_points(group=group)}
     return own | {"availability zone list"}
 
 

@@ -74,7 +74,7 @@ class Members:
 
     @staticmethod
     def _answer(wire: socket.socket, address: str) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), wire:
             while wire.recv(100):
                 wire.sendall(address.encode())
 

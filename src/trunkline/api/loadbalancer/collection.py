@@ -96,7 +96,7 @@ class Collection:
                 making.follow(call, making.balancer_of(call, cast("Part", made)))
             else:
                 made = call.create(
-                    self.cls, self.spec.parse_create(dialect.given(body, self.cls, creates=True))
+                    self.cls, self.spec.parse_create(dialect.given(body, self.cls, creates=True), lax=True)
                 )
             return self._rendered(call, made)
 
@@ -112,7 +112,9 @@ class Collection:
                 making.change(call, found, body)
                 making.follow(call, making.balancer_of(call, found))
             else:
-                call.update(found, self.spec.parse_update(dialect.given(body, self.cls, creates=False)))
+                call.update(
+                    found, self.spec.parse_update(dialect.given(body, self.cls, creates=False), lax=True)
+                )
             return self._rendered(call, found)
 
         return Reply({self.one: await write(self.engine, request.context, run)})

@@ -50,7 +50,7 @@ def within(place: str) -> Iterator[None]:
 def loadbalancer(call: Call, body: Any) -> LoadBalancer:
     """Makes a load balancer."""
     fields, inner = _apart(body, LoadBalancer, "pools", "listeners")
-    balancer = call.create(LoadBalancer, spec_of(LoadBalancer).parse_create(fields))
+    balancer = call.create(LoadBalancer, spec_of(LoadBalancer).parse_create(fields, lax=True))
     named: Named = {}
     for index, each in enumerate(_several(inner, "pools")):
         with within(f"pools[{index}]"):
@@ -94,7 +94,7 @@ def pool(call: Call, balancer: LoadBalancer, body: Any) -> Pool:
 
 def member(call: Call, of: Pool, body: Any) -> Member:
     """Makes a member of a pool."""
-    values = spec_of(Member).parse_create(given(body, Member, creates=True))
+    values = spec_of(Member).parse_create(given(body, Member, creates=True), lax=True)
     return call.create(Member, {**values, **members.within(of)})
 
 
@@ -120,7 +120,7 @@ def policy(call: Call, balancer: LoadBalancer, body: Any, named: Named | None = 
 
 def rule(call: Call, of: L7Policy, body: Any) -> L7Rule:
     """Makes a rule of a policy."""
-    values = spec_of(L7Rule).parse_create(given(body, L7Rule, creates=True))
+    values = spec_of(L7Rule).parse_create(given(body, L7Rule, creates=True), lax=True)
     links = {"l7policy_id": of.id, "loadbalancer_id": of.loadbalancer_id, "project_id": of.project_id}
     return call.create(L7Rule, {**values, **links})
 
@@ -151,7 +151,7 @@ def balancer_of(call: Call, part: Part) -> LoadBalancer:
 def change(call: Call, part: P, body: Any) -> None:
     """Changes a part by a request body."""
     cls = type(part)
-    values = spec_of(cls).parse_update(given(body, cls, creates=False))
+    values = spec_of(cls).parse_update(given(body, cls, creates=False), lax=True)
     changed = call.update(part, values)
     if changed != part:
         pending(call, changed)
@@ -176,7 +176,7 @@ def _of(balancer: LoadBalancer, cls: type[Part], fields: Mapping[str, Any]) -> d
     wanted = {name: value for name, value in fields.items() if name not in ("project_id", inside)}
     if fields.get("project_id") not in (None, balancer.project_id):
         raise BadField("project_id", f"it is that of the load balancer, {balancer.project_id}. Leave it out.")
-    values = spec_of(cls).parse_create(wanted)
+    values = spec_of(cls).parse_create(wanted, lax=True)
     return {**values, "loadbalancer_id": balancer.id, "project_id": balancer.project_id}
 
 

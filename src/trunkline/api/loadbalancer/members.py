@@ -84,7 +84,7 @@ def _parsed(bodies: Sequence[Any]) -> list[Mapping[str, Any]]:
     found: list[Mapping[str, Any]] = []
     for index, body in enumerate(bodies):
         try:
-            found.append(spec_of(Member).parse_create(given_fields(body, Member, creates=True)))
+            found.append(spec_of(Member).parse_create(given_fields(body, Member, creates=True), lax=True))
         except BadField as error:
             problem = error.message.removeprefix(f"Invalid input for {error.field}: ")
             raise BadField(f"members[{index}].{error.field}", problem) from None

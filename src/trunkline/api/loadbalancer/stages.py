@@ -73,6 +73,8 @@ def _stages(kind: str, cls: type[Part], *fields: str, **more: Any) -> Stages[Any
         sees=lambda reader, context, obj: True,
         filters=_filters(cls, *fields),
         not_found="{Kind} {id} not found.",
+        # Its clients send what was typed.
+        lax=True,
         **more,
     )
 
