@@ -47,7 +47,7 @@ class Pace:
     apart: float
 
 
-PACES = (Pace("five a second", 2, 30, 0.2), Pace("after 1.5 s of rest", 4, 4, 1.5))
+PACES = (Pace("five a second", 2, 30, 0.2), Pace("after 1.5 s of rest", 2, 4, 1.5))
 
 
 async def measure(cloud: Cloud) -> Sequence[Figure]:

@@ -363,7 +363,7 @@ def test_the_same_twice_is_refused_or_once(things: Things, requests: list[Valid]
 
 
 @pytest.fixture(scope="module")
-def others(things: Things) -> dict[str, str]:
+def others(things: Things, service: str) -> dict[str, str]:
     """What is the demo project's -> the same kind of thing, which another project owns."""
     lab = things.lab
 
@@ -379,14 +379,20 @@ def others(things: Things) -> dict[str, str]:
     subnetted = make(f"{base}/networks", {"network": {}})
     make(f"{base}/subnets", {"subnet": {**subnet, "network_id": subnetted}})
     server = {"name": "s", "imageRef": lab.image, "flavorRef": "1", "networks": "none"}
-    lbaas = "/load-balancer/v2/lbaas"
-    vips = make(
-        f"{base}/subnets", {"subnet": {**subnet, "network_id": make(f"{base}/networks", {"network": {}})}}
-    )
-    balancer = make(f"{lbaas}/loadbalancers", {"loadbalancer": {"vip_subnet_id": vips}})
-    listener = {"loadbalancer_id": balancer, "protocol": "TCP", "protocol_port": 80}
-    members = {"loadbalancer_id": balancer, "protocol": "TCP", "lb_algorithm": "ROUND_ROBIN"}
+    balancers: dict[str, str] = {}
+    if service == "load-balancer":
+        lbaas = f"/{service}/v2/lbaas"
+        vips = make(f"{base}/networks", {"network": {}})
+        vip = make(f"{base}/subnets", {"subnet": {**subnet, "network_id": vips}})
+        balancer = make(f"{lbaas}/loadbalancers", {"loadbalancer": {"vip_subnet_id": vip}})
+        whose = {"loadbalancer_id": balancer, "protocol": "TCP"}
+        balancers = {
+            things.balancer: balancer,
+            things.listener: make(f"{lbaas}/listeners", {"listener": {**whose, "protocol_port": 80}}),
+            things.members_pool: make(f"{lbaas}/pools", {"pool": {**whose, "lb_algorithm": "ROUND_ROBIN"}}),
+        }
     return {
+        **balancers,
         things.project: lab.projects["other"],
         things.user: lab.users["otto"],
         things.network: network,
@@ -414,9 +420,6 @@ def others(things: Things) -> dict[str, str]:
         things.image: make("/image/v2/images", {"name": "i", "visibility": "private"}),
         things.outside: network,
         things.spare_inside: subnetted,
-        things.balancer: balancer,
-        things.listener: make(f"{lbaas}/listeners", {"listener": listener}),
-        things.members_pool: make(f"{lbaas}/pools", {"pool": members}),
         things.credential: make("/identity/v3/credentials", {"credential": {"type": "cert", "blob": "b"}}),
     }
 

@@ -247,7 +247,7 @@ def test_a_port_has_one_listener_of_each_kind_of_transport(lab: Lab, balancer: s
         ({"protocol": "TERMINATED_HTTPS"}, 400, "key manager"),
         ({"protocol": "TELNET"}, 400, "protocol"),
         ({"protocol_port": 0}, 400, "protocol_port"),
-        ({"protocol_port": "80"}, 400, "protocol_port"),
+        ({"protocol_port": "eighty"}, 400, "protocol_port"),
         ({"connection_limit": -2}, 400, "connection_limit"),
         ({"default_pool_id": NOBODY}, 404, NOBODY),
         ({"allowed_cidrs": ["10.0.0.0/40"]}, 400, "allowed_cidrs"),
