@@ -26,7 +26,8 @@ from web_members import certificate
 from trunkline.errors import BadField
 from trunkline.resources.appliance_policy import difference, parse
 from trunkline.resources.appliance_policy.certificates import HIDDEN, expired, redacted, restored
-from trunkline.units.proxy import Count, read_statistics
+from trunkline.resources.reports import ListenerCount
+from trunkline.units.proxy import read_statistics
 from trunkline.units.proxy_config import Rendered, Settings, rendered
 
 SITE = certificate("site.example.org")
@@ -276,7 +277,7 @@ b0.1,s0,0,0,0,0,,no check,
 b0.0,BACKEND,1,5,50,100,,UP,
 """
     counts, states = read_statistics(said, config(DOCUMENT))
-    assert counts == {"web": Count(3, 10, 100, 200, 1)}
+    assert counts == {"web": ListenerCount(connections=3, total=10, bytes_in=100, bytes_out=200, errors=1)}
     assert states == {
         "web//10.0.0.5:80": "up",
         "web//10.0.0.6:81": "down",

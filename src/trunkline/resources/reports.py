@@ -143,6 +143,10 @@ class ListenerCount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     #: Requests that could not be answered.
     errors: int = 0
 
+    def __add__(self, other: ListenerCount) -> ListenerCount:
+        names = self.__struct_fields__
+        return ListenerCount(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
 
 class LoggedPacket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A packet that began a connection, and that a rule of a firewall logged."""

@@ -151,7 +151,7 @@ class DataPlane:
         )
 
     def _listeners(self) -> dict[str, ListenerCount]:
-        proxied = {name: ListenerCount(**vars(each)) for name, each in self._proxy.counts().items()}
+        proxied = self._proxy.counts()
         return {**self._counted.listeners, **proxied}
 
     def _uncopied(self) -> Iterator[Condition]:

@@ -27,8 +27,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from trunkline.errors import Refusal, Unavailable
 from trunkline.resources.appliance_policy import Policy
+from trunkline.resources.reports import ListenerCount
 from trunkline.units.proxy_config import JAIL, Rendered, Settings, rendered
 
 log = logging.getLogger(__name__)
@@ -42,23 +45,8 @@ _CONFIG = "haproxy.cfg"
 
 State = Literal["up", "down", "unknown"]
 _STATES: dict[str, State] = {"UP": "up", "DOWN": "down"}
-
-
-@dataclass(frozen=True)
-class Count:
-    """What a listener has done: connections that are there, that there were; bytes of both ways; errors."""
-
-    connections: int = 0
-    total: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    errors: int = 0
-
-    def __add__(self, other: Count) -> Count:
-        return Count(*(a + b for a, b in zip(self.values(), other.values(), strict=True)))
-
-    def values(self) -> tuple[int, ...]:
-        return self.connections, self.total, self.bytes_in, self.bytes_out, self.errors
+#: What a frontend has counted, and where its statistics say so.
+_COLUMNS = {"connections": "scur", "total": "stot", "bytes_in": "bin", "bytes_out": "bout", "errors": "ereq"}
 
 
 @dataclass
@@ -68,7 +56,7 @@ class Worker:
     config: Rendered
     folder: Path
     process: Process
-    counts: dict[str, Count] = field(default_factory=dict)
+    counts: dict[str, ListenerCount] = field(default_factory=dict)
     states: dict[str, State] = field(default_factory=dict)
 
     def alive(self) -> bool:
@@ -93,7 +81,7 @@ class Proxy:
         #: There was a worker, ever.
         self.used = False
         #: Of workers that have ended.
-        self._ended: dict[str, Count] = {}
+        self._ended: dict[str, ListenerCount] = {}
         self._watchers: set[asyncio.Task[None]] = set()
         #: Why it does not run; "" where it does, or is not to.
         self.trouble = ""
@@ -203,8 +191,8 @@ class Proxy:
         """Waits until it ends, and starts another one where it was not to."""
         status = await worker.process.wait()
         for name, count in worker.counts.items():
-            past = Count(0, *count.values()[1:])
-            self._ended[name] = self._ended.get(name, Count()) + past
+            past = msgspec.structs.replace(count, connections=0)
+            self._ended[name] = self._ended.get(name, ListenerCount()) + past
         worker.counts = {}
         if worker in self._ending:
             self._ending.remove(worker)
@@ -231,12 +219,12 @@ class Proxy:
 
     # What it says.
 
-    def counts(self) -> dict[str, Count]:
+    def counts(self) -> dict[str, ListenerCount]:
         """By the names of listeners; as it was read last."""
         found = dict(self._ended)
         for worker in self._workers():
             for name, count in worker.counts.items():
-                found[name] = found.get(name, Count()) + count
+                found[name] = found.get(name, ListenerCount()) + count
         return found
 
     def states(self) -> dict[str, State]:
@@ -265,15 +253,15 @@ class Proxy:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def read_statistics(said: str, config: Rendered) -> tuple[dict[str, Count], dict[str, State]]:
+def read_statistics(said: str, config: Rendered) -> tuple[dict[str, ListenerCount], dict[str, State]]:
     """Counts by listener, and states by member, from the answer to ``show stat``."""
-    counts: dict[str, Count] = {}
+    counts: dict[str, ListenerCount] = {}
     states: dict[str, State] = {}
     for row in csv.DictReader(said.removeprefix("# ").splitlines()):
         proxy, server = row["pxname"], row["svname"]
         if server == "FRONTEND" and proxy in config.listeners:
-            numbers = (row["scur"], row["stot"], row["bin"], row["bout"], row["ereq"])
-            counts[config.listeners[proxy]] = Count(*(int(number or 0) for number in numbers))
+            told = {field: int(row[column] or 0) for field, column in _COLUMNS.items()}
+            counts[config.listeners[proxy]] = ListenerCount(**told)
         elif (proxy, server) in config.members:
             states[config.members[proxy, server]] = _state(row["status"])
     return counts, states

@@ -80,11 +80,9 @@ def follow(call: Call, appliance: Appliance, silent: Collection[str]) -> Applian
         cause = f"It is {found.status} for longer than {PATIENCE:g} s: {told}"
         return _ended(call, appliance, "stopped", cause) if late else appliance
     try:
-        appliance, new = units.add(call, appliance, old.kind, f"Unit {old.number} is renewed")
+        appliance, _ = units.succeed(call, appliance, old, f"Unit {old.number} is renewed", "It was renewed")
     except Exhausted as full:
         return _ended(call, appliance, "stopped", full.message.partition(": ")[2]) if late else appliance
-    cause = f"It was renewed, unit {new.number} came instead"
-    call.tx.replace(replace(old, replaced_by=new.number, cause=cause))
     return appliance
 
 

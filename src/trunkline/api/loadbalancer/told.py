@@ -23,7 +23,7 @@ from trunkline.api.loadbalancer.document import pools_of
 from trunkline.api.loadbalancer.tree import Tree, load
 from trunkline.resources.appliance import Appliance, Unit, zones
 from trunkline.resources.loadbalancer import LoadBalancer, Member, Part, Pool
-from trunkline.resources.reports import UnitStatus
+from trunkline.resources.reports import ListenerCount, UnitStatus
 from trunkline.store import Reader
 
 ACTIVE, ERROR, OFFLINE, ONLINE = "ACTIVE", "ERROR", "OFFLINE", "ONLINE"
@@ -128,20 +128,23 @@ def stats(reader: Reader, figures: Figures, loadbalancer: LoadBalancer) -> dict[
 
 def counted(units: Sequence[Unit], figures: Figures) -> dict[str, Stats]:
     """What units counted of each listener, by its name."""
-    sums: dict[str, Counter[str]] = {}
+    sums: dict[str, ListenerCount] = {}
     for unit in units:
         report = figures.of(unit) or unit.seen
         if report is None or report.status is None:
             continue
         for name, count in report.status.listeners.items():
-            sums.setdefault(name, Counter()).update(
-                active_connections=count.connections,
-                bytes_in=count.bytes_in,
-                bytes_out=count.bytes_out,
-                request_errors=count.errors,
-                total_connections=count.total,
-            )
-    return {name: Stats(**counts) for name, counts in sums.items()}
+            sums[name] = sums.get(name, ListenerCount()) + count
+    return {
+        name: Stats(
+            active_connections=count.connections,
+            bytes_in=count.bytes_in,
+            bytes_out=count.bytes_out,
+            request_errors=count.errors,
+            total_connections=count.total,
+        )
+        for name, count in sums.items()
+    }
 
 
 def total(some: Iterable[Stats]) -> Stats:
