@@ -28,9 +28,12 @@ from trunkline.units.words import NOBODY, ShardWord
 
 PLANES = (1, 2, 3)
 MEMBERS = [{"address": "10.0.0.5", "port": 80}, {"address": "10.0.0.6", "port": 80}]
+#: Data planes begin something themselves where members are asked how they are; here, hardly ever.
+LISTENER = {"name": "web", "address": "192.0.2.1", "port": 80, "members": MEMBERS}
+ASKED = {"health": {"kind": "tcp", "interval": 60, "timeout": 5}}
 POLICY = {
     "firewall": {"rules": [{"name": "all", "action": "accept"}]},
-    "balancer": {"listeners": [{"name": "web", "address": "192.0.2.1", "port": 80, "members": MEMBERS}]},
+    "balancer": {"listeners": [LISTENER | ASKED]},
 }
 
 

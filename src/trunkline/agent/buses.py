@@ -179,6 +179,10 @@ class Buses:
             if not namespace.exists(netns):
                 self._namespaces.make(netns)
                 off = [(f"ipv6/conf/{which}/disable_ipv6", 1) for which in ("all", "default")]
+                # Where the kernel shows bridged frames to firewalls, there is none here to see them.
+                off += [
+                    (f"bridge/{each}", 0) for each in namespace.settings(netns, "bridge", "bridge-nf-call-*")
+                ]
                 namespace.sysctl(netns, off)
             there = {link["ifname"]: link for link in _ask("ip", netns, "-details", "link", "show")}
             for kind, vni in ((_BUS, bus.bus_vni), (_CONTROL, bus.control_vni)):

@@ -270,6 +270,11 @@ def sysctl(netns: str | None, settings: Iterable[tuple[str, str | int]]) -> None
     inside(netns, write)
 
 
+def settings(netns: str | None, folder: str, pattern: str) -> list[str]:
+    """The settings in a folder of /proc/sys/net whose names fit (glob(7)); none where there is no folder."""
+    return inside(netns, lambda: sorted(p.name for p in (Path("/proc/sys/net") / folder).glob(pattern)))
+
+
 def processes(netns: str) -> list[int]:
     """The ids of the processes in the namespace (by inode, like `ip netns pids`)."""
     try:

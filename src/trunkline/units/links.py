@@ -11,8 +11,12 @@ from trunkline.resources.reports import UnitStatus
 from trunkline.units.wire import Wire
 from trunkline.units.words import PORT, Has, Lead, Members, Recited, Said
 
-#: How long to wait before the next try, seconds: twice as long each time, up to the second.
-_SOON, _LATER = 0.05, 1.0
+#: How long to wait before the next try, seconds: so much longer each time. A unit that begins is there after
+#: half a second or two, and is not to wait for this as long again.
+_SOON, _LATER, _LONGER = 0.05, 1.0, 1.2
+#: How long one try may take, in pauses: what was sent to one who was not there yet would be sent again after
+#: a second.
+_TRY = 4
 #: How long a unit may take to answer that it follows, and to say anything at all.
 _PATIENCE, _SILENCE = 3.0, 10.0
 
@@ -60,13 +64,14 @@ class Link:
         pause = _SOON
         while True:
             try:
-                wire = await Wire.connect(self.member.control_address, PORT, _PATIENCE)
+                patience = min(_TRY * pause, _PATIENCE)
+                wire = await Wire.connect(self.member.control_address, PORT, patience)
                 if await self._follow(wire):
                     pause = _SOON
             except Unavailable:
                 pass
             await asyncio.sleep(pause)
-            pause = min(2 * pause, _LATER)
+            pause = min(_LONGER * pause, _LATER)
 
     async def ask(self, word: Any, *values: Any, patience: float = 10.0) -> None:
         """As `Wire.ask`; raises Unavailable too where there is no connection.

@@ -10,6 +10,9 @@ that set, and three things would make it meet neither:
 - A map that goes with the rules that looked it up, with a name or without: what is in it is gone for whoever
   reads the old rules still. So all maps have names, and what is replaced is deleted when the next one
   takes its place. For that, names begin with one of three letters, in turn.
+
+What says the same in every policy stays, under a name that says what it is: whoever changes a rule does not
+wait for the kernel to make hundreds of chains anew.
 """
 
 from __future__ import annotations
@@ -21,6 +24,10 @@ NAME = "appliance"
 _OBJECT = re.compile(r"^  ((?:map|set|chain) [abc]_\S+) \{$", re.MULTILINE)
 _SWITCH = "# switch"
 _LEFT = re.compile(r"^# leaves (.+)$", re.MULTILINE)
+_LASTS = re.compile(r"^# lasts (.+)$", re.MULTILINE)
+_NEW = re.compile(r"^  ((?:map|chain) k_\S+) \{$", re.MULTILINE)
+#: Names of what stays begin with it.
+_LASTING = "k_"
 
 
 class Table:
@@ -34,6 +41,8 @@ class Table:
         self._sets: list[str] = []
         self._bases: dict[str, list[str]] = {}
         self._chains: dict[str, list[str]] = {}
+        #: What stays, as "map NAME" and "chain NAME", and what it is.
+        self._lasting: dict[str, list[str]] = {}
 
     def named(self, name: str) -> str:
         """As rules name a chain of that name."""
@@ -53,6 +62,16 @@ class Table:
         """The rules of a chain, to be added to."""
         return self._chains.setdefault(self.named(name), [])
 
+    def lasting(self, name: str, rules: Iterable[str]) -> str:
+        """Adds a chain that says the same whenever it has that name; returns it as rules name it."""
+        self._lasting[f"chain {_LASTING}{name}"] = [*rules]
+        return f"{_LASTING}{name}"
+
+    def lasting_map(self, name: str, of: str, elements: Iterable[str], *options: str) -> str:
+        """As `map`, of one that has the same elements whenever it has that name."""
+        self._lasting[f"map {_LASTING}{name}"] = [of, *options, f"elements = {{ {', '.join(elements)} }}"]
+        return f"@{_LASTING}{name}"
+
     def set(self, kind: str, name: str, lines: Iterable[str]) -> str:
         """Adds a set or a map; returns it as rules name it."""
         self._sets.append(_block(f"{kind} {self.named(name)}", lines))
@@ -64,7 +83,14 @@ class Table:
 
     def text(self) -> str:
         """What `steps` divides; all of it at once is taken as well."""
+        replaces = self._replaces or ""
+        left = _LEFT.findall(replaces)
+        # What the one before did not need any more is there until this one is in force.
+        there = {*_LASTS.findall(replaces), *left}
+        new = {name: lines for name, lines in self._lasting.items() if name not in there}
         inner = [_block(f"counter {name}", ()) for name in self._counters]
+        # Maps first: chains look them up.
+        inner += [_block(name, new[name]) for name in sorted(new, reverse=True)]
         inner += self._sets
         inner += [_block(f"chain {name}", rules) for name, rules in self._chains.items()]
         bare = [_block(f"chain {name}", rules[:1]) for name, rules in self._bases.items()]
@@ -73,16 +99,19 @@ class Table:
         if self._replaces is None:
             lines += [f"{verb} table inet {NAME}" for verb in ("add", "delete", "add")]
         else:
-            lines += [f"# leaves {each}" for each in _OBJECT.findall(self._replaces)]
+            before = _OBJECT.findall(self._replaces) + _LASTS.findall(self._replaces)
+            lines += [f"# leaves {each}" for each in before if each not in self._lasting]
             lines.append(f"add table inet {NAME}")
+        lines[1:1] = [f"# lasts {each}" for each in self._lasting]
         # Maps lead to chains, so those have to be there.
+        lines += [f"add {each.replace(' ', f' inet {NAME} ')}" for each in new if each.startswith("chain ")]
         lines += [f"add chain inet {NAME} {name}" for name in self._chains]
         lines += [f"table inet {NAME} {{", *inner, "}"]
         if self._replaces is not None:
             lines += [_SWITCH, f"table inet {NAME} {{", *bare, "}"]
             lines += [f"flush chain inet {NAME} {name}" for name in self._bases]
         lines += [f"table inet {NAME} {{", *full, "}"]
-        return "\n".join([*lines, *_removal(_LEFT.findall(self._replaces or "")), ""])
+        return "\n".join([*lines, *_removal(each for each in left if each not in self._lasting), ""])
 
 
 def named_in(text: str, name: str) -> str:
@@ -98,7 +127,7 @@ def steps(text: str) -> list[str]:
 
 def discarded(text: str) -> str:
     """The transaction that takes away what the steps of a text brought, when the last one was not done."""
-    return "\n".join([*_removal(_OBJECT.findall(text)), ""])
+    return "\n".join([*_removal(_OBJECT.findall(text) + _NEW.findall(text)), ""])
 
 
 def _removal(objects: Iterable[str]) -> list[str]:

@@ -58,9 +58,11 @@ def own_sources(policy: Policy, legs: Sequence[LegSlice]) -> dict[tuple[str, int
 
     That is an address of the leg that sources are translated to anyway; else its first one, with the longest
     run of ports that nothing is published at. Subscribers' ports are nobody else's, so where a leg has no
-    other address there is none; nor is there one without a balancer, for nothing else begins anything here.
+    other address there is none; nor is there one without a listener that asks its members how they are, or
+    has a proxy, for nothing else begins anything here.
     """
-    if policy.balancer is None:
+    listeners = policy.balancer.listeners if policy.balancer is not None else ()
+    if not any(listener.health or listener.through_proxy for listener in listeners):
         return {}
     shared, ends = _shared(policy), published(policy)
     subscribers = {
@@ -257,11 +259,10 @@ def _own(table: Table, sources: list[str], policy: Policy, legs: Sequence[LegSli
 
 def to_ports(table: Table, address: Address, blocks: Blocks) -> str:
     """The chain, as rules name it, that translates sources to the ports of their shard at an address."""
-    name = f"ports_{int(address):x}"
-    if not table.chain(name):
-        by = _by_map if isinstance(address, ipaddress.IPv4Address) else _by_chains
-        by(table, name, str(address), blocks)
-    return table.named(name)
+    name = f"ports_{int(address):x}_{blocks.first}_{blocks.size}"
+    if isinstance(address, ipaddress.IPv4Address):
+        return _by_map(table, name, str(address), blocks)
+    return _by_chains(table, name, str(address), blocks)
 
 
 #: Besides the shard, a mark says whether the connection ends here.
@@ -273,16 +274,18 @@ def _span(blocks: Blocks, shard: int) -> str:
     return f"{own[0]}-{own[-1]}" if len(own) > 1 else str(own[0])
 
 
-def _by_map(table: Table, name: str, address: str, blocks: Blocks) -> None:
+def _by_map(table: Table, name: str, address: str, blocks: Blocks) -> str:
     elements = [f"{shard} : {address} . {_span(blocks, shard)}" for shard in range(SHARDS)]
-    map_ = table.map(name, "type mark : interval ipv4_addr . inet_service", elements, "flags interval")
-    table.chain(name).append(f"meta l4proto {PORTED[4]} snat ip to {_SHARD} map {map_}")
+    of = "type mark : interval ipv4_addr . inet_service"
+    map_ = table.lasting_map(name, of, elements, "flags interval")
+    return table.lasting(name, [f"meta l4proto {PORTED[4]} snat ip to {_SHARD} map {map_}"])
 
 
-def _by_chains(table: Table, name: str, address: str, blocks: Blocks) -> None:
+def _by_chains(table: Table, name: str, address: str, blocks: Blocks) -> str:
     """A chain for each shard: nftables 1.0.6 has no maps to IPv6 addresses and ranges of ports."""
-    led = [f"{shard} : goto {table.named(f'{name}_{shard}')}" for shard in range(SHARDS)]
-    table.chain(name).append(f"{_SHARD} vmap {table.map(name, 'type mark : verdict', led)}")
+    led = []
     for shard in range(SHARDS):
-        to = f"[{address}]:{_span(blocks, shard)}"
-        table.chain(f"{name}_{shard}").append(f"meta l4proto {PORTED[6]} snat ip6 to {to}")
+        to = f"meta l4proto {PORTED[6]} snat ip6 to [{address}]:{_span(blocks, shard)}"
+        led.append(f"{shard} : goto {table.lasting(f'{name}_{shard}', [to])}")
+    map_ = table.lasting_map(name, "type mark : verdict", led)
+    return table.lasting(name, [f"{_SHARD} vmap {map_}"])

@@ -46,6 +46,8 @@ from trunkline.units.words import (
 log = logging.getLogger(__name__)
 #: How often a unit says how it is, seconds, besides when that changes; and how often that may be.
 _SAY_SECONDS, _PAUSE = 1.0, 0.02
+#: Between two questions for a neighbour, milliseconds.
+_ASK_AGAIN = 100
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,10 @@ class Unit:
             slice_ = await self._slices.get()
             role = self._role = self._roles[slice_.kind](self._place, self._changed.set)
             own = next(member for member in slice_.members if member.number == slice_.number)
-            namespace.ip(None, f"address replace {own.control_address}/64 dev {self._place.control} nodad")
+            control = self._place.control
+            # Who was asked for before it was there is asked for again soon (RFC 4861, 10: after a second).
+            namespace.sysctl(None, [(f"ipv6/neigh/{control}/retrans_time_ms", _ASK_AGAIN)])
+            namespace.ip(None, f"address replace {own.control_address}/64 dev {control} nodad")
             await role.want(slice_)
             # Who hears how it is may speak to it at once.
             server = await asyncio.start_server(self._peer, own.control_address, PORT)
