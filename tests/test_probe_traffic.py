@@ -6,7 +6,7 @@
 | of connections it names those that were altered, reset, closed or held back, and no other | |
 | of flows it names those with a gap, altered or moved, and no other | |
 | a gap belongs to the mark that was set before it | |
-| delays are what they are | |
+| delays are what they are | what the far end itself does late is none, nor a gap |
 | when the far end dies all are broken | |
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import struct
 import threading
@@ -24,12 +25,12 @@ import pytest
 from probes import Space, wait_for
 
 from trunkline.devices import namespace
-from trunkline.traffic import plans, streams
+from trunkline.traffic import plans, promptness, streams
 from trunkline.traffic.pair import Result, Traffic, make_room, together
 from trunkline.traffic.plans import FarPlan, NearPlan
 from trunkline.traffic.streams import HEAD, Streams
 from trunkline.traffic.tally import Histogram, Turns
-from trunkline.traffic.words import SetUp
+from trunkline.traffic.words import Delays, NearTotal, Period, SetUp
 
 TAG = f"pt{os.getpid()}"
 HERE, THERE = ("10.9.0.1", "10.9.0.3", "fd09::1"), ("10.9.0.2", "fd09::2")
@@ -299,6 +300,27 @@ def test_delays_are_what_they_are(wire: tuple[Space, Space]) -> None:
     assert result.period("delay").flows.median > 0.49
 
 
+@pytest.mark.machine
+def test_what_the_far_end_does_late_is_no_delay(wire: tuple[Space, Space]) -> None:
+    near, far = wire
+    plan = NearPlan(targets=("10.9.0.2:8000",), flows=8, gap=0.5)
+    with Traffic(near=near.netns, plan=plan, far={far.netns: FarPlan(listen=plan.targets)}) as traffic:
+        steady(traffic, 100)
+        traffic.mark("it sleeps")
+        (pid,) = traffic.far_processes(far.netns)
+        os.kill(pid, signal.SIGSTOP)
+        # So many are sent meanwhile that they would be half of all.
+        time.sleep(1.0)
+        os.kill(pid, signal.SIGCONT)
+        steady(traffic, 300)
+        traffic.mark("it is awake")
+        result = traffic.end()
+    period = result.period("it sleeps")
+    assert period.flows.count > 300
+    assert period.flows.p99 < 0.3
+    assert (period.longest_gap < 0.5, result.gaps) == (True, ())
+
+
 # Of the parts.
 
 
@@ -338,6 +360,56 @@ def test_quantiles_are_within_two_percent() -> None:
     assert delays.p99 == pytest.approx(9.9, rel=0.02)
     assert delays.p999 == pytest.approx(9.99, rel=0.02)
     assert delays.longest == 10.0
+
+
+def test_a_histogram_is_put_together_from_its_buckets() -> None:
+    histograms = [Histogram(), Histogram()]
+    for n in range(1, 1001):
+        histograms[n % 2].add(n / 1000)
+    whole = Histogram().join(Histogram(each.buckets(), each.delays().longest) for each in histograms)
+    assert whole.delays().count == 1000
+    assert whole.delays().p999 == pytest.approx(0.999, rel=0.02)
+    assert whole.delays().longest == 1.0
+
+
+def test_a_datagram_is_again_what_it_was_when_its_time_was_read() -> None:
+    sent = streams.datagram(Streams("one"), 3, 7, streams.SHORTEST + 5)
+    there = bytearray(sent)
+    streams.hold(memoryview(there), 123_456_789)
+    assert there != sent
+    assert streams.release(memoryview(there)) == 123_456_789
+    assert (bytes(there), streams.opened(memoryview(there))) == (sent, (3, 7))
+
+
+def test_the_kernel_says_when_a_datagram_came() -> None:
+    beside = struct.pack("@ll", 5, 7)
+    assert promptness.came([(socket.SOL_SOCKET, 35, beside)]) == 5_000_000_007
+    before = promptness.day()
+    assert before <= promptness.came([]) <= promptness.day()
+
+
+def test_of_several_processes_lateness_is_that_of_the_flows() -> None:
+    def total(late: float, flows: int) -> NearTotal:
+        own, seen = Delays(count=9, p999=late), Delays(count=flows)
+        period = Period(name="", began=0.0, flows=seen, own=own)
+        counts = dict.fromkeys(("established", "refused", "unanswered", "bytes", "sent", "answered"), 0)
+        return NearTotal(
+            **counts,
+            at=1.0,
+            broken={},
+            longest_gap=0.0,
+            connections=Delays(),
+            flows=seen,
+            own=own,
+            periods=(period,),
+        )
+
+    def of(*totals: NearTotal) -> tuple[float, float]:
+        found = together(totals)
+        return found.own.p999, found.periods[0].own.p999
+
+    assert of(total(0.001, 5), total(0.07, 0)) == (0.001, 0.001)
+    assert of(total(0.001, 0), total(0.07, 0)) == (0.07, 0.07)
 
 
 def test_counts_of_several_processes_are_added() -> None:

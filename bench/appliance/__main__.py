@@ -107,9 +107,9 @@ def _measure(appliance: Appliance, options: argparse.Namespace) -> tuple[list[Fi
         )
         # All have a turn, and a connection that fell silent is known.
         time.sleep(options.every + options.silent)
-        results = loads.end()
+        results, plain = loads.end(), loads.end_plain()
     established = {name: each.established for name, each in made.items()}
-    found = events.figures(run, established, results, appliance.shares())
+    found = events.figures(run, established, results, plain, appliance.shares())
     return found, [run.problem, events.broken(results)]
 
 

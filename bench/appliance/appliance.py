@@ -82,6 +82,8 @@ class Appliance(Protocol):
     outside: str
     #: Whether it has hosts that can be cut off.
     cuts: bool
+    #: The far end by a plain router of the same path, as a flow's target; "" where there is none.
+    plain: str
 
     def size(self, kind: Kind) -> int:
         """How many units there are of it, without those that leave."""

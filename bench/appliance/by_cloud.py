@@ -57,7 +57,7 @@ class ByCloud:
             self._subnet(outside, cidr, far, own)
         self.inside = self._end(inside, _CLIENT_HOST, _INSIDE)
         self.outside = self._end(outside, _SERVER_HOST, _OUTSIDE)
-        self.cuts = bool(self._others())
+        self.cuts, self.plain = bool(self._others()), ""
         sizes = {"data_planes": planes, "dispatchers": dispatchers, "managers": managers}
         services = ["firewall", "nat", "balancer"]
         legs = {"inside_network_id": inside, "outside_network_id": outside}

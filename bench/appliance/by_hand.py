@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path as File
 
 from bench.appliance.appliance import Kind, policy
-from bench.appliance.path import Path, wait_for
+from bench.appliance.path import PLAIN, Path, wait_for
 from trunkline.compiler.unit_slices import PolicySlice
 from trunkline.devices import namespace
 from trunkline.plan.shards import SHARDS
@@ -48,6 +48,7 @@ class ByHand:
 
     def __init__(self, path: Path, planes: int, dispatchers: int, managers: int, seed: int) -> None:
         self.inside, self.outside, self.cuts = path.client, path.server, False
+        self.plain = f"{PLAIN}:8000"
         self._lab = _Lab(path)
         self._chance = random.Random(seed)
         self._used = dict(_FIRST)

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bench.appliance import delays
 from bench.appliance.appliance import Appliance, draw
 from bench.appliance.loads import Loads
 from bench.figures import Figure, columns
@@ -87,9 +88,15 @@ def _tell(loads: Loads, event: Happened, words: str) -> None:
 
 
 def figures(
-    run: Run, established: Mapping[str, int], results: Mapping[str, Result], shares: Sequence[float]
+    run: Run,
+    established: Mapping[str, int],
+    results: Mapping[str, Result],
+    plain: Result | None,
+    shares: Sequence[float],
 ) -> list[Figure]:
-    """The table of what was seen. `shares`: how long new data planes waited for theirs, seconds."""
+    """The table of what was seen. `plain`: of flows by the plain router; `shares`: how long new data planes
+    waited for theirs, seconds.
+    """
     found = [Figure("events after which not all was as it is to be", [float(bool(run.problem))], "", 0.0)]
     for name, result in results.items():
         why = Counter(said[0].why for said in result.broken.values())
@@ -101,18 +108,21 @@ def figures(
     found.append(Figure("flows translated anew", [len(first.moved)], "", 0.0))
     periods = {period.name: period for period in first.near.periods}
     found += _of_events(run, periods)
+    scaling = {event.mark for event in run.happened if event.name in _SCALING}
+    found += delays.added(first, plain, {_QUIET}, scaling)
     if shares:
         took = [seconds * 1e3 for seconds in shares]
         found.append(Figure("a new data plane has its share after", took, "ms", 250.0))
     found.append(Figure(f"false alarms in {run.quiet:g} s without events", [run.alarms], "", 0.0))
     own = first.near.own
-    found.append(Figure("the measuring itself was late, 99.9%", [own.p999 * 1e3], "ms"))
-    found.append(Figure("the measuring itself was late, longest", [own.longest * 1e3], "ms"))
+    how = delays.measured_by((first, plain))
+    found.append(Figure("datagrams of flows sent late, 99.9%", [own.p999 * 1e3], "ms", note=how))
+    found.append(Figure("datagrams of flows sent late, longest", [own.longest * 1e3], "ms"))
     return found
 
 
 def _of_events(run: Run, periods: Mapping[str, Period]) -> list[Figure]:
-    """By kind of event: for how long no answer came, and what delay was added."""
+    """By kind of event: for how long no answer came, and how long it took."""
     quiet = periods[_QUIET]
     found = [Figure("quiet: outage of a flow, longest", [quiet.longest_gap * 1e3], "ms")]
     by_name: dict[str, list[Happened]] = defaultdict(list)
@@ -125,13 +135,6 @@ def _of_events(run: Run, periods: Mapping[str, Period]) -> list[Figure]:
             Figure(what, [gaps[-1]], "ms", _BOUNDS.get(name), note=f"median {gaps[len(gaps) // 2]:.0f}")
         )
         found.append(Figure(f"{name}: until all was settled", [event.took for event in events], "s"))
-    added = [
-        (periods[event.mark].flows.p999 - quiet.flows.p999) * 1e3
-        for event in run.happened
-        if event.name in _SCALING
-    ]
-    if added:
-        found.append(Figure("delay added while scaling, 99.9%", added, "ms", 1.0))
     return found
 
 

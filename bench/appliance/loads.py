@@ -1,4 +1,4 @@
-"""The traffic of all services at once, under one set of marks."""
+"""The traffic of all services at once, under one set of marks; and flows by the plain router beside it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from trunkline.traffic.pair import Result, Traffic, together
 from trunkline.traffic.plans import FarPlan, NearPlan
 from trunkline.traffic.words import Live, SetUp
 
+#: By each way that has any.
+_FLOWS = 32
+
 
 class Loads:
-    """Owns a `Traffic` for each of `WAYS`, for as long as the block."""
+    """Owns a `Traffic` for each of `WAYS`, and one by the plain router, for as long as the block."""
 
     def __init__(self, appliance: Appliance, connections: int, every: float, silent: float) -> None:
         self._parts = {
             way.name: _traffic(appliance, way, round(connections * way.part), every, silent) for way in WAYS
         }
+        self._plain = _beside(appliance) if appliance.plain else None
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Loads:
         try:
-            for traffic in self._parts.values():
+            for traffic in self._all():
                 self._stack.enter_context(traffic)
         except BaseException:
             self._stack.close()
@@ -34,13 +38,16 @@ class Loads:
     ) -> None:
         self._stack.close()
 
+    def _all(self) -> list[Traffic]:
+        return [*([self._plain] if self._plain else []), *self._parts.values()]
+
     def ready(self, seconds: float) -> dict[str, SetUp]:
         """When all connections were made or refused, by way."""
         return {name: traffic.ready(seconds) for name, traffic in self._parts.items()}
 
     def mark(self, name: str) -> None:
         """Whatever happens from now on is counted for this."""
-        for traffic in self._parts.values():
+        for traffic in self._all():
             traffic.mark(name)
 
     def live(self) -> Live | None:
@@ -52,6 +59,10 @@ class Loads:
         """By way; the first one has the flows."""
         return {name: traffic.end() for name, traffic in self._parts.items()}
 
+    def end_plain(self) -> Result | None:
+        """What became of the flows by the plain router."""
+        return self._plain.end() if self._plain else None
+
 
 def _traffic(appliance: Appliance, way: Way, connections: int, every: float, silent: float) -> Traffic:
     near, far = (appliance.inside, appliance.outside)[:: 1 if way.outward else -1]
@@ -61,7 +72,13 @@ def _traffic(appliance: Appliance, way: Way, connections: int, every: float, sil
         connections=connections,
         every=every,
         silent=silent,
-        flows=32 if way.flows else 0,
+        flows=_FLOWS if way.flows else 0,
         setup_rate=1000.0,
     )
     return Traffic(near=near, plan=plan, far={far: FarPlan(listen=way.listens)})
+
+
+def _beside(appliance: Appliance) -> Traffic:
+    """As many flows as go through the appliance, and at the same times."""
+    plan = NearPlan(targets=(appliance.plain,), flows=_FLOWS)
+    return Traffic(near=appliance.inside, plan=plan, far={appliance.outside: FarPlan(listen=plan.targets)})

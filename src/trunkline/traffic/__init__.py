@@ -5,6 +5,8 @@
                      ◀──────────────────── all of it comes back ────────────────────
 
 Both are programs (``python -m trunkline.traffic``) that say what they see as JSON lines (`words.py`);
-`pair.Traffic` starts them in network namespaces and listens to them. Whatever lies between is to change,
-break and recover meanwhile: the measure is which connections broke, and how long nothing came through.
+`pair.Traffic` starts them in network namespaces and listens to them. Flows have a process of their own at
+either end, which goes before all others, and their delays are the path's and not a program's, by the kernel's
+clock (`promptness.py`). Whatever lies between is to change, break and recover meanwhile: the measure is which
+connections broke, and how long nothing came through.
 """

@@ -13,6 +13,7 @@ import sys
 
 import msgspec
 
+from trunkline.traffic import promptness
 from trunkline.traffic.far import Far
 from trunkline.traffic.near import Near
 from trunkline.traffic.plans import FarPlan, NearPlan
@@ -32,13 +33,20 @@ def main() -> int:
     gc.disable()
     try:
         if end == "near":
-            Near(msgspec.json.decode(text, type=NearPlan), sys.stdin.fileno(), say).run()
+            near = msgspec.json.decode(text, type=NearPlan)
+            Near(near, sys.stdin.fileno(), say, _promptly(near)).run()
         else:
-            Far(msgspec.json.decode(text, type=FarPlan), sys.stdin.fileno(), say).run()
+            far = msgspec.json.decode(text, type=FarPlan)
+            Far(far, sys.stdin.fileno(), say, _promptly(far)).run()
     except (ValueError, OSError) as error:
         print(f"trunkline.traffic: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _promptly(plan: NearPlan | FarPlan) -> str:
+    """Who has flows and nothing else measures time. Returns as `promptness.go_first`."""
+    return promptness.go_first() if plan.flows and not plan.connections else ""
 
 
 def say(word: Word) -> None:

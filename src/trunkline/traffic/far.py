@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from trunkline.traffic import plans, streams
+from trunkline.traffic import plans, promptness, streams
 from trunkline.traffic.plans import Address, FarPlan
 from trunkline.traffic.streams import HEAD, Streams
 from trunkline.traffic.words import Altered, Broken, FarTotal, Listening, Moved, Why, Word
@@ -36,8 +36,15 @@ class _Connection:
 class Far:
     """Runs a plan until `commands` says anything, or ends; words go to `say`."""
 
-    def __init__(self, plan: FarPlan, commands: int, say: Callable[[Word], None]) -> None:
-        """Raises: ValueError where the plan cannot be; OSError where an address is not to be had."""
+    def __init__(
+        self, plan: FarPlan, commands: int, say: Callable[[Word], None], unscheduled: str = ""
+    ) -> None:
+        """Args:
+            unscheduled: why this process does not go before others, as `promptness.go_first` says.
+
+        Raises: ValueError where the plan cannot be; OSError where an address is not to be had.
+        """
+        self._unscheduled = unscheduled
         plans.open_files(plan.connections)
         self._say, self._commands = say, commands
         self._streams = Streams(plan.seed)
@@ -54,7 +61,7 @@ class Far:
 
     def _listen(self, plan: FarPlan, address: Address) -> None:
         for kind, held in ((socket.SOCK_STREAM, self._listeners), (socket.SOCK_DGRAM, self._datagrams)):
-            if kind == socket.SOCK_DGRAM and not plan.flows:
+            if not (plan.flows if kind == socket.SOCK_DGRAM else plan.connections):
                 continue
             made = socket.socket(plans.family(address[0]), kind | socket.SOCK_NONBLOCK)
             held[made.fileno()] = made
@@ -65,6 +72,7 @@ class Far:
                 made.listen(_BACKLOG)
             else:
                 made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+                promptness.stamped(made)
                 made.bind(address)
             self._poll.register(made, select.EPOLLIN)
 
@@ -93,6 +101,7 @@ class Far:
                 strangers=self._strangers,
                 bytes=self._bytes,
                 datagrams=self._counted,
+                unscheduled=self._unscheduled,
             )
         )
 
@@ -197,7 +206,7 @@ class Far:
     def _answer(self, here: socket.socket) -> None:
         for _ in range(_AT_ONCE):
             try:
-                size, where = here.recvfrom_into(self._buffer)
+                size, beside, _, where = here.recvmsg_into((self._buffer,), promptness.BESIDE)
             except BlockingIOError:
                 return
             except OSError:
@@ -215,6 +224,7 @@ class Far:
             if before != where[:2]:
                 self._from[flow] = where[:2]
                 self._say(Moved(at=_clock(), flow=flow, before=_text(before), after=_text(where[:2])))
+            streams.hold(found, max(0, promptness.day() - promptness.came(beside)))
             try:
                 here.sendto(found, where)
             except OSError:

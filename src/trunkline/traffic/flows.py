@@ -10,7 +10,7 @@ import time
 from array import array
 from collections.abc import Callable
 
-from trunkline.traffic import plans, streams
+from trunkline.traffic import plans, promptness, streams
 from trunkline.traffic.plans import NearPlan
 from trunkline.traffic.streams import Streams
 from trunkline.traffic.tally import Histogram, Periods, Turns
@@ -28,8 +28,9 @@ class _Flow:
     def __init__(self, number: int, made: socket.socket) -> None:
         self.number, self.socket = number, made
         self.sent = 0
-        #: When the last answer came (before the first: when the first was asked); the latest that a datagram
-        #: was sent since then, compared with when it was due; until when gaps were told in `lately`.
+        #: When the last answer came, or would have come had the far end not had it for a while (before the
+        #: first: when the first was asked); the latest that a datagram was sent since then, compared with
+        #: when it was due; until when gaps were told in `lately`.
         self.last, self.late, self.told = math.nan, 0.0, math.nan
         #: When each was sent; negative where its answer has come.
         self.when = array("d", bytes(8 * _REMEMBERED))
@@ -46,7 +47,11 @@ class Flows:
         poll: select.epoll,
         say: Callable[[Word], None],
     ) -> None:
-        """Raises: ValueError where the plan's addresses are none; OSError where a socket is not to be had."""
+        """Raises: ValueError where the plan's addresses are none, or its datagrams too short; OSError where a
+        socket is not to be had.
+        """
+        if plan.flow_size < streams.SHORTEST:
+            raise ValueError(f"flow_size: a datagram has {streams.SHORTEST} bytes at least")
         self._plan, self._streams, self._periods, self._say = plan, known, periods, say
         self.sent = self.answered = 0
         self._lately, self._own, self._gap = Histogram(), Histogram(), 0.0
@@ -57,6 +62,7 @@ class Flows:
             target = targets[number % len(targets)]
             made = plans.bound(socket.SOCK_DGRAM, target, plan.sources, number // len(targets))
             made.connect(target)
+            promptness.stamped(made)
             poll.register(made, select.EPOLLIN)
             self._flows.append(_Flow(number, made))
         self._of = {flow.socket.fileno(): flow for flow in self._flows}
@@ -76,25 +82,28 @@ class Flows:
             flow.late = max(flow.late, late)
             self._periods.now.own.add(max(late, 0.0))
             self._own.add(max(late, 0.0))
-            flow.when[flow.sent % _REMEMBERED] = time.monotonic()
+            data = streams.datagram(self._streams, number, flow.sent, self._plan.flow_size)
             # What is refused or does not fit is lost, as others are.
             with contextlib.suppress(OSError):
-                flow.socket.send(streams.datagram(self._streams, number, flow.sent, self._plan.flow_size))
+                flow.when[flow.sent % _REMEMBERED] = time.monotonic()
+                flow.socket.send(data)
             flow.sent += 1
             self.sent += 1
 
-    def ready(self, descriptor: int, now: float) -> None:
+    def ready(self, descriptor: int) -> None:
         """Answers have come."""
         flow = self._of[descriptor]
+        # The kernel's clock is set now and then, ours is not.
+        ahead = promptness.day() - time.monotonic_ns()
         for _ in range(_AT_ONCE):
             try:
-                size = flow.socket.recv_into(self._buffer)
+                size, beside, _, _ = flow.socket.recvmsg_into((self._buffer,), promptness.BESIDE)
             except BlockingIOError:
                 return
             except OSError:
                 # An ICMP error: somebody refuses; the answer is missing, that is all.
                 continue
-            self._answer(flow, self._buffer[:size], now)
+            self._answer(flow, self._buffer[:size], (promptness.came(beside) - ahead) / 1e9)
 
     def _answer(self, flow: _Flow, data: memoryview, now: float) -> None:
         named = streams.opened(data)
@@ -102,6 +111,7 @@ class Flows:
             self._say(Altered(at=now, side="near", flow=flow.number))
             return
         sequence = named[1]
+        now -= streams.release(data) / 1e9
         if data != streams.datagram(self._streams, flow.number, sequence, self._plan.flow_size):
             self._say(Altered(at=now, side="near", flow=flow.number))
             return
@@ -113,7 +123,7 @@ class Flows:
         self._periods.now.flows.add(now - sent)
         self._lately.add(now - sent)
         self._note(flow, now)
-        flow.last, flow.late, flow.told = now, 0.0, now
+        flow.last, flow.late, flow.told = max(flow.last, now), 0.0, now
 
     def _note(self, flow: _Flow, now: float) -> None:
         """A time without an answer has ended. It is of the period in which the next answer was to come."""

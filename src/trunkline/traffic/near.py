@@ -58,8 +58,15 @@ class _Connection:
 class Near:
     """Runs a plan. Commands come as lines from `commands`; words go to `say`."""
 
-    def __init__(self, plan: NearPlan, commands: int, say: Callable[[Word], None]) -> None:
-        """Raises: ValueError where the plan cannot be; OSError where not so many may be open."""
+    def __init__(
+        self, plan: NearPlan, commands: int, say: Callable[[Word], None], unscheduled: str = ""
+    ) -> None:
+        """Args:
+            unscheduled: why this process does not go before others, as `promptness.go_first` says.
+
+        Raises: ValueError where the plan cannot be; OSError where not so many may be open.
+        """
+        self._unscheduled = unscheduled
         plans.open_files(plan.connections + plan.flows)
         self._plan, self._say, self._commands = plan, say, commands
         self._targets = plans.addresses(plan.targets)
@@ -104,7 +111,7 @@ class Near:
                 elif descriptor == self._commands:
                     self._hear()
                 else:
-                    self._flows.ready(descriptor, _clock())
+                    self._flows.ready(descriptor)
             if len(ready) < _READY:
                 # All that had come by then is known, however long this program itself had no processor.
                 self._expire(asked)
@@ -350,6 +357,7 @@ class Near:
                 flows=whole.flows.delays(),
                 own=whole.own.delays(),
                 periods=tuple(each.period() for each in self._periods.all),
+                unscheduled=self._unscheduled,
             )
         )
         for connection in list(self._connections.values()):

@@ -88,7 +88,7 @@ class Traffic:
     def __enter__(self) -> Traffic:
         try:
             for place, plan in self._far_plans.items():
-                self._fars += [_Side(place, "far", each) for each in _far(plan, self._plan.connections)]
+                self._fars += [_Side(place, "far", each) for each in _far(plan, self._plan)]
             for side in self._fars:
                 side.heard(Listening, 20.0)
             self._nears += [_Side(self._near_place, "near", each) for each in _near(self._plan)]
@@ -138,6 +138,10 @@ class Traffic:
                 side.killed = True
                 side.process.kill()
 
+    def far_processes(self, place: str) -> list[int]:
+        """The ids of the far ends' processes there."""
+        return [side.process.pid for side in self._fars if side.place == place]
+
     def end(self) -> Result:
         """Ends the traffic; answers on their way are waited for."""
         for side in self._nears:
@@ -165,30 +169,36 @@ class Traffic:
 
 
 def _near(plan: NearPlan) -> list[NearPlan]:
-    """For as many processes as are needed; the first one has the flows."""
-    count = -(-plan.connections // plans.most()) or 1
+    """For as many processes as are needed; flows have one of their own, the first."""
+    flows = [msgspec.structs.replace(plan, connections=0)] if plan.flows else []
+    count = -(-plan.connections // plans.most()) or (not flows)
     parts = [range(plan.connections)[n::count] for n in range(count)]
     sizes = [len(part) for part in parts]
     return [
-        msgspec.structs.replace(
-            plan,
-            connections=size,
-            first=plan.first + sum(sizes[:n]),
-            flows=0 if n else plan.flows,
-            setup_rate=plan.setup_rate / count,
-        )
-        for n, size in enumerate(sizes)
+        *flows,
+        *(
+            msgspec.structs.replace(
+                plan,
+                connections=size,
+                first=plan.first + sum(sizes[:n]),
+                flows=0,
+                setup_rate=plan.setup_rate / count,
+            )
+            for n, size in enumerate(sizes)
+        ),
     ]
 
 
-def _far(plan: FarPlan, connections: int) -> list[FarPlan]:
-    """For as many processes as are needed if all connections come here; spread unevenly, by a hash."""
-    count = -(-connections * 5 // (plans.most() * 4)) or 1
-    most = min(connections, plans.most())
-    return [
-        msgspec.structs.replace(plan, connections=most, shared=count > 1, flows=plan.flows and n == 0)
-        for n in range(count)
-    ]
+def _far(plan: FarPlan, near: NearPlan) -> list[FarPlan]:
+    """For as many processes as are needed if all connections come here; spread unevenly, by a hash.
+
+    Flows have one of their own.
+    """
+    flows = [msgspec.structs.replace(plan, connections=0)] if plan.flows and near.flows else []
+    count = -(-near.connections * 5 // (plans.most() * 4)) or (not flows)
+    most = min(near.connections, plans.most())
+    shared = [msgspec.structs.replace(plan, connections=most, shared=count > 1, flows=False)] * count
+    return [*flows, *shared]
 
 
 class _Side:
@@ -281,6 +291,8 @@ def together(words: Sequence[S]) -> S:
     for name in first.__struct_fields__:
         values = [getattr(word, name) for word in words]
         joined[name] = _joined(values) if len(words) > 1 else values[0]
+    if isinstance(first, Live | NearTotal) and first.flows.count:
+        joined["own"] = first.own
     return msgspec.structs.replace(first, **joined)
 
 
@@ -292,12 +304,12 @@ def _joined(values: Sequence[Any]) -> object:
     if isinstance(values[0], dict):
         return dict(sum((Counter(value) for value in values), Counter()))
     if isinstance(values[0], tuple):
-        # Periods: all had the same marks. The first process has the flows.
+        # Periods: all had the same marks. The first process has the flows, where there are any.
         return tuple(
             msgspec.structs.replace(
                 periods[0],
                 connections=_joined([period.connections for period in periods]),
-                own=_joined([period.own for period in periods]),
+                own=periods[0].own if periods[0].flows.count else _joined([period.own for period in periods]),
             )
             for periods in zip(*values, strict=True)
         )

@@ -49,7 +49,7 @@ class FarPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     #: As the targets of a `NearPlan`; addresses of its own.
     listen: tuple[str, ...]
-    #: How many connections may come.
+    #: How many connections may come; 0 where none are listened for.
     connections: int = 10_000
     #: Whether other processes listen at the same addresses, and connections are spread over all.
     shared: bool = False

@@ -47,21 +47,37 @@ def first_difference(one: bytes | memoryview, other: bytes) -> int:
     return next(n for n, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
 
 
-#: The sequence number of a datagram, after its head.
-SEQUENCE = struct.Struct("!I")
+#: The sequence number of a datagram, after its head; and then for how long the far end had it, nanoseconds:
+#: 0 on the way there.
+SEQUENCE, HELD = struct.Struct("!I"), struct.Struct("!Q")
+_HELD_AT = HEAD.size + SEQUENCE.size
+#: The shortest one, bytes.
+SHORTEST = _HELD_AT + HELD.size
 #: Flows have numbers above those of all connections.
 _FLOWS_FROM = 1 << 19
 
 
 def datagram(streams: Streams, flow: int, sequence: int, size: int) -> bytes:
-    """The one of a flow with that sequence number, `size` bytes in all."""
-    head = HEAD.pack(WORD, flow) + SEQUENCE.pack(sequence)
+    """The one of a flow with that sequence number, `size` bytes in all, `SHORTEST` at least."""
+    head = HEAD.pack(WORD, flow) + SEQUENCE.pack(sequence) + HELD.pack(0)
     start = HEAD.size + sequence * size
     return head + streams.piece(_FLOWS_FROM + flow, start, size - len(head))
 
 
 def opened(data: memoryview) -> tuple[int, int] | None:
     """Flow and sequence number that a datagram names; None where it is none of ours."""
-    if len(data) < HEAD.size + SEQUENCE.size or (flow := number(data)) is None:
+    if len(data) < SHORTEST or (flow := number(data)) is None:
         return None
     return flow, SEQUENCE.unpack_from(data, HEAD.size)[0]
+
+
+def hold(data: memoryview, nanoseconds: int) -> None:
+    """Writes into a datagram for how long the far end had it."""
+    HELD.pack_into(data, _HELD_AT, nanoseconds)
+
+
+def release(data: memoryview) -> int:
+    """Reads that, and makes the datagram what it was."""
+    found = int(HELD.unpack_from(data, _HELD_AT)[0])
+    HELD.pack_into(data, _HELD_AT, 0)
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from trunkline.traffic.words import Delays, Period
 
@@ -17,9 +17,10 @@ _SHORTEST = 1e-6
 class Histogram:
     """Spans of time, known to within 2%, however many."""
 
-    def __init__(self) -> None:
-        self._buckets: Counter[int] = Counter()
-        self._longest = 0.0
+    def __init__(self, buckets: Mapping[int, int] | None = None, longest: float = 0.0) -> None:
+        """One that is empty, or again what another one's `buckets` and longest were."""
+        self._buckets = Counter(buckets)
+        self._longest = longest
 
     def add(self, seconds: float) -> None:
         self._buckets[int(math.log(max(seconds, _SHORTEST) / _SHORTEST) * _PER_E)] += 1
@@ -32,6 +33,10 @@ class Histogram:
             self._buckets.update(other._buckets)
             self._longest = max(self._longest, other._longest)
         return self
+
+    def buckets(self) -> dict[int, int]:
+        """How many there are in each."""
+        return dict(self._buckets)
 
     def delays(self) -> Delays:
         """What is told of it."""
@@ -73,6 +78,7 @@ class Counts:
             connections=self.connections.delays(),
             flows=self.flows.delays(),
             own=self.own.delays(),
+            flow_buckets=self.flows.buckets(),
         )
 
 

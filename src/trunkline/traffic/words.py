@@ -14,7 +14,8 @@ Side = Literal["near", "far"]
 
 
 class Delays(msgspec.Struct, frozen=True, kw_only=True):
-    """From sending to the answer's last byte; quantiles to within 2%.
+    """From sending to the answer's last byte; quantiles to within 2%. Of flows, until the kernel had it, and
+    without the time for which the far end did.
 
     Put together of several processes', quantiles are those of the slowest.
     """
@@ -37,8 +38,11 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
     flow: int = -1
     connections: Delays = Delays()
     flows: Delays = Delays()
-    #: How late the program itself was: what is above is not known better than that.
+    #: How late the program itself was, that of the flows where there are any: what is above is not known
+    #: better than that.
     own: Delays = Delays()
+    #: Of `flows`, how many there were in each bucket of a `tally.Histogram`.
+    flow_buckets: dict[int, int] = {}
 
 
 class Listening(msgspec.Struct, frozen=True, kw_only=True, tag="listening"):
@@ -160,6 +164,8 @@ class NearTotal(msgspec.Struct, frozen=True, kw_only=True, tag="near total"):
     flows: Delays
     own: Delays
     periods: tuple[Period, ...]
+    #: Why the process of the flows does not go before others; "" where it does, and where there are none.
+    unscheduled: str = ""
 
 
 class FarTotal(msgspec.Struct, frozen=True, kw_only=True, tag="far total"):
@@ -171,6 +177,8 @@ class FarTotal(msgspec.Struct, frozen=True, kw_only=True, tag="far total"):
     strangers: int
     bytes: int
     datagrams: int
+    #: As in `NearTotal`.
+    unscheduled: str = ""
 
 
 Word = (
