@@ -152,8 +152,8 @@ class Conntrack:
                     raise _error(body)
                 if kind == _DONE:
                     return found
-                ends = ends_of(body)
-                if ends is not None and (which := key(ends)) is not None and wanted(mark_of(body)):
+                ends = ends_of(body) if wanted(mark_of(body)) else None
+                if ends is not None and (which := key(ends)) is not None:
                     found[which] += 1
 
     def get(self, name: bytes) -> Entry | None:

@@ -57,6 +57,10 @@ _COPY = 10 * 24 * 3600
 _COPY_AT_LEAST = 6 * 24 * 3600
 #: How often connections of listeners are counted, seconds; where members are chosen by that.
 _COUNT, _COUNT_SOON = 3.0, 1.0
+#: Counting takes its time where there are many: at most one part in so many of all time.
+_COUNT_PART = 10
+#: How long shards that have a new owner wait for others, seconds: all connections here are read for them.
+_CROWD = 1.0
 _CONNECTIONS = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 
 
@@ -187,16 +191,17 @@ class DataPlane:
 
     async def _counts(self) -> None:
         """Counts again and again, where there is something to count."""
-        conntrack = Conntrack(None)
+        conntrack, loop, took = Conntrack(None), asyncio.get_running_loop(), 0.0
         while True:
             policy = self._enforcer.policy
             balancer = policy.balancer if policy is not None else None
             by_load = balancer is not None and any(
                 listener.algorithm == "least_connections" for listener in balancer.listeners
             )
-            await asyncio.sleep(_COUNT_SOON if by_load else _COUNT)
+            await asyncio.sleep(max(_COUNT_SOON if by_load else _COUNT, took * _COUNT_PART))
             if policy is None or balancer is None:
                 continue
+            began = loop.time()
             try:
                 counters = await asyncio.to_thread(count_rules)
                 owned = frozenset(shard for shard in self._table if self._owns(shard))
@@ -205,6 +210,7 @@ class DataPlane:
             except (Refusal, OSError) as error:
                 log.warning("what listeners do is not counted: %s", error)
                 continue
+            took = loop.time() - began
             self._before, self._counted = self._counted, counted
             if by_load:
                 self._members_changed()
@@ -289,6 +295,7 @@ class DataPlane:
 
         while True:
             await self._settle.wait()
+            await asyncio.sleep(_CROWD)
             self._settle.clear()
             fresh, self._fresh = self._fresh, set()
             for some in read(fresh):
