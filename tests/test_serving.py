@@ -227,6 +227,32 @@ def test_a_unit_is_silent_after_three_misses_and_not_where_the_prober_was_late()
     assert watch.interval(late=False) == ([], [])
 
 
+def test_who_is_said_to_have_died_is_asked_at_once_and_silent_sooner() -> None:
+    watch = Watch()
+    watch.members([1, 2])
+    for _ in range(2):
+        watch.heard(1)
+        watch.heard(2)
+        watch.interval(late=False)
+    watch.heard(1)
+    for unit in (1, 2, 3):
+        watch.suspect(unit)
+    assert watch.suspects == [1, 2]
+    watch.heard(2)
+    assert watch.interval(late=False) == ([], [])
+    assert watch.suspects == [1]
+    assert watch.last() == [1]
+    watch.heard(2)
+    assert watch.interval(late=False) == ([], [])
+
+
+def test_of_whom_nothing_was_ever_heard_nothing_is_suspected() -> None:
+    watch = Watch()
+    watch.members([1])
+    watch.suspect(1)
+    assert watch.suspects == []
+
+
 def test_shards_go_to_their_seconds_and_stay_there_until_a_manager_says() -> None:
     owners = Owners()
     assert owners.tell([ShardWord(0, 1, 2), ShardWord(1, 2, 1), ShardWord(2, 1)], []) == {0: 1, 1: 2, 2: 1}

@@ -29,7 +29,7 @@ from trunkline.units.ends import Ends
 from trunkline.units.fabric import COUNTED, Fabric, Leg
 from trunkline.units.prober import LEGS, ProbedMember, Seen, Told
 from trunkline.units.unit import Place
-from trunkline.units.words import NOBODY, Commit, Members, Prepare, Shards, ShardWord, Word
+from trunkline.units.words import NOBODY, Commit, Members, Prepare, Shards, ShardWord, Suspect, Word
 
 log = logging.getLogger(__name__)
 _MAPS = ("here", "legs", "shards", "heard")
@@ -115,6 +115,8 @@ class Dispatcher:
                 self._are(members)
             case Shards(shards=shards):
                 self._have(fabric, shards)
+            case Suspect(unit=unit):
+                self._tell(suspects=(unit,))
             case Prepare(revision=revision, document=document):
                 self._prepare(revision, document)
             case Commit(revision=revision):
@@ -147,8 +149,13 @@ class Dispatcher:
 
     # The prober.
 
-    def _tell(self, shards: Iterable[ShardWord] = (), moved: tuple[tuple[int, int], ...] = ()) -> None:
-        """What is known, and these shards."""
+    def _tell(
+        self,
+        shards: Iterable[ShardWord] = (),
+        moved: tuple[tuple[int, int], ...] = (),
+        suspects: tuple[int, ...] = (),
+    ) -> None:
+        """What is known, and these shards and units."""
         if self._prober is None or self._slice is None:
             return
         own = self._members.get(self._slice.number)
@@ -163,6 +170,7 @@ class Dispatcher:
             own is None or own.leaves,
             tuple(shards),
             moved,
+            suspects,
         )
         try:
             self._prober.send(msgspec.msgpack.encode(told))

@@ -76,6 +76,8 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
     shards: tuple[ShardWord, ...] = ()
     #: Of these, those that a prober before this one gave to other units than was told.
     moved: tuple[tuple[int, int], ...] = ()
+    #: Who may have died just now.
+    suspects: tuple[int, ...] = ()
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True):
@@ -122,6 +124,8 @@ class Prober:
         #: What the kernel last said of when it heard units, and when they were heard without hearsay.
         self._when: dict[int, bytes] = {}
         self._direct: dict[int, float] = {}
+        #: When units were said to have died.
+        self._suspected: dict[int, float] = {}
         self._events: list[tuple[str, str]] = []
         self._said: tuple[object, ...] = ()
         self._said_at = 0.0
@@ -166,10 +170,20 @@ class Prober:
         self._watch.members(self._members, new)
         self._leaves = told.leaves
         self._use(self._owners.tell(told.shards, self._watch.silent, dict(told.moved)))
+        self._suspect(told.suspects)
         for number, (leg, addresses) in enumerate(zip(self._legs, told.addresses, strict=True)):
             before, leg.addresses = leg.addresses, addresses
             if self._serving.takes[number] and before != addresses:
                 self._have(number, leg, [address for address in before if address not in addresses])
+
+    def _suspect(self, units: Iterable[int]) -> None:
+        """What these sent until now says nothing of them."""
+        if units:
+            self._hear()
+            self._look(time.monotonic())
+        for unit in units:
+            self._suspected[unit] = time.monotonic()
+            self._watch.suspect(unit)
 
     def _hear(self) -> None:
         now = time.monotonic()
@@ -187,7 +201,8 @@ class Prober:
                 self._direct[unit] = now
                 *takes, about, age = rest
                 takes = takes[: len(self._legs)]
-                if age < INTERVAL * 1e6 and now - self._direct.get(about, 0.0) < _HEARSAY:
+                lately = min(INTERVAL, now - self._suspected.get(about, 0.0))
+                if age < lately * 1e6 and now - self._direct.get(about, 0.0) < _HEARSAY:
                     self._watch.heard(about)
                 if member.kind == "data-plane":
                     self._serving.noticed(takes)

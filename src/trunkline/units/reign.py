@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from trunkline.errors import Refusal, Unavailable
 from trunkline.units.links import Link
 from trunkline.units.policy_rounds import PolicyRounds
 from trunkline.units.shard_moves import Drop, Give, Moves, Task, Tell, by_shard
-from trunkline.units.words import NOBODY, Forget, Hand, Members, Shards
+from trunkline.units.words import NOBODY, Forget, Hand, Members, Shards, Suspect
 
 #: How long one that begins waits for all units to say what they have, seconds.
 _LEARN = 3.0
@@ -50,6 +51,8 @@ class Reign:
         self._moves: Moves | None = None
         self._joined: set[int] = set()
         self._silent: frozenset[int] = frozenset()
+        #: Whose connections ended, until dispatchers know.
+        self._lost: set[int] = set()
         self.policies = PolicyRounds(self._ask, tell)
         self.policies.want(slice_.policy)
         self._wanted: object = None
@@ -72,6 +75,10 @@ class Reign:
             while True:
                 self._wake.clear()
                 self._connect(tasks)
+                for unit, dispatcher in itertools.product(self._lost, self._of("dispatcher")):
+                    if unit != dispatcher:
+                        tasks.create_task(self._warn(dispatcher, unit), name=f"unit {unit} is lost")
+                self._lost.clear()
                 if self._moves is None:
                     self._learn(asyncio.get_running_loop().time() - began)
                 if self._moves is not None:
@@ -151,7 +158,13 @@ class Reign:
         if self._moves is not None and number in self._joined:
             self._moves.left(number)
         self._joined.discard(number)
+        self._lost.add(number)
         self._wake.set()
+
+    async def _warn(self, dispatcher: int, unit: int) -> None:
+        """Who is not told sees it by itself, a little later."""
+        with contextlib.suppress(Refusal):
+            await self._ask(dispatcher, Suspect, unit, patience=_TOLD)
 
     def has(self, link: Link) -> None:
         assert link.known is not None

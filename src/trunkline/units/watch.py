@@ -42,6 +42,12 @@ class Watch:
         if unit in self._units:
             self._units[unit].answered = True
 
+    def suspect(self, unit: int) -> None:
+        """It may have died just now: what was heard of it is of before."""
+        known = self._units.get(unit)
+        if known is not None and known.silent is False:
+            known.answered, known.misses = False, max(known.misses, 1)
+
     def unheard(self) -> list[int]:
         """Those of whom nothing was heard since the last interval ended."""
         return [number for number, unit in self._units.items() if not unit.answered]
@@ -92,7 +98,7 @@ class Watch:
 
     @property
     def suspects(self) -> list[int]:
-        """Those who missed the last one, and are not silent yet."""
+        """Those who missed the last one, or are said to have died, and are not silent yet."""
         return [number for number, unit in self._units.items() if unit.misses and not unit.silent]
 
 

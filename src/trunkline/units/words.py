@@ -1,6 +1,7 @@
 """What the units of an appliance say to each other on the out-of-band bus.
 
     manager ── Members, Shards, Prepare, Commit, Hand, Forget ──▶ data plane, dispatcher
+            ─────────────────── Suspect ─────────────────────────▶ dispatcher
             ◀───────────────── Done, Said, Has ──────────────────
     data plane ── Entries ──▶ data plane
     manager ── Beat ──▶ manager
@@ -60,6 +61,13 @@ class Shards(msgspec.Struct, frozen=True, tag=True):
 
     n: int
     shards: tuple[ShardWord, ...]
+
+
+class Suspect(msgspec.Struct, frozen=True, tag=True):
+    """A unit's connection ended, as when its process does: a dispatcher looks at once whether it is there."""
+
+    n: int
+    unit: int
 
 
 class Prepare(msgspec.Struct, frozen=True, tag=True):
@@ -158,6 +166,7 @@ Word = (
     Lead
     | Members
     | Shards
+    | Suspect
     | Prepare
     | Commit
     | Recite
