@@ -254,6 +254,7 @@ def configuration(
                     "loadbalancer_topology:The load balancer topology. SINGLE - one unit of each kind. "
                     "ACTIVE_STANDBY - two of each."
                 ),
+                "availability_zone": "nova",
                 "test_with_ipv6": "true",
                 "build_interval": "1",
                 "check_interval": "1",

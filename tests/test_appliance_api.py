@@ -300,6 +300,7 @@ def test_what_cannot_be_is_refused_by_the_name_of_the_field(lab: Lab) -> None:
         ("data_planes", {"data_planes": 254}, 400, "256 units"),
         ("cu_size", {"cu_size": 4.0}, 400, "3.2 in all"),
         ("cu_memory", {"runtime": "server", "cu_memory": 256}, 400, "384 MiB at least"),
+        ("availability_zone", {"availability_zone": "moon"}, 400, "There are: nova"),
         ("data_planes", {"data_planes": 40}, 409, "not enough processors"),
         ("inside_network_id", {"inside_network_id": empty}, 400, "no subnet"),
         ("inside_network_id", {"inside_network_id": no_gateway}, 400, "no gateway"),
@@ -893,6 +894,8 @@ def test_units_of_a_kind_are_kept_apart_then_go_where_most_is_left() -> None:
     other = [*held, Held(host="b", cores=1.0, memory_mib=256, group="y/data-plane")]
     assert place(rooms, other, wish) == "b"
     assert place(rooms, other, Wish(cores=0.5, memory_mib=1, group="z")) == "a"
+    afar = [*rooms, Room(name="c", vcpus=2, memory_mib=4096, zone="far")]
+    assert place(afar, [], Wish(cores=0.5, memory_mib=1, group="z", zone="far")) == "c"
     # 0.8 of two processors is 1.6.
     full = [*other, Held(host="b", cores=0.5, memory_mib=1, group="y/manager")]
     assert place(rooms, full, wish) == "a"

@@ -13,6 +13,8 @@ from api_lab import ApiLab
 
 from trunkline.api.loadbalancer import offered
 from trunkline.api.loadbalancer.tree import load
+from trunkline.resources.appliance import Unit
+from trunkline.resources.region import Host
 
 BASE = "/load-balancer/v2/lbaas"
 NOBODY = "11111111-1111-4111-8111-111111111111"
@@ -70,7 +72,12 @@ class Lab:
 def _one(path: str) -> str:
     """What stands around one of a path's kind."""
     parts = path.partition("?")[0].split("/")
-    names = {"l7policies": "l7policy", "rules": "rule"}
+    names = {
+        "l7policies": "l7policy",
+        "rules": "rule",
+        "availabilityzones": "availability_zone",
+        "availabilityzoneprofiles": "availability_zone_profile",
+    }
     kinds = [p for p in parts if p in names or (p.endswith("s") and not p[0].isdigit())]
     return names.get(kinds[-1], kinds[-1].removesuffix("s"))
 
@@ -473,6 +480,56 @@ def test_a_flavor_is_what_its_profile_says_and_stays_while_it_is_used(lab: Lab) 
 def test_a_profile_of_nothing_that_can_be_is_refused(lab: Lab, data: str) -> None:
     fields = {"name": "p", "provider_name": "trunkline", "flavor_data": data}
     assert "flavor_data" in lab.refused("flavorprofiles", 400, by="admin", **fields)
+
+
+def _zone_profile(lab: Lab, **data: Any) -> str:
+    fields = {"name": "p", "provider_name": "trunkline", "availability_zone_data": json.dumps(data)}
+    return str(lab.make("availabilityzoneprofiles", by="admin", **fields)["id"])
+
+
+def test_all_units_are_on_hosts_of_the_zone_and_it_stays_while_it_is_used(lab: Lab) -> None:
+    far = Host(id="h2", zone="far", alive=True, vcpus=64, memory_mib=65536)
+    lab.api.store.write_sync(lambda tx: tx.insert(far))
+    profile = _zone_profile(lab, compute_zone="far")
+    lab.make("availabilityzones", by="admin", name="away", availability_zone_profile_id=profile)
+    assert lab.show("availabilityzones/away")["enabled"] is True
+    balancer = lab.balancer(availability_zone="away")
+    assert balancer["availability_zone"] == "away"
+    owned = f"/appliance/v1/appliances?owner=loadbalancer:{balancer['id']}"
+    appliance = lab.api.ok("GET", owned)["appliances"][0]
+    assert appliance["availability_zone"] == "far"
+    with lab.api.store.read() as reader:
+        assert {unit.host for unit in reader.find(Unit, appliance_id=appliance["id"])} == {far.id}
+    why(lab.delete("availabilityzones/away", by="admin"), 409)
+    why(lab.delete(f"availabilityzoneprofiles/{profile}", by="admin"), 409)
+    lab.delete(f"loadbalancers/{balancer['id']}")
+    lab.api.ok("PUT", f"{BASE}/availabilityzones/away", {"availability_zone": {"enabled": False}})
+    assert "disabled" in lab.refused("loadbalancers", 400, vip_subnet_id=lab.subnet, availability_zone="away")
+    assert lab.delete("availabilityzones/away", by="admin").status_code == 204
+    why(lab.delete("availabilityzones/away", by="admin"), 404)
+    assert lab.delete(f"availabilityzoneprofiles/{profile}", by="admin").status_code == 204
+    lab.api.store.write_sync(lambda tx: tx.delete(Host, far.id))
+
+
+def test_a_zone_says_which_networks_its_vips_may_be_on(lab: Lab) -> None:
+    profile = _zone_profile(lab, valid_vip_networks=[])
+    lab.make("availabilityzones", by="admin", name="none", availability_zone_profile_id=profile)
+    told = lab.refused("loadbalancers", 400, vip_subnet_id=lab.subnet, availability_zone="none")
+    assert "vip_network_id" in told
+    profile = _zone_profile(lab, valid_vip_networks=[lab.network])
+    lab.make("availabilityzones", by="admin", name="here", availability_zone_profile_id=profile)
+    assert lab.balancer(availability_zone="here")["availability_zone"] == "here"
+    again = {"name": "here", "availability_zone_profile_id": profile}
+    assert "already" in lab.refused("availabilityzones", 409, by="admin", **again)
+
+
+@pytest.mark.parametrize(
+    "data", ["", "[]", '{"zone": "nova"}', '{"compute_zone": "moon"}', '{"valid_vip_networks": ["x"]}']
+)
+def test_a_zone_of_nothing_that_there_is_is_refused(lab: Lab, data: str) -> None:
+    fields = {"name": "p", "provider_name": "trunkline", "availability_zone_data": data}
+    told = lab.refused("availabilityzoneprofiles", 400, by="admin", **fields)
+    assert "availability_zone_data" in told
 
 
 # What HTTP has beside.

@@ -136,6 +136,8 @@ def ids(things: Things) -> Mapping[str, str]:
         "/v2/lbaas/l7policies/{policy}/rules": things.l7_rule,
         "/v2/lbaas/flavors": things.balancer_flavor,
         "flavorprofiles": things.balancer_profile,
+        "availabilityzones": things.balancer_zone,
+        "availabilityzoneprofiles": things.balancer_zone_profile,
     }
 
 

@@ -283,6 +283,11 @@ class Things:
         self.balancer_profile = admin("flavorprofiles", flavorprofile=profile)
         flavor = {"name": "f", "flavor_profile_id": self.balancer_profile}
         self.balancer_flavor = admin("flavors", flavor=flavor)
+        place = {"name": "p", "provider_name": "trunkline", "availability_zone_data": "{}"}
+        self.balancer_zone_profile = admin("availabilityzoneprofiles", availability_zone_profile=place)
+        self.balancer_zone = "z"
+        zone = {"name": self.balancer_zone, "availability_zone_profile_id": self.balancer_zone_profile}
+        self.lab.ok("POST", "/load-balancer/v2/lbaas/availabilityzones", {"availability_zone": zone})
 
     def _subnet_of(self, network: str) -> str:
         subnet = {"network_id": network, "ip_version": 4, "cidr": "10.211.0.0/24"}

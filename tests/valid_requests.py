@@ -528,6 +528,7 @@ def _appliances(t: Things) -> Iterator[Valid]:
         "cu_size": 0.5,
         "cu_memory": 256,
         "runtime": "namespace",
+        "availability_zone": "nova",
     }
     yield Valid(f"POST {base}", base, {"appliance": create})
     one = f"{base}/{t.appliance}"
@@ -582,6 +583,7 @@ def _balancers(t: Things) -> Iterator[Valid]:
         "vip_subnet_id": t.balancer_subnet,
         "provider": "trunkline",
         "flavor_id": t.balancer_flavor,
+        "availability_zone": t.balancer_zone,
         "pools": [{**pool, "members": [member]}],
         "listeners": [{**listener, "default_pool": {"name": "n"}}],
     }
@@ -615,6 +617,15 @@ def _balancers(t: Things) -> Iterator[Valid]:
     create = {**flavor, "flavor_profile_id": t.balancer_profile}
     yield Valid(f"POST {where}", where, {"flavor": create}, "admin")
     yield Valid(f"PUT {where}/{{id}}", f"{where}/{t.balancer_flavor}", {"flavor": flavor}, "admin")
+    place = {"name": "q", "provider_name": "trunkline", "availability_zone_data": '{"compute_zone": "nova"}'}
+    where, one = f"{base}/availabilityzoneprofiles", t.balancer_zone_profile
+    yield Valid(f"POST {where}", where, {"availability_zone_profile": place}, "admin")
+    changed = {"availability_zone_profile": {"name": "r"}}
+    yield Valid(f"PUT {where}/{{id}}", f"{where}/{one}", changed, "admin")
+    where, zone = f"{base}/availabilityzones", {"description": "d", "enabled": True}
+    create = {**zone, "name": "y", "availability_zone_profile_id": one}
+    yield Valid(f"POST {where}", where, {"availability_zone": create}, "admin")
+    yield Valid(f"PUT {where}/{{id}}", f"{where}/{t.balancer_zone}", {"availability_zone": zone}, "admin")
     where, limits = f"{base}/quotas", {"quota": {"loadbalancer": 20, "health_monitor": None}}
     yield Valid(f"PUT {where}/{{project}}", f"{where}/{t.project}", limits, "admin")
 

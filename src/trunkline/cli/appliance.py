@@ -131,6 +131,7 @@ def command() -> None:
     type=click.Choice(["namespace", "server"]),
     help="What units are: processes in namespaces, or guests (with --cu-memory 384 or more).",
 )
+@click.option("--availability-zone", metavar="ZONE", help="The zone of the hosts that units are on.")
 @click.option("--description", help="A text for people.")
 @_cloud_option
 @json_option

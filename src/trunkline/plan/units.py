@@ -29,6 +29,8 @@ class Room:
     #: MiB that no server has.
     memory_mib: int
     physical_networks: frozenset[str] = frozenset()
+    #: The availability zone that it is in.
+    zone: str = "nova"
     #: Why nothing new is placed on it; "" where it may be.
     closed: str = ""
 
@@ -57,6 +59,8 @@ class Wish:
     memory_mib: int
     group: str
     physical_networks: frozenset[str] = frozenset()
+    #: The availability zone of its host, "" for any.
+    zone: str = ""
     #: Hosts that it must not be on.
     without: frozenset[str] = frozenset()
 
@@ -70,6 +74,8 @@ def place(rooms: Iterable[Room], held: Sequence[Held], wish: Wish) -> str | NoHo
         why = [room.closed] if room.closed else []
         if room.name in wish.without:
             why.append("it is to be on another host")
+        if wish.zone and room.zone != wish.zone:
+            why.append(f"in availability zone {room.zone}, not {wish.zone}")
         if missing := sorted(wish.physical_networks - room.physical_networks):
             why.append(f"not connected to physical network {', '.join(missing)}")
         free = room.cores - cores[room.name]

@@ -123,6 +123,8 @@ class Appliance(Resource, kw_only=True):
     #: What units are: processes in namespaces of their own, or guests with the same program, which want more
     #: memory and forward as fast as their host runs guests.
     runtime: Annotated[Literal["namespace", "server"], fixed()] = "namespace"
+    #: The availability zone of the hosts that its units are on; None: they are on any.
+    availability_zone: Annotated[Annotated[str, Meta(min_length=1, max_length=255)] | None, fixed()] = None
     #: Counts the policies that it had.
     policy_revision: Annotated[int, computed()] = 1
     #: Its addresses on the network inside.

@@ -173,6 +173,8 @@ class LoadBalancer(Part, kw_only=True):
     provider: Annotated[Annotated[str, Meta(max_length=64)], fixed()] = "trunkline"
     #: Its flavor: how large it is.
     flavor_id: Annotated[Uuid | None, fixed(index=True)] = None
+    #: The name of its availability zone: on which hosts it is; None: on any.
+    availability_zone: Annotated[Annotated[str, Meta(max_length=255)] | None, fixed(index=True)] = None
     #: The API made its port, which goes with it.
     vip_made: Annotated[bool, hidden()] = False
     #: The appliance that does its work.
@@ -373,6 +375,43 @@ class Flavor(Resource, kw_only=True):
     #: The profile that says how large.
     flavor_profile_id: Annotated[Uuid, fixed(required=True, index=True)] = ""
     #: Whether new load balancers may have it.
+    enabled: Annotated[bool, settable()] = True
+
+
+@resource(
+    kind="loadbalancer_availability_zone_profile",
+    plural="availability_zone_profiles",
+    service="loadbalancer",
+)
+class AvailabilityZoneProfile(Resource, kw_only=True):
+    """Where the load balancers of a zone are; an operator's to say."""
+
+    #: A name for people.
+    name: Annotated[Name, settable(required=True)] = ""
+    #: Who does the work.
+    provider_name: Annotated[Annotated[str, Meta(max_length=255)], settable(required=True)] = ""
+    #: As JSON: compute_zone, the zone of the hosts, and valid_vip_networks, ids of the networks for VIPs.
+    availability_zone_data: Annotated[Annotated[str, Meta(max_length=4096)], settable(required=True)] = "{}"
+
+
+@resource(
+    kind="loadbalancer_availability_zone",
+    plural="availability_zones",
+    service="loadbalancer",
+    unique=(("name",),),
+)
+class AvailabilityZone(Resource, kw_only=True):
+    """A place that tenants choose. It is called by its name."""
+
+    #: Its id, which nobody asks for.
+    id: Annotated[str, hidden()] = ""
+    #: Its name, which no other has.
+    name: Annotated[Name, fixed(required=True)] = ""
+    #: A text for people.
+    description: Annotated[Description, settable()] = ""
+    #: The profile that says where.
+    availability_zone_profile_id: Annotated[Uuid, fixed(required=True, index=True)] = ""
+    #: Whether new load balancers may be in it.
     enabled: Annotated[bool, settable()] = True
 
 

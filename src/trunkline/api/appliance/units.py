@@ -46,6 +46,7 @@ def rooms(reader: Reader) -> list[Room]:
                 vcpus=host.vcpus,
                 memory_mib=host.memory_mib - taken.get(host.id, 0),
                 physical_networks=frozenset(host.physical_networks),
+                zone=host.zone,
                 closed=closed,
             )
         )
@@ -65,7 +66,7 @@ def _group(appliance_id: str, kind: str) -> str:
 
 
 def check_size(call: Call, appliance: Appliance) -> None:
-    """Refuses units larger than any host, and more of them than there are numbers."""
+    """Refuses units larger than any host, more of them than there are numbers, and zones without hosts."""
     wanted = sum(getattr(appliance, field) for field in FIELDS.values())
     if wanted >= NUMBERS:
         raise BadField(
@@ -74,7 +75,14 @@ def check_size(call: Call, appliance: Appliance) -> None:
     least = LEAST_MEMORY[appliance.runtime]
     if appliance.cu_memory < least:
         raise BadField("cu_memory", f"units of the runtime '{appliance.runtime}' need {least} MiB at least.")
-    most = largest(rooms(call.tx))
+    there = rooms(call.tx)
+    zone = appliance.availability_zone
+    if zone is not None and zone not in (known := {room.zone for room in there}):
+        raise BadField(
+            "availability_zone",
+            f"no host is in zone '{zone[:80]}'. There are: {', '.join(sorted(known)) or 'none yet'}.",
+        )
+    most = largest(room for room in there if zone in (None, room.zone))
     if most and appliance.cu_size > most:
         raise BadField(
             "cu_size",
@@ -130,6 +138,7 @@ def add(
         memory_mib=appliance.cu_memory,
         group=_group(appliance.id, kind),
         physical_networks=legs.needed_by(call, appliance) if kind == "dispatcher" else frozenset(),
+        zone=appliance.availability_zone or "",
         without=frozenset(without),
     )
     host = place(rooms(call.tx), held(call.tx), wish)

@@ -17,11 +17,12 @@ from msgspec.structs import replace
 from trunkline.api.appliance import orders, renewal, units
 from trunkline.api.appliance.status import known
 from trunkline.api.engine import Call
-from trunkline.api.loadbalancer import flavors, told
+from trunkline.api.loadbalancer import flavors, told, zones
 from trunkline.api.loadbalancer.document import document
 from trunkline.api.loadbalancer.tree import Tree, load
 from trunkline.errors import BadField
-from trunkline.resources.appliance import Appliance, addresses, networks, zones
+from trunkline.resources.appliance import Appliance, addresses, networks
+from trunkline.resources.appliance import zones as zones_of
 from trunkline.resources.loadbalancer import LoadBalancer
 from trunkline.resources.network import FixedIp, Subnet
 from trunkline.store import Reader
@@ -126,6 +127,7 @@ def _order(call: Call, tree: Tree) -> Appliance:
         services=["balancer"],
         outside_network_id=balancer.vip_network_id or "",
         network_ids=_further(call.tx, tree, balancer.vip_network_id or "", ()),
+        availability_zone=zones.host_zone(call.tx, balancer),
         **flavors.units_of(call.tx, balancer),
     )
     return orders.order(
@@ -179,7 +181,9 @@ def _unreached(reader: Reader, tree: Tree, appliance: Appliance) -> list[str]:
     """The members on networks that not all units are on yet."""
     there = known(appliance, units.of(reader, appliance.id))
     reached = {
-        network for zone, network in zip(zones(appliance), networks(appliance), strict=True) if zone in there
+        network
+        for zone, network in zip(zones_of(appliance), networks(appliance), strict=True)
+        if zone in there
     }
     return [member for member, network in _networks(reader, tree).items() if network not in reached]
 

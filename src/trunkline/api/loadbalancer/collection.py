@@ -9,11 +9,12 @@ from typing import Any, TypeVar, cast
 from trunkline.api.context import Context
 from trunkline.api.engine import Call, Engine
 from trunkline.api.http import Reply, Request
-from trunkline.api.loadbalancer import dialect, loadbalancers, making, members
+from trunkline.api.loadbalancer import dialect, loadbalancers, making, members, zones
 from trunkline.api.network.dialect import shown_fields
 from trunkline.api.network.filters import boolean
 from trunkline.errors import BadField, BadRequest, Forbidden, OverQuota
 from trunkline.resources.loadbalancer import (
+    AvailabilityZone,
     HealthMonitor,
     L7Policy,
     L7Rule,
@@ -67,6 +68,8 @@ class Collection:
         query = self.engine.query(self.cls, pairs, context=request.context, aliases=dialect.ALIASES)
         if not query.sort and "created_at" in self.spec.fields:
             query = replace(query, sort=(("created_at", True),))
+        elif not query.sort and self.cls is AvailabilityZone:
+            query = replace(query, sort=(("name", True),))
         page = await self.engine.page(request.context, self.cls, query)
         return Reply(dialect.listing(request, self.spec.plural, query, page))
 
@@ -168,6 +171,12 @@ class Collection:
     def _found(self, reader: Reader, request: Request) -> Resource:
         """What the path names."""
         id = request.path["id"]
+        if self.cls is AvailabilityZone:
+            # It is called by its name.
+            zone = zones.named(reader, id)
+            if zone is None:
+                raise self.engine.missing(self.cls, id)
+            return zone
         found = self.engine.get(reader, request.context, self.cls, id)
         if self.cls in _PARENTS:
             parameter, _, field = _PARENTS[self.cls]

@@ -17,7 +17,13 @@ from trunkline.errors import BadField, BadRequest, Refusal
 from trunkline.resources.schema import Resource, spec_of
 
 #: What stands around a resource in a body, where it is not its kind.
-ENVELOPES = {"l7rule": "rule", "loadbalancer_flavor": "flavor", "loadbalancer_flavorprofile": "flavorprofile"}
+ENVELOPES = {
+    "l7rule": "rule",
+    "loadbalancer_availability_zone": "availability_zone",
+    "loadbalancer_availability_zone_profile": "availability_zone_profile",
+    "loadbalancer_flavor": "flavor",
+    "loadbalancer_flavorprofile": "flavorprofile",
+}
 ALIASES = {"tenant_id": "project_id"}
 
 _NO_KEYS = "certificates are kept by a key manager (Barbican), which this cloud does not have. Remove it."
@@ -27,7 +33,6 @@ _PLUGGED = "the VIP is not of a server's port: it is carried by an appliance. Re
 REFUSED: Mapping[str, Mapping[str, str]] = {
     "loadbalancer": {
         "additional_vips": "a load balancer has one VIP. Order another load balancer for another address.",
-        "availability_zone": "load balancers are placed on all hosts. Remove it.",
         "vip_qos_policy_id": _PLUGGED,
         "vip_sg_ids": f"{_PLUGGED} Use allowed_cidrs of listeners.",
         "vip_vnic_type": _PLUGGED,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trunkline.api.engine import Call
-from trunkline.api.loadbalancer import beneath, flavors, offered, vip
+from trunkline.api.loadbalancer import beneath, flavors, offered, vip, zones
 from trunkline.errors import BadField, BadRequest
 from trunkline.resources.loadbalancer import PARTS, LoadBalancer
 
@@ -14,7 +14,10 @@ def create(call: Call, balancer: LoadBalancer, given: frozenset[str]) -> LoadBal
         raise BadField("project_id", "it is required with a token that is not of a project.")
     offered.check_provider("provider", balancer.provider)
     flavors.check(call, balancer)
-    return vip.claim(call, balancer)
+    zones.check(call, balancer)
+    balancer = vip.claim(call, balancer)
+    zones.check_network(call.tx, balancer)
+    return balancer
 
 
 def remove(call: Call, balancer: LoadBalancer, *, cascade: bool) -> None:

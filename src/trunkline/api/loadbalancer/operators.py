@@ -1,12 +1,13 @@
-"""Quotas, providers, and what flavors can say."""
+"""Quotas, providers, and what flavors and availability zones can say."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from trunkline.api.engine import Engine
 from trunkline.api.http import Reply, Request
-from trunkline.api.loadbalancer import flavors, quotas
+from trunkline.api.loadbalancer import flavors, quotas, zones
 from trunkline.api.loadbalancer.offered import PROVIDERS
 from trunkline.errors import BadField, NotFound
 
@@ -64,12 +65,20 @@ class Limits:
 
     async def capabilities(self, request: Request) -> Reply:
         """List what flavors of a provider can say"""
+        return self._capabilities(request, "flavor", flavors.CAPABILITIES)
+
+    async def zone_capabilities(self, request: Request) -> Reply:
+        """List what availability zones of a provider can say"""
+        return self._capabilities(request, "availability_zone", zones.CAPABILITIES)
+
+    def _capabilities(self, request: Request, what: str, texts: Mapping[str, str]) -> Reply:
+        rule = f"os_load-balancer_api:provider-{what.replace('_', '-')}:get_all"
+        self.engine.require(rule, request.context, {})
         name = request.path["provider"]
-        self.engine.require("os_load-balancer_api:provider-flavor:get_all", request.context, {})
         if name not in PROVIDERS:
             raise NotFound(f"Provider {name} not found.", type="ProviderNotFound")
-        found = [{"name": name, "description": text} for name, text in flavors.CAPABILITIES.items()]
-        return Reply({"flavor_capabilities": _asked(request, found)})
+        found = [{"name": name, "description": text} for name, text in texts.items()]
+        return Reply({f"{what}_capabilities": _asked(request, found)})
 
 
 def _asked(request: Request, items: list[dict[str, Any]]) -> list[dict[str, Any]]:

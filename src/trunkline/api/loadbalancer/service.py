@@ -13,6 +13,8 @@ from trunkline.api.loadbalancer import dialect, operators, schemas
 from trunkline.api.loadbalancer.collection import Collection
 from trunkline.api.loadbalancer.states import States
 from trunkline.resources.loadbalancer import (
+    AvailabilityZone,
+    AvailabilityZoneProfile,
     Flavor,
     FlavorProfile,
     HealthMonitor,
@@ -37,9 +39,11 @@ _PLACES: Mapping[type[Resource], str] = {
     L7Rule: f"{BASE}/l7policies/{{policy}}/rules",
     Flavor: f"{BASE}/flavors",
     FlavorProfile: f"{BASE}/flavorprofiles",
+    AvailabilityZone: f"{BASE}/availabilityzones",
+    AvailabilityZoneProfile: f"{BASE}/availabilityzoneprofiles",
 }
 #: The versions that clients may take this for: each says what came with it, and the newest has all.
-_NEWEST = 13
+_NEWEST = 14
 _LISTED = ("limit", "marker", "page_reverse", "sort", "sort_key", "sort_dir", "fields")
 
 
@@ -117,6 +121,7 @@ def service(engine: Engine, figures: Figures | None = None) -> Service:
         at("DELETE", f"{quota}/{{project}}", limits.reset, 204),
         at("GET", provider, limits.providers),
         at("GET", f"{provider}/{{provider}}/flavor_capabilities", limits.capabilities),
+        at("GET", f"{provider}/{{provider}}/availability_zone_capabilities", limits.zone_capabilities),
     ]
     return Service(
         name="load-balancer",

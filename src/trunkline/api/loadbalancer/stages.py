@@ -3,7 +3,7 @@
 LoadBalancer ── VIP                Pool ─────────── algorithm, persistence, listeners that may have it
 Listener ────── port, pool         Member ───────── address
 L7Policy ────── place, target      HealthMonitor ── what fits its type
-L7Rule ──────── key                Flavor, FlavorProfile ── those in use stay
+L7Rule ──────── key                Flavor, AvailabilityZone, their profiles ── those in use stay
 
 Whoever knows the id of something is told by the rules whether he may see it: 403, as Octavia has it.
 """
@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, true
 
 from trunkline.api.context import Context
 from trunkline.api.engine import Stages
-from trunkline.api.loadbalancer import flavors, l7, listeners, loadbalancers, members, pools, views
+from trunkline.api.loadbalancer import flavors, l7, listeners, loadbalancers, members, pools, views, zones
 from trunkline.api.network.filters import standard
 from trunkline.api.query import Filter
 from trunkline.resources.loadbalancer import (
@@ -125,6 +125,21 @@ STAGES: Mapping[str, Stages[Any]] = {
         view=views.policies,
     ),
     "l7rule": _stages("l7rule", L7Rule, "l7policy_id", create=l7.create_rule, update=l7.update_rule),
+    "loadbalancer_availability_zone": Stages(
+        rules=_rules("availability-zone"),
+        visible=_everybodys,
+        create=zones.create,
+        delete=zones.delete,
+        not_found="Availability Zone {id} not found.",
+    ),
+    "loadbalancer_availability_zone_profile": Stages(
+        rules=_rules("availability-zone-profile"),
+        visible=_everybodys,
+        create=zones.create_profile,
+        update=zones.update_profile,
+        delete=zones.delete_profile,
+        not_found="Availability Zone Profile {id} not found.",
+    ),
     "loadbalancer_flavor": Stages(
         rules=_rules("flavor"),
         visible=_everybodys,
