@@ -42,7 +42,8 @@ bench-appliance: packages $(VENV)/installed-test
 	$(BIN)/python -m bench.appliance.peers
 
 conformance: packages $(VENV)/installed-test
-	$(BIN)/python conformance/run.py --state $(STATE) --vxlan
+	$(BIN)/python conformance/run.py --state $(STATE) --vxlan \
+	    $(patsubst %,--expect %,$(wildcard conformance/expected*.txt))
 
 packages:
 	@scripts/install-packages
