@@ -69,18 +69,22 @@ class RunningUnit:
         self._socket = folder / f"{own.number}.sock"
         self.log = folder / f"{own.number}.log"
         legs = [f"leg{n}" for n in range(len(LEGS))] if own.kind == "dispatcher" else []
+        names = {name: lab.inner(name, own.number) for name in ("bus", "control", *legs)}
         command = ["unshare", "--net", sys.executable, "-m", "trunkline.units", f"--socket={self._socket}"]
-        command += ["--bus=bus", "--control=control", *(f"--leg={name}" for name in legs)]
+        command += [f"--{bus}={names[bus]}" for bus in ("bus", "control")]
+        command += [f"--leg={names[leg]}" for leg in legs]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         # From then on it is a namespace of its own.
         wait_for(lambda: self._speaks(), 20, f"unit {own.number} listens: {self.log.read_text()[-2000:]}")
         pid = self.process.pid
         for bus, mac in (("bus", own.bus_mac), ("control", own.control_mac)):
-            lab.plug(bus, own.number, pid, mac)
+            lab.plug(bus, own.number, pid, mac, names[bus])
         for name, leg in zip(legs, LEGS, strict=False):
-            lab.plug(leg.zone, own.number, pid, f"02:0d:00:00:{int(name[-1]):02x}:{own.number:02x}", name)
+            mac = f"02:0d:00:00:{int(name[-1]):02x}:{own.number:02x}"
+            lab.plug(leg.zone, own.number, pid, mac, names[name])
         self.run("sh", "-c", "ip link set dev lo up")
+        lab.plugged(own, pid)
         threading.Thread(target=self._hear, daemon=True).start()
 
     def _speaks(self) -> bool:
@@ -180,9 +184,16 @@ class UnitLab:
         self.client.ip(*(f"route add default via {address}" for address in GATEWAYS))
         self.server.ip("route add 10.0.0.0/24 via 192.0.2.1", "route add fd00:a::/64 via fd00:b::1")
 
-    def plug(self, switch: str, number: int, pid: int, mac: str, name: str = "") -> None:
+    def inner(self, name: str, number: int) -> str:
+        """What an interface of a unit is called: its bus, its control, or a leg."""
+        return name
+
+    def plugged(self, own: BusMember, pid: int) -> None:
+        """A unit has all of its interfaces."""
+
+    def plug(self, switch: str, number: int, pid: int, mac: str, inner: str) -> None:
         """Gives a process an interface on one of the lab's bridges."""
-        end, inner = f"{switch}{number}", name or switch
+        end = f"{switch}{number}"
         self.switch.ip(
             f"link add {end} mtu 1500 type veth peer name {inner} netns {pid} address {mac} mtu 1500",
             f"link set dev {end} master {switch} up",

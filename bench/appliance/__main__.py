@@ -2,8 +2,9 @@
 
 python -m bench.appliance --events 1000 --connections 20000 --kills
 
-Units are started by hand on one host, and may use of its processors what they can; with --cloud, a cloud of
-four hosts runs them, and hosts are cut off, too. Events come at random (--seed), one after the other. Every
+Units are started by hand on one host, and may use of its processors what they can: threads of their own take
+their packets, as on a host, or with --no-threads whoever is interrupted. With --cloud, a cloud of four hosts
+runs them, and hosts are cut off, too. Events come at random (--seed), one after the other. Every
 byte of every connection is compared; what is told at the end is how many broke, and how long nothing came
 through, beside what was to be reached. `python -m bench.appliance.peers` is for others on the same path.
 """
@@ -11,15 +12,17 @@ through, beside what was to be reached. `python -m bench.appliance.peers` is for
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 
 from bench.appliance import events, policies, throughput
 from bench.appliance.appliance import Appliance
 from bench.appliance.by_cloud import ByCloud
-from bench.appliance.by_hand import ByHand
+from bench.appliance.by_hand import ByHand, Threads
 from bench.appliance.loads import Loads
 from bench.appliance.path import SERVERS, Path, path, reaches, wait_for
 from bench.cloud import running
@@ -45,6 +48,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement of throughput")
     parser.add_argument("--turns", type=int, default=3, help="measurements of throughput, each beside plain")
     parser.add_argument("--no-throughput", action="store_true")
+    parser.add_argument("--no-threads", action="store_true", help="by hand: none take packets")
     parser.add_argument("--cloud", action="store_true", help="on a cloud of four hosts, not by hand")
     parser.add_argument("--cu-size", type=float, default=0.2, help="with --cloud: processors of a unit")
     parser.add_argument(
@@ -64,15 +68,27 @@ def main() -> int:
 
 
 def _by_hand(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
+    threads = Threads(polled=not options.no_threads)
+    rates = []
+    if not options.no_throughput:
+        for polled in (threads, Threads(polled=not threads.polled)):
+            with _running(options, polled) as (way, _):
+                rates += _through(way, options, polled.words)
+    with _running(options, threads) as (_, appliance):
+        found, lines = _measure(appliance, options)
+        return [*found, *rates], [threads.words, *lines]
+
+
+@contextlib.contextmanager
+def _running(options: argparse.Namespace, threads: Threads) -> Iterator[tuple[Path, ByHand]]:
+    """An appliance by hand that forwards, and the path that it is on."""
     with path() as way:
         sizes = (options.data_planes, options.dispatchers, options.managers)
-        appliance = ByHand(way, *sizes, seed=options.seed)
+        appliance = ByHand(way, *sizes, seed=options.seed, threads=threads)
         try:
             appliance.settle()
             wait_for(lambda: reaches(way.client, SERVERS[0]), 30, lambda: "the appliance forwards")
-            rates = [] if options.no_throughput else _through(way, options)
-            found, lines = _measure(appliance, options)
-            return [*found, *rates], lines
+            yield way, appliance
         finally:
             appliance.close()
 
@@ -113,14 +129,15 @@ def _measure(appliance: Appliance, options: argparse.Namespace) -> tuple[list[Fi
     return found, [run.problem, events.broken(results)]
 
 
-def _through(way: Path, options: argparse.Namespace) -> list[Figure]:
+def _through(way: Path, options: argparse.Namespace, how: str) -> list[Figure]:
     """What goes through, beside the plain router."""
     found = []
     throughput.serve(way)
     for datagrams, what, bound in ((False, "TCP", 0.9), (True, "small packets", 0.8)):
         ratio = throughput.measure(way, SERVERS[0], options.seconds, options.turns, datagrams=datagrams)
         name = f"throughput, {what}, of plain forwarding"
-        found.append(Figure(name, ratio.turns, "", bound, least=True))
+        rate = f"{ratio.through / 1e3:.3g} k/s" if datagrams else f"{ratio.through / 1e9:.3g} Gbit/s"
+        found.append(Figure(name, ratio.turns, "", bound, least=True, note=f"{rate}; {how}"))
     return found
 
 

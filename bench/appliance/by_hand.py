@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path as File
 
 from bench.appliance.appliance import Kind, policy
 from bench.appliance.path import PLAIN, Path, wait_for
-from trunkline.compiler.unit_slices import PolicySlice
-from trunkline.devices import namespace
+from trunkline.compiler.unit_slices import BusMember, PolicySlice
+from trunkline.devices import namespace, polling
 from trunkline.plan.shards import SHARDS
 
 # The lab of the tests: it is what an agent is to the units.
@@ -27,10 +29,30 @@ _LAST: dict[Kind, int] = {"data-plane": 199, "dispatcher": 229, "manager": 255}
 _PATIENCE = 120.0
 
 
+@dataclass(frozen=True)
+class Threads:
+    """Who takes the packets of units' interfaces."""
+
+    #: Threads of their own, as on a host; or else whoever is interrupted.
+    polled: bool = True
+    #: By kind: the part of a processor that such threads of a unit are promised, and held to. A host does
+    #: that with all units; without it they are scheduled like everybody else.
+    cores: Mapping[Kind, float] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """For a table."""
+        if not self.polled:
+            return "no threads of units' own"
+        parts = ", ".join(f"{kind} {cores:g}" for kind, cores in self.cores.items())
+        return f"units polled by threads, {f'promised {parts}' if parts else 'none promised a part'}"
+
+
 class _Lab(UnitLab):
     """Owns units, between the ends of a path that is the caller's."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: Threads) -> None:
+        self._threads = threads
         self.members, self.units = {}, {}
         self.policy = PolicySlice(revision=1, document=policy(0))
         self._folder = tempfile.TemporaryDirectory(prefix="tlu")
@@ -42,14 +64,40 @@ class _Lab(UnitLab):
         for end in (self.client, self.server):
             end.ip(f"link set dev eth0 mtu {LEGS[0].mtu}")
 
+    def inner(self, name: str, number: int) -> str:
+        # Threads are named for interfaces, and found by that.
+        return f"{name[0]}{name[-1]}{os.getpid()}-{number}"
+
+    def plugged(self, own: BusMember, pid: int) -> None:
+        if not self._threads.polled or own.kind == "manager":
+            return
+        legs = [(f"leg{n}", leg.zone) for n, leg in enumerate(LEGS) if own.kind == "dispatcher"]
+        cores = self._threads.cores.get(own.kind)
+        for name, switch in (("bus", "bus"), *legs):
+            # A packet passes a dispatcher twice: by a leg, and by the bus.
+            part = 1.0 if not legs else 0.5 if name == "bus" else 0.5 / len(legs)
+            inner, outer = self.inner(name, own.number), f"{switch}{own.number}"
+            thread = polling.poll(namespace.of_process(pid), inner, self.switch.netns, outer)
+            if cores is not None:
+                polling.promise(thread, cores * part)
+
 
 class ByHand:
     """An `Appliance`. Owns its units; the path is the caller's."""
 
-    def __init__(self, path: Path, planes: int, dispatchers: int, managers: int, seed: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        planes: int,
+        dispatchers: int,
+        managers: int,
+        seed: int,
+        threads: Threads | None = None,
+    ) -> None:
         self.inside, self.outside, self.cuts = path.client, path.server, False
         self.plain = f"{PLAIN}:8000"
-        self._lab = _Lab(path)
+        self.threads = threads or Threads()
+        self._lab = _Lab(path, self.threads)
         self._chance = random.Random(seed)
         self._used = dict(_FIRST)
         self._shares: list[float] = []

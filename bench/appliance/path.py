@@ -45,6 +45,9 @@ class Path:
     def _make(self) -> None:
         for name in "csw":
             self.space(name)
+        # Kernels that have it built in show bridges' packets to their firewall. A host does not, by default.
+        calls = namespace.settings(self.switch, "bridge", "bridge-nf-call-*")
+        namespace.sysctl(self.switch, [(f"bridge/{name}", 0) for name in calls])
         for bridge in ("inside", "outside"):
             # Neighbours are known at once, and everything is flooded to begin with.
             namespace.ip(
