@@ -70,6 +70,8 @@ class Manager:
             return made
 
         self._socket = wait_for(connect, 20, f"unit {number} listens")
+        # An answer may come in pieces, for which a socket with a time limit does not wait.
+        self._answers = self._socket.makefile("rb")
         for word in (Lead(1, 1, 1), Prepare(2, 1, POLICY), Commit(3, 1)):
             self.ask(word)
 
@@ -78,13 +80,14 @@ class Manager:
         data = msgspec.msgpack.encode(word)
         self._socket.sendall(struct.pack("!I", len(data)) + data)
         while True:
-            (size,) = struct.unpack("!I", self._socket.recv(4, socket.MSG_WAITALL))
-            answer = msgspec.msgpack.decode(self._socket.recv(size, socket.MSG_WAITALL), type=Word)
+            (size,) = struct.unpack("!I", self._answers.read(4))
+            answer = msgspec.msgpack.decode(self._answers.read(size), type=Word)
             if isinstance(answer, Done):
                 assert not answer.problem, answer.problem
                 return
 
     def close(self) -> None:
+        self._answers.close()
         self._socket.close()
 
 
