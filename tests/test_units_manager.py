@@ -94,6 +94,16 @@ def test_one_that_begins_goes_above_what_units_tell_and_a_deposed_one_waits() ->
     assert (one.leads, one.epoch) == (True, 10)
 
 
+def test_one_that_began_anew_goes_above_what_it_was_itself() -> None:
+    one = Election(1, 0.0)
+    one.tick(PATIENCE, {2})
+    one.refused(3, 1, PATIENCE)
+    assert (one.leads, one.epoch) == (True, 4)
+    one.followed()
+    one.refused(3, 1, PATIENCE)
+    assert (one.leads, one.epoch) == (True, 4)
+
+
 def test_one_that_leaves_yields_to_the_other_if_there_is_one() -> None:
     pair = Pair(1, 2)
     pair.run(2 * PATIENCE)

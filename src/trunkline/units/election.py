@@ -63,7 +63,12 @@ class Election:
         deposed, and gives the other one time.
         """
         self._highest = max(self._highest, epoch)
-        if not self.leads or manager == self.number:
+        if not self.leads:
+            return
+        if manager == self.number:
+            # They follow this one as it was before its program began anew, and nobody told it how far it was.
+            if epoch > self.epoch:
+                self._begin()
             return
         if self._followed and (epoch, manager) > (self.epoch, self.number):
             self.leads = False

@@ -35,7 +35,7 @@ class Wire:
             async with asyncio.timeout(patience):
                 return cls(*await asyncio.open_connection(address, port))
         except (OSError, TimeoutError) as error:
-            raise Unavailable(f"[{address}]:{port} does not answer: {error or 'no answer'}.") from None
+            raise Unavailable(f"[{address}]:{port} does not answer: {str(error) or 'no answer'}.") from None
 
     async def ask(self, word: Callable[..., Word], *values: Any, patience: float = 5.0) -> None:
         """Says `word(n, *values)`, and returns when it is done.
