@@ -9,7 +9,7 @@ from trunkline.api import openapi
 from trunkline.api.context import Context
 from trunkline.api.engine import Call, Engine
 from trunkline.api.http import Endpoint, Reply, Request, only
-from trunkline.api.network import dialect, firewalls, security_groups, tags
+from trunkline.api.network import dialect, firewall_defaults, security_groups, tags
 from trunkline.api.query import Query
 from trunkline.errors import BadRequest
 from trunkline.resources.network import (
@@ -44,7 +44,7 @@ _HYPHENS_TOO = frozenset({"metering_label", "metering_label_rule"})
 _TAGS_TOO = {"qos_policy": ("/v2.0/policies",)}
 #: Kinds of which every project has one from the beginning: made when somebody looks.
 _DEFAULTS: Mapping[type[Resource], Callable[[Engine, Context, Iterable[str]], Awaitable[None]]] = {
-    FirewallGroup: firewalls.ensure_default,
+    FirewallGroup: firewall_defaults.ensure_default,
     SecurityGroup: security_groups.ensure_default,
 }
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from trunkline.api.engine import Call
 from trunkline.api.network import (
     addressing,
-    firewalls,
+    firewall_groups,
     floatingips,
     forwarding,
     ndp_proxies,
@@ -89,7 +89,7 @@ def add(call: Call, router_id: str, body: Any) -> dict[str, Any]:
     else:
         subnet = call.get(Subnet, given.subnet_id or "")
         port, subnet_ids = _add_subnet(call, router, subnet)
-        firewalls.leg_changed(call, port.id)
+        firewall_groups.leg_changed(call, port.id)
     call.save(router)
     return _shown(router, port, subnet_ids)
 
@@ -281,7 +281,7 @@ def remove(call: Call, router_id: str, body: Any) -> dict[str, Any]:
         call.save(replace(port, fixed_ips=staying))
     else:
         call.drop(port)
-    firewalls.leg_changed(call, port.id)
+    firewall_groups.leg_changed(call, port.id)
     call.save(router)
     return _shown(router, port, [f.subnet_id or "" for f in leaving])
 
@@ -373,7 +373,7 @@ def remove_routes(call: Call, router_id: str, body: Any) -> Router:
 
 def _routed(call: Call, router: Router, routes: list[HostRoute]) -> Router:
     router = call.save(replace(router, routes=routes))
-    firewalls.routes_changed(call, router.id)
+    firewall_groups.routes_changed(call, router.id)
     return router
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, select
 
 from trunkline.api.context import Context
 from trunkline.api.engine import Call, Stages
-from trunkline.api.network import address_scopes, common, firewalls, qos, security_groups, sharing
+from trunkline.api.network import address_scopes, common, firewall_defaults, qos, security_groups, sharing
 from trunkline.api.network.addressing import refuse_field
 from trunkline.errors import Conflict, InUse
 from trunkline.resources.appliance import Appliance
@@ -93,7 +93,7 @@ def _by_holders(reader: Reader, id: str, projects: Projects) -> bool:
 
 
 def _by_policies(reader: Reader, id: str, projects: Projects) -> bool:
-    return _is_held(reader, FirewallPolicy, "id", firewalls.holders(reader, id), projects)
+    return _is_held(reader, FirewallPolicy, "id", firewall_defaults.holders(reader, id), projects)
 
 
 def _by_ways_out(reader: Reader, id: str, projects: Projects) -> bool:
