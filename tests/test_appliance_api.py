@@ -169,6 +169,15 @@ class Lab:
 
         self.api.store.write_sync(write)
 
+    def age(self, id: str) -> None:
+        """As if its units had come long ago."""
+
+        def write(tx: Any) -> None:
+            for unit in tx.find(Unit, appliance_id=id):
+                tx.replace(replace(unit, since=1.0))
+
+        self.api.store.write_sync(write)
+
     def settle_later(self, id: str) -> None:
         """As if what leaves had been told to long ago."""
 
@@ -385,6 +394,30 @@ def test_what_is_not_well_is_told_with_its_cause(lab: Lab) -> None:
     assert lab.show(id)["status"] == "ERROR"
     lab.report(id)
     assert lab.show(id)["status"] == "ACTIVE"
+
+
+def test_who_is_cut_off_from_whom_is_told(lab: Lab) -> None:
+    """Dispatchers 1 and 2, managers 3 and 4, data planes 5 to 7."""
+    id = lab.make(dispatchers=2, managers=2, data_planes=3)["id"]
+    lab.report(id)
+    lab.age(id)
+    for said, word, what, cause in (
+        # In band: a data plane that has no shards any more, a dispatcher, the only one that serves.
+        ({"u1": {"silent": (7,)}, "u7": {"shards": 0}}, "DEGRADED", "unit 7 (data-plane) does not", "unit 1"),
+        ({"u2": {"silent": (1, 5, 6, 7)}}, "DEGRADED", "unit 2 (dispatcher) is cut off", "nobody answers"),
+        ({"u1": {"silent": (2, 5, 6, 7)}}, "ERROR", "unit 1 (dispatcher) is cut off", "nobody answers"),
+        # Out of band; of two managers that lead, the one that reaches nobody is not the one to ask.
+        ({"u3": {"silent": (5, 6)}}, "DEGRADED", "does not reach unit 5, 6", "out-of-band bus"),
+        ({"u4": {"leads": True, "silent": (1, 2, 5, 6, 7), "epoch": 9}}, "ACTIVE", "", ""),
+    ):
+        shards = {"u5": {"shards": 86 + 85}} if "u7" in said else {}
+        lab.report(id, **said, **shards)
+        shown = lab.show(id)
+        told = [c for c in shown["conditions"] if what in c["what"] and cause in c["cause"]]
+        assert (shown["status"], bool(told)) == (word, bool(what)), shown
+        assert not any("divided anew" in c["what"] for c in shown["conditions"]), shown
+    lab.report(id)
+    assert (lab.show(id)["status"], lab.show(id)["conditions"]) == ("ACTIVE", [])
 
 
 def test_a_policy_that_is_refused_is_told_and_the_old_one_stays(lab: Lab) -> None:

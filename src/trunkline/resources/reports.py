@@ -196,8 +196,9 @@ class UnitStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     listeners: dict[str, ListenerCount] = {}
     #: Shards of others of which connections end in its sockets: it stays until they have ended.
     ends: tuple[int, ...] = ()
-    #: Of a dispatcher: zones whose addresses it has; units that do not answer it.
+    #: Of a dispatcher: zones whose addresses it has.
     serves: tuple[str, ...] = ()
+    #: Units that do not answer: of a dispatcher, on the in-band bus; of a manager that leads, on the other.
     silent: tuple[int, ...] = ()
     #: Of a manager: whether it leads, and then what it sees: members that nothing depends on any more, and
     #: why the newest policy is refused.

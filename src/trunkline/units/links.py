@@ -56,9 +56,13 @@ class Link:
         self.known: Has | None = None
         self.status: UnitStatus | None = None
         self._lead, self._leader = lead, leader
-        self._heard = 0.0
+        self._heard = asyncio.get_running_loop().time()
         #: The connection on which an answer did not come.
         self._stuck: Wire | None = None
+
+    def quiet(self) -> float:
+        """For how long nothing was heard of the unit, or since this began, seconds."""
+        return asyncio.get_running_loop().time() - self._heard
 
     async def run(self) -> None:
         pause = _SOON

@@ -64,6 +64,7 @@ class Manager:
             epoch=self._election.beat().epoch if self._election is not None else 0,
             policy_revision=reign.policies.revision if reign is not None else 0,
             leads=reign is not None,
+            silent=reign.away if reign is not None else (),
             empty=reign.empty if reign is not None else (),
             refused=reign.policies.refused if reign is not None else "",
             events=self._chronicle.events(),

@@ -28,6 +28,8 @@ _LEARN = 3.0
 _LOOK, _AGAIN = 0.5, 0.3
 #: How long a unit may take, seconds, to be told something, and to give or forget flows.
 _TOLD, _MOVED = 10.0, 60.0
+#: A unit that is not connected, and of whom nothing was heard for so long, is told of. Seconds.
+_AWAY = 5.0
 
 
 class Reign:
@@ -59,6 +61,8 @@ class Reign:
         #: Since when shards are under way, how many of them, and why.
         self._since, self._taken, self._moving, self._cause = 0.0, 0.0, 0, ""
         self.empty: tuple[int, ...] = ()
+        #: Members that it does not reach.
+        self.away: tuple[int, ...] = ()
         self._wake, self._policy = asyncio.Event(), asyncio.Event()
 
     def want(self, slice_: UnitSlice) -> None:
@@ -79,6 +83,7 @@ class Reign:
                     if unit != dispatcher:
                         tasks.create_task(self._warn(dispatcher, unit), name=f"unit {unit} is lost")
                 self._lost.clear()
+                self._note_away()
                 if self._moves is None:
                     self._learn(asyncio.get_running_loop().time() - began)
                 if self._moves is not None:
@@ -358,6 +363,16 @@ class Reign:
             self._moving = 0
         if not moving:
             self._cause = ""
+
+    def _note_away(self) -> None:
+        away = tuple(
+            number
+            for number, (link, _) in sorted(self._links.items())
+            if link.wire is None and link.quiet() > _AWAY
+        )
+        if away != self.away:
+            self.away = away
+            self._changed()
 
     def _note_empty(self, moves: Moves) -> None:
         """Members that leave, and that nothing depends on any more."""

@@ -53,6 +53,8 @@ def state(appliance: Appliance, units: Sequence[Unit], silent: Collection[str], 
     heard = [unit for unit in units if unit.host not in silent]
     findings = (
         *_units(units, silent, now),
+        *_in_band(heard, now),
+        *_out_of_band(heard, now),
         *_legs(appliance, heard, units, now),
         *_policy(appliance, heard),
         *_shards(heard),
@@ -74,9 +76,13 @@ def state(appliance: Appliance, units: Sequence[Unit], silent: Collection[str], 
 
 
 def leader(units: Sequence[Unit]) -> UnitStatus | None:
-    """What the manager says that leads; of two that say so, the one whose epoch is newer."""
+    """What the manager says that leads.
+
+    Of two that say so, which are cut off from each other, the one that reaches more units, or else the one
+    whose epoch is newer.
+    """
     leading = [_status(unit) for unit in units if unit.kind == "manager" and _status(unit).leads]
-    return max(leading, key=lambda status: status.epoch, default=None)
+    return max(leading, key=lambda status: (-len(status.silent), status.epoch), default=None)
 
 
 def works(unit: Unit, appliance: Appliance) -> bool:
@@ -98,7 +104,28 @@ def _status(unit: Unit) -> UnitStatus:
 
 
 def _served(units: Sequence[Unit]) -> set[str]:
-    return {zone for unit in units if unit.kind == "dispatcher" for zone in _status(unit).serves}
+    """The zones that a dispatcher has the addresses of, and a data plane to send to."""
+    planes = {unit.number for unit in units if unit.kind == "data-plane" and _runs(unit)}
+    spread = [_status(unit) for unit in units if unit.kind == "dispatcher"]
+    return {zone for one in spread if planes - {*one.silent} or not planes for zone in one.serves}
+
+
+def _runs(unit: Unit) -> bool:
+    """It says how it is."""
+    return bool(_status(unit).incarnation)
+
+
+def _unheard(units: Sequence[Unit]) -> dict[int, list[int]]:
+    """Units that run, of whom these dispatchers hear nothing; who hears nobody at all is not asked."""
+    there = [unit for unit in units if unit.kind != "manager" and _runs(unit)]
+    asked = [unit for unit in there if unit.kind == "dispatcher" and not _is_cut_off(unit, there)]
+    found = {unit.number: [d.number for d in asked if unit.number in _status(d).silent] for unit in there}
+    return {number: by for number, by in found.items() if by}
+
+
+def _is_cut_off(dispatcher: Unit, there: Sequence[Unit]) -> bool:
+    others = {unit.number for unit in there if unit.kind != "manager" and _runs(unit)} - {dispatcher.number}
+    return bool(others) and others <= {*_status(dispatcher).silent}
 
 
 def _name(unit: Unit) -> str:
@@ -131,6 +158,42 @@ def _units(units: Sequence[Unit], silent: Collection[str], now: float) -> Iterat
                 yield Finding(Condition(what=what, cause=problem.cause, remedy=problem.remedy), remark=True)
 
 
+def _in_band(heard: Sequence[Unit], now: float) -> Iterator[Finding]:
+    """Who forwards, and is not heard by those whom it forwards with."""
+    unheard = _unheard(heard)
+    for unit in heard:
+        new = now - unit.since < PATIENCE
+        if unit.kind == "dispatcher" and _is_cut_off(unit, heard):
+            yield _found(
+                f"{_name(unit)} is cut off",
+                "nobody answers it on the in-band bus",
+                "If there is another dispatcher, that one serves. It ends when hosts reach each other again; "
+                "drain the unit to have it replaced elsewhere.",
+                passing=new,
+            )
+        elif unit.number in unheard:
+            yield _found(
+                f"{_name(unit)} does not answer",
+                f"unit {', '.join(map(str, unheard[unit.number]))} hears nothing of it on the in-band bus",
+                "Others have its flows. It ends when hosts reach each other again; drain the unit to have it "
+                "replaced elsewhere.",
+                passing=new,
+            )
+
+
+def _out_of_band(heard: Sequence[Unit], now: float) -> Iterator[Finding]:
+    """Who is not led, though a manager leads."""
+    leads = leader(heard)
+    away = [unit for unit in heard if leads is not None and unit.number in leads.silent and _runs(unit)]
+    if away:
+        yield _found(
+            f"the manager does not reach unit {', '.join(str(unit.number) for unit in away[:10])}",
+            "nothing comes from there on the out-of-band bus",
+            "What is there goes on forwarding as it is, and follows when hosts reach each other again.",
+            passing=all(now - unit.since < PATIENCE for unit in away),
+        )
+
+
 def _legs(
     appliance: Appliance, heard: Sequence[Unit], units: Sequence[Unit], now: float
 ) -> Iterator[Finding]:
@@ -149,7 +212,7 @@ def _legs(
         elif zone not in served:
             yield _found(
                 f"the leg {zone} is not served",
-                "no dispatcher has its addresses",
+                "no dispatcher has its addresses, and a data plane that answers it",
                 "It is served when a dispatcher runs.",
                 passing=new,
             )
@@ -176,7 +239,7 @@ def _policy(appliance: Appliance, heard: Sequence[Unit]) -> Iterator[Finding]:
         for unit in heard
         if unit.kind == "data-plane"
         and not unit.leaves
-        and _status(unit).incarnation
+        and _runs(unit)
         and _status(unit).policy_revision != appliance.policy_revision
     ]
     if behind and not (leads and leads.refused):
@@ -191,7 +254,8 @@ def _policy(appliance: Appliance, heard: Sequence[Unit]) -> Iterator[Finding]:
 def _shards(heard: Sequence[Unit]) -> Iterator[Finding]:
     planes = [unit for unit in heard if unit.kind == "data-plane"]
     owned = sum(_status(unit).shards for unit in planes)
-    without = [u for u in planes if not u.leaves and _status(u).incarnation and not _status(u).shards]
+    unheard = _unheard(heard)
+    without = [u for u in planes if not (u.leaves or _status(u).shards or u.number in unheard) and _runs(u)]
     if owned != SHARDS or without:
         told = f"; unit {', '.join(str(u.number) for u in without[:10])} has none" if without else ""
         yield _found(
