@@ -29,7 +29,18 @@ from trunkline.units.ends import Ends
 from trunkline.units.fabric import COUNTED, Fabric, Leg
 from trunkline.units.prober import LEGS, ProbedMember, Seen, Told
 from trunkline.units.unit import Place
-from trunkline.units.words import NOBODY, Commit, Members, Prepare, Shards, ShardWord, Suspect, Word
+from trunkline.units.words import (
+    NOBODY,
+    Aside,
+    Commit,
+    Members,
+    Prepare,
+    Retake,
+    Shards,
+    ShardWord,
+    Suspect,
+    Word,
+)
 
 log = logging.getLogger(__name__)
 _MAPS = ("here", "legs", "shards", "heard")
@@ -117,6 +128,10 @@ class Dispatcher:
                 self._have(fabric, shards)
             case Suspect(unit=unit):
                 self._tell(suspects=(unit,))
+            case Aside(seconds=seconds):
+                self._tell(aside=seconds)
+            case Retake():
+                self._tell(retake=True)
             case Prepare(revision=revision, document=document):
                 self._prepare(revision, document)
             case Commit(revision=revision):
@@ -154,6 +169,8 @@ class Dispatcher:
         shards: Iterable[ShardWord] = (),
         moved: tuple[tuple[int, int], ...] = (),
         suspects: tuple[int, ...] = (),
+        aside: float = 0.0,
+        retake: bool = False,
     ) -> None:
         """What is known, and these shards and units."""
         if self._prober is None or self._slice is None:
@@ -171,6 +188,8 @@ class Dispatcher:
             tuple(shards),
             moved,
             suspects,
+            aside,
+            retake,
         )
         try:
             self._prober.send(msgspec.msgpack.encode(told))

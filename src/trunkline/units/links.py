@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from trunkline.compiler.unit_slices import BusMember
 from trunkline.errors import Refusal, Unavailable
+from trunkline.plan.sides import View
 from trunkline.resources.reports import UnitStatus
 from trunkline.units.wire import Wire
 from trunkline.units.words import PORT, Has, Lead, Members, Recited, Said
@@ -134,3 +136,12 @@ class Link:
                 self.status = word.status
                 if self.wire is not None:
                     self._leader.said(self)
+
+
+def views(links: Iterable[Link], patience: float) -> dict[int, View]:
+    """What dispatchers say that are connected; of one not heard for `patience` seconds it is not fresh."""
+    return {
+        link.member.number: View(frozenset(said.silent), len(said.serves), link.quiet() < patience)
+        for link in links
+        if link.wire is not None and (said := link.status) is not None
+    }

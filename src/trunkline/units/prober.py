@@ -78,6 +78,10 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
     moved: tuple[tuple[int, int], ...] = ()
     #: Who may have died just now.
     suspects: tuple[int, ...] = ()
+    #: For so many seconds from now it is to serve nothing; 0: it stays as it is.
+    aside: float = 0.0
+    #: It is to take what it serves anew.
+    retake: bool = False
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True):
@@ -120,6 +124,7 @@ class Prober:
         # A prober that is started again goes on with what the one before it served.
         self._serving = Serving(unit, [self._leg(number)[1] for number in range(len(self._legs))])
         self._leaves = self._begun = self._alone = False
+        self._aside = 0.0
         self._round = self._beat = 0
         #: What the kernel last said of when it heard units, and when they were heard without hearsay.
         self._when: dict[int, bytes] = {}
@@ -169,12 +174,20 @@ class Prober:
         new = [unit for unit, member in self._members.items() if known.get(unit) != member]
         self._watch.members(self._members, new)
         self._leaves = told.leaves
+        if told.aside:
+            self._aside = time.monotonic() + told.aside
         self._use(self._owners.tell(told.shards, self._watch.silent, dict(told.moved)))
         self._suspect(told.suspects)
         for number, (leg, addresses) in enumerate(zip(self._legs, told.addresses, strict=True)):
             before, leg.addresses = leg.addresses, addresses
             if self._serving.takes[number] and before != addresses:
                 self._have(number, leg, [address for address in before if address not in addresses])
+        if told.retake:
+            now = time.monotonic()
+            for change in self._serving.again():
+                self._change(change, now)
+                self._legs[change.leg].announce = [now + later for later in _ANNOUNCE]
+            self._probe(self._members)
 
     def _suspect(self, units: Iterable[int]) -> None:
         """What these sent until now says nothing of them."""
@@ -256,6 +269,8 @@ class Prober:
         """Whether it can serve: it knows where to send what comes, and reaches somebody who takes it."""
         planes = [unit for unit, member in self._members.items() if member.kind == "data-plane"]
         alone = len(planes) == len(self._members)
+        if time.monotonic() < self._aside:
+            return False
         return len(self._owners) > 0 and (alone or any(self._watch.answers(unit) for unit in planes))
 
     def _serve(self, now: float) -> None:
@@ -265,7 +280,10 @@ class Prober:
             if member.kind == "dispatcher" and self._watch.answers(unit)
         ]
         others = any(member.kind == "dispatcher" for member in self._members.values())
-        if others and len(self._watch.silent) == len(self._members) and any(self._serving.takes):
+        if now < self._aside:
+            # A manager knows of others, whom this one does not hear.
+            changes = self._serving.give_up("it is cut off from others who serve")
+        elif others and len(self._watch.silent) == len(self._members) and any(self._serving.takes):
             # Nobody reaches this one. Another one serves now, and its addresses are not to be here too.
             changes = self._serving.give_up("nobody answers on the bus")
         else:

@@ -17,10 +17,12 @@ from typing import Any
 
 from trunkline.compiler.unit_slices import BusMember, UnitSlice
 from trunkline.errors import Refusal, Unavailable
-from trunkline.units.links import Link
+from trunkline.plan.sides import ASIDE, Sides
+from trunkline.units.links import Link, views
 from trunkline.units.policy_rounds import PolicyRounds
+from trunkline.units.progress import Progress
 from trunkline.units.shard_moves import Drop, Give, Moves, Task, Tell, by_shard
-from trunkline.units.words import NOBODY, Forget, Hand, Members, Shards, Suspect
+from trunkline.units.words import NOBODY, Aside, Forget, Hand, Members, Retake, Shards, Suspect
 
 #: How long one that begins waits for all units to say what they have, seconds.
 _LEARN = 3.0
@@ -28,7 +30,7 @@ _LEARN = 3.0
 _LOOK, _AGAIN = 0.5, 0.3
 #: How long a unit may take, seconds, to be told something, and to give or forget flows.
 _TOLD, _MOVED = 10.0, 60.0
-#: A unit that is not connected, and of whom nothing was heard for so long, is told of. Seconds.
+#: Who is not connected, and was not heard for so long, is told of; what was heard before is no news. Seconds.
 _AWAY = 5.0
 
 
@@ -55,14 +57,14 @@ class Reign:
         self._silent: frozenset[int] = frozenset()
         #: Whose connections ended, until dispatchers know.
         self._lost: set[int] = set()
+        self._sides = Sides()
+        #: Dispatchers that stood aside: what they have of shards is not known.
+        self._unsure: set[int] = set()
         self.policies = PolicyRounds(self._ask, tell)
         self.policies.want(slice_.policy)
         self._wanted: object = None
-        #: Since when shards are under way, how many of them, and why.
-        self._since, self._taken, self._moving, self._cause = 0.0, 0.0, 0, ""
+        self._progress, self._cause = Progress(), ""
         self.empty: tuple[int, ...] = ()
-        #: Members that it does not reach.
-        self.away: tuple[int, ...] = ()
         self._wake, self._policy = asyncio.Event(), asyncio.Event()
 
     def want(self, slice_: UnitSlice) -> None:
@@ -73,7 +75,7 @@ class Reign:
         self._wake.set()
 
     async def run(self) -> None:
-        began = asyncio.get_running_loop().time()
+        began = _now()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._bring_policies(), name="policies")
             while True:
@@ -81,14 +83,14 @@ class Reign:
                 self._connect(tasks)
                 for unit, dispatcher in itertools.product(self._lost, self._of("dispatcher")):
                     if unit != dispatcher:
-                        tasks.create_task(self._warn(dispatcher, unit), name=f"unit {unit} is lost")
+                        tasks.create_task(self._say(dispatcher, Suspect, unit), name=f"unit {unit} is lost")
                 self._lost.clear()
-                self._note_away()
                 if self._moves is None:
-                    self._learn(asyncio.get_running_loop().time() - began)
+                    self._learn(_now() - began)
                 if self._moves is not None:
                     for task in self._next(self._moves):
                         tasks.create_task(self._do(self._moves, task), name=f"{type(task).__name__}")
+                self._step_aside(tasks)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK):
                         await self._wake.wait()
@@ -119,13 +121,14 @@ class Reign:
                 self._links[number] = link, tasks.create_task(link.run(), name=f"unit {number}")
                 told = True
         if told:
-            for link, _ in self._links.values():
+            for number, (link, _) in self._links.items():
                 if link.wire is not None:
-                    tasks.create_task(self._tell_members(link), name="members")
+                    tasks.create_task(self._say(number, Members, self._slice.members), name="members")
 
-    async def _tell_members(self, link: Link) -> None:
+    async def _say(self, unit: int, word: Any, *values: Any) -> None:
+        """Who is not told sees it by itself, a little later, or is told again for another reason."""
         with contextlib.suppress(Refusal):
-            await link.ask(Members, self._slice.members, patience=_TOLD)
+            await self._ask(unit, word, *values, patience=_TOLD)
 
     def members(self) -> tuple[BusMember, ...]:
         return self._slice.members
@@ -160,16 +163,9 @@ class Reign:
         if not self._is_of(link):
             return
         self.policies.left(number)
-        if self._moves is not None and number in self._joined:
-            self._moves.left(number)
-        self._joined.discard(number)
+        self._leave(number)
         self._lost.add(number)
         self._wake.set()
-
-    async def _warn(self, dispatcher: int, unit: int) -> None:
-        """Who is not told sees it by itself, a little later."""
-        with contextlib.suppress(Refusal):
-            await self._ask(dispatcher, Suspect, unit, patience=_TOLD)
 
     def has(self, link: Link) -> None:
         assert link.known is not None
@@ -217,20 +213,24 @@ class Reign:
         return {number for number, member in self._members.items() if member.kind == kind}
 
     def _heard_silent(self) -> frozenset[int]:
-        """Data planes and dispatchers of whom a dispatcher hears nothing, if it hears of anybody."""
-        found: set[int] = set()
-        others = self._of("data-plane")
-        for number in self._of("dispatcher"):
-            link = self._links[number][0]
-            if link.wire is not None and link.status is not None and not others <= {*link.status.silent}:
-                found |= {*link.status.silent}
-        if len(others) == 1:
-            # The only one: whoever has nobody else to hear is believed.
-            for number in self._of("dispatcher"):
-                link = self._links[number][0]
-                if link.wire is not None and link.status is not None:
-                    found |= {*link.status.silent}
-        return frozenset(found)
+        """Data planes and dispatchers of whom a dispatcher hears nothing, as `Sides.look`."""
+        links = [self._links[number][0] for number in self._of("dispatcher")]
+        return self._sides.look(views(links, _AWAY), self._of("data-plane"), _now())
+
+    def _step_aside(self, tasks: asyncio.TaskGroup) -> None:
+        new, due = self._sides.due(_now())
+        for number in new:
+            self._tell(f"Unit {number} stands aside.", "Others, who go on, do not hear it in band.")
+        for number in due:
+            tasks.create_task(self._say(number, Aside, ASIDE), name="aside")
+        for number in self._of("dispatcher") - self._sides.aside if new else ():
+            tasks.create_task(self._say(number, Retake), name="retake")
+
+    def _leave(self, number: int) -> None:
+        """It has no part in shards any more, and may have it again."""
+        if self._moves is not None and number in self._joined:
+            self._moves.left(number)
+        self._joined.discard(number)
 
     # Shards.
 
@@ -243,7 +243,7 @@ class Reign:
         if up | self._heard_silent() < dispatchers | planes and waited < _LEARN:
             return
         tables = {}
-        for number in up:
+        for number in up - self._sides.aside:
             known = self._links[number][0].known
             assert known is not None
             tables[number] = by_shard(known.shards)
@@ -253,12 +253,17 @@ class Reign:
         for number in up:
             moves.left(number)
         self._moves = moves
-        owned = sum(moves.owners().values())
-        self._tell(f"The shards are known: {owned} have an owner.", f"{len(up)} units said what they have.")
+        self._tell(
+            f"The shards are known: {sum(moves.owners().values())} have an owner.",
+            f"{len(up)} units said what they have.",
+        )
 
     def _next(self, moves: Moves) -> list[Task]:
         members = self._members
         silent = self._heard_silent()
+        for number in self._sides.aside:
+            self._unsure.add(number)
+            self._leave(number)
         for number in sorted(silent - self._silent):
             if number in self._joined and members[number].kind == "data-plane":
                 passed = moves.silent(number)
@@ -282,6 +287,8 @@ class Reign:
         return tasks
 
     def _may_join(self, number: int) -> bool:
+        if number in self._sides.aside:
+            return False
         known = self._links[number][0].known
         spreads = self._members[number].kind == "dispatcher"
         return self.policies.ready(number) or (spreads and known is not None and bool(known.shards))
@@ -291,7 +298,9 @@ class Reign:
         assert known is not None
         spreads = self._members[number].kind == "dispatcher"
         # One that comes has nothing; one that was there when this manager began may have anything.
-        moves.joined(number, by_shard(known.shards), spreads=spreads, fresh=not known.shards)
+        table = {} if number in self._unsure else by_shard(known.shards)
+        self._unsure.discard(number)
+        moves.joined(number, table, spreads=spreads, fresh=not known.shards)
         self._joined.add(number)
         if not spreads and not self._cause:
             self._cause = f"Unit {number} has come."
@@ -347,32 +356,15 @@ class Reign:
     # What is seen.
 
     def _note(self, moves: Moves) -> None:
-        """Tells of shards that moved: when all were with their new owners, and when all of their flows."""
-        now, moving = asyncio.get_running_loop().time(), moves.under_way()
-        if moving and not self._moving:
-            self._since, self._taken = now, 0.0
-        self._moving = max(moving, self._moving) if moving else self._moving
-        if self._moving and not self._taken and moves.taken():
-            self._taken = now
-        if not moving and self._moving:
-            taken, done = (1000 * (at - self._since) for at in (self._taken or now, now))
-            what = (
-                f"{self._moving} shards have moved in {taken:.0f} ms, with all of their flows in {done:.0f}."
-            )
+        if what := self._progress.look(_now(), moves.under_way(), taken=moves.taken()):
             self._tell(what, self._cause)
-            self._moving = 0
-        if not moving:
-            self._cause = ""
+        self._cause = self._cause if moves.under_way() else ""
 
-    def _note_away(self) -> None:
-        away = tuple(
-            number
-            for number, (link, _) in sorted(self._links.items())
-            if link.wire is None and link.quiet() > _AWAY
-        )
-        if away != self.away:
-            self.away = away
-            self._changed()
+    @property
+    def away(self) -> tuple[int, ...]:
+        """Members that it does not reach."""
+        links = sorted((number, link) for number, (link, _) in self._links.items())
+        return tuple(number for number, link in links if link.wire is None and link.quiet() > _AWAY)
 
     def _note_empty(self, moves: Moves) -> None:
         """Members that leave, and that nothing depends on any more."""
@@ -408,3 +400,7 @@ class Reign:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK):
                     await self._policy.wait()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

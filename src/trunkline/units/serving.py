@@ -88,6 +88,15 @@ class Serving:
         self.takes = [0] * len(self.takes)
         return given
 
+    def again(self) -> list[Change]:
+        """Takes what it serves anew, above what another one may have taken that it does not hear."""
+        changes = []
+        for leg, take in enumerate(self.takes):
+            if take:
+                self._newest[leg] += _UNITS
+                changes.append(self._take(leg, "another one may have taken it"))
+        return changes
+
     def decide(self, answering: Collection[int], now: float, *, ready: bool, leaves: bool) -> list[Change]:
         """What changes, when these other dispatchers answer; asked again and again.
 

@@ -1,7 +1,7 @@
 """What the units of an appliance say to each other on the out-of-band bus.
 
     manager ── Members, Shards, Prepare, Commit, Hand, Forget ──▶ data plane, dispatcher
-            ─────────────────── Suspect ─────────────────────────▶ dispatcher
+            ─────────────── Suspect, Aside, Retake ──────────────▶ dispatcher
             ◀───────────────── Done, Said, Has ──────────────────
     data plane ── Entries ──▶ data plane
     manager ── Beat ──▶ manager
@@ -68,6 +68,19 @@ class Suspect(msgspec.Struct, frozen=True, tag=True):
 
     n: int
     unit: int
+
+
+class Aside(msgspec.Struct, frozen=True, tag=True):
+    """A dispatcher is to serve no leg for so many seconds: it is cut off from one that serves."""
+
+    n: int
+    seconds: float
+
+
+class Retake(msgspec.Struct, frozen=True, tag=True):
+    """A dispatcher is to take the legs that it serves anew: one that it does not hear may have taken them."""
+
+    n: int
 
 
 class Prepare(msgspec.Struct, frozen=True, tag=True):
@@ -167,6 +180,8 @@ Word = (
     | Members
     | Shards
     | Suspect
+    | Aside
+    | Retake
     | Prepare
     | Commit
     | Recite

@@ -10,11 +10,14 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from trunkline.plan.shards import SHARDS
+from trunkline.plan.sides import Sides, View
 from trunkline.resources.appliance import Appliance, Unit, zones
 from trunkline.resources.reports import Condition, UnitStatus
 
 #: A unit that does not run so many seconds after it was made is told of as something that is not well.
 PATIENCE = 60.0
+#: One that was made so many seconds ago, and runs, may still be on its way to be heard by the others.
+_JOINS = 10.0
 #: How many findings are told.
 MOST = 20
 
@@ -116,10 +119,17 @@ def _runs(unit: Unit) -> bool:
 
 
 def _unheard(units: Sequence[Unit]) -> dict[int, list[int]]:
-    """Units that run, of whom these dispatchers hear nothing; who hears nobody at all is not asked."""
+    """Units that run, of whom these dispatchers hear nothing.
+
+    Neither who hears nobody at all nor who stands aside is asked.
+    """
     there = [unit for unit in units if unit.kind != "manager" and _runs(unit)]
-    asked = [unit for unit in there if unit.kind == "dispatcher" and not _is_cut_off(unit, there)]
-    found = {unit.number: [d.number for d in asked if unit.number in _status(d).silent] for unit in there}
+    told = {u.number: _status(u) for u in there if u.kind == "dispatcher" and not _is_cut_off(u, there)}
+    sides = Sides()
+    views = {n: View(frozenset(said.silent), len(said.serves), fresh=True) for n, said in told.items()}
+    sides.look(views, {unit.number for unit in there if unit.kind == "data-plane"}, 0.0)
+    asked = told.keys() - sides.aside
+    found = {unit.number: [n for n in sorted(asked) if unit.number in told[n].silent] for unit in there}
     return {number: by for number, by in found.items() if by}
 
 
@@ -162,7 +172,7 @@ def _in_band(heard: Sequence[Unit], now: float) -> Iterator[Finding]:
     """Who forwards, and is not heard by those whom it forwards with."""
     unheard = _unheard(heard)
     for unit in heard:
-        new = now - unit.since < PATIENCE
+        new = now - unit.since < _JOINS
         if unit.kind == "dispatcher" and _is_cut_off(unit, heard):
             yield _found(
                 f"{_name(unit)} is cut off",
@@ -190,7 +200,7 @@ def _out_of_band(heard: Sequence[Unit], now: float) -> Iterator[Finding]:
             f"the manager does not reach unit {', '.join(str(unit.number) for unit in away[:10])}",
             "nothing comes from there on the out-of-band bus",
             "What is there goes on forwarding as it is, and follows when hosts reach each other again.",
-            passing=all(now - unit.since < PATIENCE for unit in away),
+            passing=all(now - unit.since < _JOINS for unit in away),
         )
 
 
