@@ -1,12 +1,17 @@
 """What an appliance does to connections while it is scaled, changed, replaced, and (--kills) while units die.
 
 python -m bench.appliance --events 1000 --connections 20000 --kills
+python -m bench.appliance --growth
 
 Units are started by hand on one host, and may use of its processors what they can: threads of their own take
 their packets, as on a host, or with --no-threads whoever is interrupted. With --cloud, a cloud of four hosts
 runs them, and hosts are cut off, too. Events come at random (--seed), one after the other. Every
 byte of every connection is compared; what is told at the end is how many broke, and how long nothing came
-through, beside what was to be reached. `python -m bench.appliance.peers` is for others on the same path.
+through, beside what was to be reached.
+`python -m bench.appliance.peers` is for others on the same path.
+
+--growth measures something else alone: data planes by hand, each with a small part of a processor that the
+kernel holds it to, and how what goes through grows with their number.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from bench.appliance import events, policies, throughput
+from bench.appliance import events, growth, policies, throughput
 from bench.appliance.appliance import Appliance
 from bench.appliance.by_cloud import ByCloud
 from bench.appliance.by_hand import ByHand, Threads
@@ -51,6 +56,8 @@ def main() -> int:
     parser.add_argument("--no-threads", action="store_true", help="by hand: none take packets")
     parser.add_argument("--cloud", action="store_true", help="on a cloud of four hosts, not by hand")
     parser.add_argument("--cu-size", type=float, default=0.2, help="with --cloud: processors of a unit")
+    parser.add_argument("--growth", action="store_true", help="with 1, 2, 4, 8 data planes, and nothing else")
+    parser.add_argument("--part", type=float, default=0.05, help="with --growth: processors of a data plane")
     parser.add_argument(
         "--rules", type=int, default=10_000, help="with --cloud: of a policy for 8 data planes"
     )
@@ -60,11 +67,17 @@ def main() -> int:
     # Or what runs here would stay behind.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     print(machine(), flush=True)
-    found, lines = _by_cloud(options) if options.cloud else _by_hand(options)
+    found, lines = _measured(options)
     print(f"load average at the end: {' '.join(f'{load:.2f}' for load in os.getloadavg())}\n")
     print(table(found))
     print("".join(f"\n{each}\n" for each in lines if each))
     return 1 if any(figure.met is False for figure in found) else 0
+
+
+def _measured(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
+    if options.growth:
+        return growth.measure(options.part, options.seconds, options.turns), []
+    return _by_cloud(options) if options.cloud else _by_hand(options)
 
 
 def _by_hand(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:

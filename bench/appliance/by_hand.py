@@ -53,6 +53,8 @@ class _Lab(UnitLab):
 
     def __init__(self, path: Path, threads: Threads) -> None:
         self._threads = threads
+        #: By unit: the threads that take its packets.
+        self.polling: dict[int, tuple[int, ...]] = {}
         self.members, self.units = {}, {}
         self.policy = PolicySlice(revision=1, document=policy(0))
         self._folder = tempfile.TemporaryDirectory(prefix="tlu")
@@ -78,6 +80,7 @@ class _Lab(UnitLab):
             part = 1.0 if not legs else 0.5 if name == "bus" else 0.5 / len(legs)
             inner, outer = self.inner(name, own.number), f"{switch}{own.number}"
             thread = polling.poll(namespace.of_process(pid), inner, self.switch.netns, outer)
+            self.polling[own.number] = (*self.polling.get(own.number, ()), thread)
             if cores is not None:
                 polling.promise(thread, cores * part)
 
@@ -134,6 +137,10 @@ class ByHand:
     def size(self, kind: Kind) -> int:
         return len(self._there(kind))
 
+    def threads_of(self, kind: Kind) -> list[int]:
+        """The threads that take packets of its units."""
+        return [thread for unit in self._there(kind) for thread in self._lab.polling.get(unit.own.number, ())]
+
     def _forget(self, number: int) -> None:
         """It is no member any more, and nothing is left of it."""
         unit = self._lab.units.pop(number)
@@ -142,6 +149,7 @@ class ByHand:
             unit.process.wait(10)
         unit.close()
         del self._lab.members[number]
+        self._lab.polling.pop(number, None)
         self._lab.tell_all()
 
     # What can be asked of it.

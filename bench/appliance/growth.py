@@ -1,0 +1,156 @@
+"""What goes through with 1, 2, 4, 8 data planes, each held to a small part of a processor.
+
+Parts are so small that all of them, the dispatcher and both ends fit on few processors. More is offered than
+all together can take, in so many flows that every shard has some: then what arrives is what they can take.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path as File
+
+from bench.appliance.by_hand import ByHand, Threads
+from bench.appliance.path import SERVERS, Path, path, reaches, wait_for
+from bench.figures import Figure
+from trunkline.devices import namespace, polling
+
+SIZES = (1, 2, 4, 8)
+#: How far from linear it may be.
+_BOUND = 0.1
+_PORT, _FLOWS = 9000, 1024
+#: Of what all data planes together can take, how much is offered.
+_ABOVE = 1.4
+#: Offered to find out what one can take: so many times what can be expected of a whole processor, datagrams a
+#: second.
+_FIRST = 300_000
+#: Until all flows are known, seconds.
+_WARM = 1.5
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Of a few seconds: datagrams a second; how often a unit was taken for silent since they were sent; the
+    part of a processor that the packets of each data plane had, and those of the dispatcher.
+    """
+
+    offered: float
+    arrived: float
+    alarms: int
+    planes: tuple[float, ...]
+    dispatcher: float
+
+
+def measure(part: float, seconds: float, turns: int) -> list[Figure]:
+    """Rows of the table. `part`: of a processor, for each data plane.
+
+    Raises:
+        Conflict: so much of this machine cannot be promised.
+    """
+    alone = _of(1, part, round(_FIRST * part), seconds)
+    offered = round(_ABOVE * SIZES[-1] * alone.arrived)
+    found = []
+    for turn in range(turns):
+        found.append({size: _of(size, part, offered, seconds) for size in SIZES})
+        print(f"turn {turn}: {found[-1]}", file=sys.stderr, flush=True)
+    return figures(found, part)
+
+
+def figures(turns: Sequence[Mapping[int, Seen]], part: float) -> list[Figure]:
+    """The rows: how much goes through, and how far that is from as many times what one alone lets through."""
+    found = []
+    for size in SIZES:
+        seen = [turn[size] for turn in turns]
+        offered = statistics.median(one.offered for one in seen) / 1e3
+        notes = [f"{offered:.3g} k/s offered", f"of their parts used {_used(seen, part):.0%}"]
+        notes.append(f"by the dispatcher {statistics.median(one.dispatcher for one in seen):.2g} cores")
+        if alarms := sum(one.alarms for one in seen):
+            notes.append(f"units taken for silent {alarms} times")
+        what = f"growth: through {size} data plane{'' if size == 1 else 's'} of {part:g} core"
+        found.append(Figure(what, [one.arrived / 1e3 for one in seen], "k/s", note="; ".join(notes)))
+    for size in SIZES[1:]:
+        ratios = [turn[size].arrived / (size * turn[SIZES[0]].arrived) for turn in turns]
+        what = f"growth: {size} data planes, off {size} times one"
+        note = f"{statistics.median(ratios):.3f} of {size} times one"
+        found.append(Figure(what, [abs(ratio - 1) for ratio in ratios], "", _BOUND, note=note))
+    return found
+
+
+def _used(seen: Sequence[Seen], part: float) -> float:
+    """Of what data planes are promised, how much they had."""
+    return statistics.median(statistics.mean(one.planes) for one in seen) / part
+
+
+def _of(size: int, part: float, offered: int, seconds: float) -> Seen:
+    """An appliance of so many data planes."""
+    with path() as way:
+        appliance = ByHand(way, size, 1, 1, seed=1, threads=Threads(cores={"data-plane": part}))
+        try:
+            for thread in appliance.threads_of("dispatcher"):
+                # It is not to be the limit, whatever else the machine does.
+                os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(1))
+            appliance.settle()
+            wait_for(lambda: reaches(way.client, SERVERS[0]), 30, lambda: "the appliance forwards")
+            return _through(way, appliance, offered, seconds)
+        finally:
+            appliance.close()
+
+
+def _through(way: Path, appliance: ByHand, offered: int, seconds: float) -> Seen:
+    planes, dispatcher = appliance.threads_of("data-plane"), appliance.threads_of("dispatcher")
+    alarms = appliance.alarms()
+    with _sending(way, offered):
+        time.sleep(_WARM)
+        with _first():
+            before, began = _counts(way, [*planes, *dispatcher]), time.monotonic()
+            time.sleep(seconds)
+            after, took = _counts(way, [*planes, *dispatcher]), time.monotonic() - began
+        alarms = appliance.alarms() - alarms
+    sent, arrived, *used = ((new - old) / took for old, new in zip(before, after, strict=True))
+    return Seen(sent, arrived, alarms, tuple(used[: len(planes)]), sum(used[len(planes) :]))
+
+
+@contextmanager
+def _first() -> Iterator[None]:
+    """This thread goes before others meanwhile, or what is counted would belong to another span of time."""
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+@contextmanager
+def _sending(way: Path, offered: int) -> Iterator[None]:
+    """New flows, for as long as the block. Nobody reads what arrives."""
+    # Datagrams are made of bursts before anything is counted.
+    way.run(way.client, "ethtool", "-K", "eth0", "tx-udp-segmentation", "off")
+    flows = [SERVERS[0], str(_PORT), str(_FLOWS), str(offered)]
+    with namespace.open_socket_in(way.server, SERVERS[0], _PORT, kind=socket.SOCK_DGRAM):
+        sender = way.start(way.client, "sender", sys.executable, "-m", "bench.appliance.sender", *flows)
+        try:
+            yield
+            assert sender.poll() is None, way.log("sender")
+        finally:
+            sender.kill()
+            sender.wait(10)
+
+
+def _counts(way: Path, threads: Sequence[int]) -> list[float]:
+    """Datagrams that left the client, and that reached the server; seconds of a processor by thread."""
+    sent = namespace.inside(way.client, lambda: packets("eth0")[1])
+    arrived = namespace.inside(way.server, lambda: packets("eth0")[0])
+    return [sent, arrived, *map(polling.used, threads)]
+
+
+def packets(device: str) -> tuple[int, int]:
+    """Received and sent by an interface, in the namespace of this thread (proc_pid_net(5))."""
+    lines = File("/proc/thread-self/net/dev").read_text().splitlines()
+    words = next(line for line in lines if line.strip().startswith(f"{device}:")).split(":")[1].split()
+    return int(words[1]), int(words[9])
