@@ -488,8 +488,11 @@ def _zone_profile(lab: Lab, **data: Any) -> str:
 
 
 def test_all_units_are_on_hosts_of_the_zone_and_it_stays_while_it_is_used(lab: Lab) -> None:
-    far = Host(id="h2", zone="far", alive=True, vcpus=64, memory_mib=65536)
+    far = Host(id="h2", alive=True, vcpus=64, memory_mib=65536)
     lab.api.store.write_sync(lambda tx: tx.insert(far))
+    aggregates, group = "/compute/v2.1/os-aggregates", {"name": "far", "availability_zone": "far"}
+    aggregate = f"{aggregates}/{lab.api.ok('POST', aggregates, {'aggregate': group})['aggregate']['id']}"
+    lab.api.ok("POST", f"{aggregate}/action", {"add_host": {"host": far.id}})
     profile = _zone_profile(lab, compute_zone="far")
     lab.make("availabilityzones", by="admin", name="away", availability_zone_profile_id=profile)
     assert lab.show("availabilityzones/away")["enabled"] is True
@@ -508,6 +511,8 @@ def test_all_units_are_on_hosts_of_the_zone_and_it_stays_while_it_is_used(lab: L
     assert lab.delete("availabilityzones/away", by="admin").status_code == 204
     why(lab.delete("availabilityzones/away", by="admin"), 404)
     assert lab.delete(f"availabilityzoneprofiles/{profile}", by="admin").status_code == 204
+    lab.api.ok("POST", f"{aggregate}/action", {"remove_host": {"host": far.id}})
+    lab.api.ok("DELETE", aggregate)
     lab.api.store.write_sync(lambda tx: tx.delete(Host, far.id))
 
 

@@ -10,6 +10,7 @@ from trunkline.api.appliance import events, legs, quotas
 from trunkline.api.compute import inventory
 from trunkline.api.engine import Call
 from trunkline.api.ids import new_id
+from trunkline.api.zones import zones as zones_of_hosts
 from trunkline.errors import BadField, Exhausted
 from trunkline.plan.placement import NoHost
 from trunkline.plan.units import Held, Room, Wish, fullest, largest, place
@@ -36,7 +37,9 @@ def rooms(reader: Reader) -> list[Room]:
     for load in inventory.server_loads(reader):
         taken[load.host] = taken.get(load.host, 0) + load.memory_mib
     found = []
-    for host in inventory.all_hosts(reader):
+    hosts = inventory.all_hosts(reader)
+    zone_of = zones_of_hosts(reader, hosts)
+    for host in hosts:
         closed = "" if host.alive else "its agent does not report"
         if not host.enabled:
             closed = f"disabled ({host.disabled_reason})" if host.disabled_reason else "disabled"
@@ -46,7 +49,7 @@ def rooms(reader: Reader) -> list[Room]:
                 vcpus=host.vcpus,
                 memory_mib=host.memory_mib - taken.get(host.id, 0),
                 physical_networks=frozenset(host.physical_networks),
-                zone=host.zone,
+                zone=zone_of[host.id],
                 closed=closed,
             )
         )
