@@ -81,7 +81,8 @@ def test_the_table_tells_when_flows_were_not_measured_in_real_time() -> None:
 
 
 def seen(size: int, arrived: float, alarms: int = 0) -> growth.Seen:
-    return growth.Seen(offered=1e5, arrived=arrived, alarms=alarms, planes=(0.05,) * size, dispatcher=0.2)
+    rates = {"offered": 1e5, "arrived": arrived, "passed": arrived}
+    return growth.Seen(**rates, alarms=alarms, planes=(0.05,) * size, dispatcher=0.2)
 
 
 def test_growth_is_compared_with_as_many_times_one() -> None:
@@ -90,3 +91,14 @@ def test_growth_is_compared_with_as_many_times_one() -> None:
     met = {size: of(found, f"growth: {size} data planes, off {size} times one").met for size in (2, 4, 8)}
     assert met == {2: True, 4: False, 8: True}
     assert "taken for silent 2 times" in of(found, "growth: through 4 data planes of 0.05 core").note
+
+
+def test_packets_of_interfaces_are_those_that_the_kernel_counted() -> None:
+    head = (
+        "Inter-|   Receive  |  Transmit\n face |bytes    packets errs drop fifo ... |bytes    packets ...\n"
+    )
+    rows = (
+        "    lo:  5070   61  0 0 0 0 0 0  5070   62 0 0 0 0 0 0",
+        "  eth0: 99  12345  0 0 0 0 0 0 88 54 0 0 0 0 0 0",
+    )
+    assert growth.packets(head + "\n".join(rows)) == {"lo": (61, 62), "eth0": (12345, 54)}

@@ -141,6 +141,10 @@ class ByHand:
         """The threads that take packets of its units."""
         return [thread for unit in self._there(kind) for thread in self._lab.polling.get(unit.own.number, ())]
 
+    def buses_of(self, kind: Kind) -> list[str]:
+        """The switch's ends of its units' interfaces on the in-band bus."""
+        return [f"bus{unit.own.number}" for unit in self._there(kind)]
+
     def _forget(self, number: int) -> None:
         """It is no member any more, and nothing is left of it."""
         unit = self._lab.units.pop(number)

@@ -18,7 +18,7 @@ _UDP_SEGMENT = 103
 #: Datagrams of a burst.
 BURST = 8
 #: Between two looks at what is due, and after so much nothing is made up for, seconds.
-_BEAT, _FORGOTTEN = 0.0005, 0.02
+_BEAT, _FORGOTTEN = 0.0005, 0.004
 
 
 def main() -> None:
