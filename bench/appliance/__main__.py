@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterator
 
 from bench.appliance import events, growth, policies, throughput
-from bench.appliance.appliance import Appliance
+from bench.appliance.appliance import Appliance, Kind
 from bench.appliance.by_cloud import ByCloud
 from bench.appliance.by_hand import ByHand, Threads
 from bench.appliance.loads import Loads
@@ -54,6 +54,13 @@ def main() -> int:
     parser.add_argument("--turns", type=int, default=3, help="measurements of throughput, each beside plain")
     parser.add_argument("--no-throughput", action="store_true")
     parser.add_argument("--no-threads", action="store_true", help="by hand: none take packets")
+    parser.add_argument(
+        "--promise",
+        type=float,
+        nargs=2,
+        metavar=("DP", "DPD"),
+        help="by hand: processors that the threads of a data plane and of a dispatcher have, as on a host",
+    )
     parser.add_argument("--cloud", action="store_true", help="on a cloud of four hosts, not by hand")
     parser.add_argument("--cu-size", type=float, default=0.2, help="with --cloud: processors of a unit")
     parser.add_argument("--growth", action="store_true", help="with 1, 2, 4, 8 data planes, and nothing else")
@@ -81,7 +88,9 @@ def _measured(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
 
 
 def _by_hand(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
-    threads = Threads(polled=not options.no_threads)
+    kinds: tuple[Kind, ...] = ("data-plane", "dispatcher")
+    cores = dict(zip(kinds, options.promise, strict=True)) if options.promise else {}
+    threads = Threads(polled=not options.no_threads, cores=cores)
     rates = []
     if not options.no_throughput:
         for polled in (threads, Threads(polled=not threads.polled)):
