@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from appliance_lab import BASE, HOSTS, Lab
 from msgspec.structs import replace
-from test_appliance_api import BASE, HOSTS, Lab
 
 from trunkline.api.appliance import orders
 from trunkline.api.context import CLOUD
