@@ -67,7 +67,9 @@ class Lab:
             "inside_network_id": self.inside,
             "outside_network_id": self.public,
         }
-        return {"appliance": {**least, **fields}}
+        return {
+            "appliance": {name: value for name, value in {**least, **fields}.items() if value is not None}
+        }
 
     def make(self, **fields: Any) -> dict[str, Any]:
         return dict(self.api.ok("POST", BASE, self.body(**fields), by="demo")["appliance"])

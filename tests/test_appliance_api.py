@@ -130,11 +130,18 @@ def test_what_cannot_be_is_refused_by_the_name_of_the_field(lab: Lab) -> None:
     for field, fields, status, words in (
         ("services", {"services": []}, 400, "one service"),
         ("services", {"services": ["nat", "nat"]}, 400, "twice"),
+        (
+            "inside_network_id",
+            {"services": ["firewall", "balancer"], "inside_network_id": None},
+            400,
+            "two networks",
+        ),
         ("data_planes", {"data_planes": 0}, 400, ">= 1"),
         ("dispatchers", {"dispatchers": 0}, 400, ">= 1"),
         ("managers", {"managers": 3}, 400, "<= 2"),
         ("data_planes", {"data_planes": 254}, 400, "256 units"),
         ("cu_size", {"cu_size": 4.0}, 400, "3.2 in all"),
+        ("cu_memory", {"cu_memory": 4097}, 400, "the largest host has 4096"),
         ("cu_memory", {"runtime": "server", "cu_memory": 256}, 400, "384 MiB at least"),
         ("availability_zone", {"availability_zone": "moon"}, 400, "There are: nova"),
         ("data_planes", {"data_planes": 40}, 409, "not enough processors"),
@@ -158,6 +165,25 @@ def test_a_network_that_one_may_not_attach_to_is_refused(lab: Lab) -> None:
     hidden = lab.network("10.9.0.0/24", by="otto")
     for field in ("inside_network_id", "outside_network_id"):
         assert lab.refused(**{field: hidden})[0] == 404
+
+
+def test_a_change_that_cannot_be_is_refused_by_the_name_of_the_field(lab: Lab) -> None:
+    other = lab.network("10.12.0.0/24")
+    lab.api.ok("PUT", f"/appliance/v1/quotas/{lab.api.projects['demo']}", {"quota": {"units": 100}})
+    router = lab.make()["id"]
+    balancer = lab.make(services=["balancer"], inside_network_id=None, outside_network_id=other)["id"]
+    for id, field, fields, status, words in (
+        (router, "data_planes", {"data_planes": 0}, 400, ">= 1"),
+        (router, "data_planes", {"data_planes": 98}, 409, "Quota exceeded"),
+        (router, "data_planes", {"data_planes": 60}, 409, "no host has room for one more data-plane"),
+        (router, "services", {"services": []}, 400, "one service"),
+        (balancer, "inside_network_id", {"services": ["balancer", "nat"]}, 400, "two networks"),
+    ):
+        with lab.api.unchanged():
+            reply = lab.api.ask("PUT", f"{BASE}/{id}", {"appliance": fields}, by="demo")
+        error = reply.json()["error"]
+        found = reply.status_code, error["field"], words in error["message"]
+        assert found == (status, field, True), error
 
 
 def test_a_quota_of_units_and_of_appliances_is_kept(lab: Lab) -> None:

@@ -92,6 +92,13 @@ def check_size(call: Call, appliance: Appliance) -> None:
             f"no host has so much: a unit is to have {appliance.cu_size:g} processors, and the largest host "
             f"promises {most:g} in all. Take smaller units, and more of them.",
         )
+    memory = max((host.memory_mib for host in inventory.all_hosts(call.tx)), default=0)
+    if memory and appliance.cu_memory > memory:
+        raise BadField(
+            "cu_memory",
+            f"no host has so much: a unit is to have {appliance.cu_memory} MiB, and the largest host has "
+            f"{memory}. Take smaller units.",
+        )
 
 
 def follow(call: Call, appliance: Appliance, cause: str) -> Appliance:
