@@ -4,5 +4,6 @@
                        └── a plain router  ───┘
 
 `path` is that way, made of network namespaces; `throughput` what goes through, beside the plain router;
-`peers` what is to be had without us, `events` what an appliance is put through. `trunkline.traffic` counts.
+`peers` what is to be had without us, `events` what an appliance is put through, `delays` what it adds to a
+datagram's way meanwhile, `growth` what more data planes let through. `trunkline.traffic` counts.
 """

@@ -35,6 +35,8 @@ class Threads:
 
     #: Threads of their own, as on a host; or else whoever is interrupted.
     polled: bool = True
+    #: Whose: managers have none.
+    kinds: tuple[Kind, ...] = ("data-plane", "dispatcher")
     #: By kind: the part of a processor that such threads of a unit are promised, and held to. A host does
     #: that with all units; without it they are scheduled like everybody else.
     cores: Mapping[Kind, float] = field(default_factory=dict)
@@ -71,7 +73,7 @@ class _Lab(UnitLab):
         return f"{name[0]}{name[-1]}{os.getpid()}-{number}"
 
     def plugged(self, own: BusMember, pid: int) -> None:
-        if not self._threads.polled or own.kind == "manager":
+        if not self._threads.polled or own.kind not in self._threads.kinds:
             return
         legs = [(f"leg{n}", leg.zone) for n, leg in enumerate(LEGS) if own.kind == "dispatcher"]
         cores = self._threads.cores.get(own.kind)

@@ -2,6 +2,7 @@
 
 Parts are so small that all of them, the dispatcher and both ends fit on few processors. More is offered than
 all together can take, in so many flows that every shard has some: then what arrives is what they can take.
+The dispatcher has no threads of its own.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _WARM = 1.5
 class Seen:
     """Of a few seconds: datagrams a second, `passed` those that data planes let through, of which the
     dispatcher may lose some; how often a unit was taken for silent since they were sent; the part of a
-    processor that the packets of each data plane had, and those of the dispatcher.
+    processor that the packets of each data plane had.
     """
 
     offered: float
@@ -46,7 +47,6 @@ class Seen:
     passed: float
     alarms: int
     planes: tuple[float, ...]
-    dispatcher: float
 
 
 def measure(part: float, seconds: float, turns: int) -> list[Figure]:
@@ -70,10 +70,13 @@ def figures(turns: Sequence[Mapping[int, Seen]], part: float) -> list[Figure]:
     for size in SIZES:
         seen = [turn[size] for turn in turns]
         offered = statistics.median(one.offered for one in seen) / 1e3
-        notes = [f"{offered:.3g} k/s offered", f"of their parts used {_used(seen, part):.0%}"]
+        notes = [
+            "dispatcher without threads",
+            f"{offered:.3g} k/s offered",
+            f"of their parts used {_used(seen, part):.0%}",
+        ]
         passed = statistics.median(one.passed for one in seen) / 1e3
         notes.append(f"{passed:.3g} k/s left data planes")
-        notes.append(f"by the dispatcher {statistics.median(one.dispatcher for one in seen):.2g} cores")
         if alarms := sum(one.alarms for one in seen):
             notes.append(f"units taken for silent {alarms} times")
         what = f"growth: through {size} data plane{'' if size == 1 else 's'} of {part:g} core"
@@ -95,13 +98,11 @@ def _used(seen: Sequence[Seen], part: float) -> float:
 def _of(size: int, part: float, offered: int, seconds: float) -> Seen:
     """An appliance of so many data planes."""
     with path() as way:
-        appliance = ByHand(way, size, 1, 1, seed=1, threads=Threads(cores={"data-plane": part}))
+        # Threads of the dispatcher would wait for others on a small machine, and lose what comes then: its
+        # work is done by the sender, and by data planes within their parts.
+        threads = Threads(kinds=("data-plane",), cores={"data-plane": part})
+        appliance = ByHand(way, size, 1, 1, seed=1, threads=threads)
         try:
-            bus, *legs = appliance.threads_of("dispatcher")
-            for thread, priority in ((bus, 3), *((leg, 2) for leg in legs)):
-                # It is not to be the limit, whatever else the machine does; what data planes have taken goes
-                # out before more comes in. The sender has priority 1.
-                os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(priority))
             appliance.settle()
             wait_for(lambda: reaches(way.client, SERVERS[0]), 30, lambda: "the appliance forwards")
             return _through(way, appliance, offered, seconds)
@@ -110,11 +111,10 @@ def _of(size: int, part: float, offered: int, seconds: float) -> Seen:
 
 
 def _through(way: Path, appliance: ByHand, offered: int, seconds: float) -> Seen:
-    planes, dispatcher = appliance.threads_of("data-plane"), appliance.threads_of("dispatcher")
-    buses = appliance.buses_of("data-plane")
+    threads, buses = appliance.threads_of("data-plane"), appliance.buses_of("data-plane")
 
     def counts() -> list[float]:
-        return _counts(way, buses, [*planes, *dispatcher])
+        return _counts(way, buses, threads)
 
     alarms = appliance.alarms()
     with _sending(way, offered):
@@ -125,7 +125,7 @@ def _through(way: Path, appliance: ByHand, offered: int, seconds: float) -> Seen
             after, took = counts(), time.monotonic() - began
         alarms = appliance.alarms() - alarms
     sent, arrived, passed, *used = ((new - old) / took for old, new in zip(before, after, strict=True))
-    return Seen(sent, arrived, passed, alarms, tuple(used[: len(planes)]), sum(used[len(planes) :]))
+    return Seen(sent, arrived, passed, alarms, tuple(used))
 
 
 @contextmanager
