@@ -84,7 +84,11 @@ class RunningUnit:
             mac = f"02:0d:00:00:{int(name[-1]):02x}:{own.number:02x}"
             lab.plug(leg.zone, own.number, pid, mac, names[name])
         self.run("sh", "-c", "ip link set dev lo up")
-        lab.plugged(own, pid)
+        try:
+            lab.plugged(own, pid)
+        except BaseException:
+            self.process.terminate()
+            raise
         threading.Thread(target=self._hear, daemon=True).start()
 
     def _speaks(self) -> bool:
@@ -217,8 +221,8 @@ class UnitLab:
     def begin(self, *members: BusMember) -> None:
         """Starts units of these, side by side, and tells everybody who there is."""
         self.members |= {each.number: each for each in members}
-        started = [RunningUnit(self, each, Path(self._folder.name)) for each in members]
-        self.units |= {unit.own.number: unit for unit in started}
+        for each in members:
+            self.units[each.number] = RunningUnit(self, each, Path(self._folder.name))
         self.tell_all()
 
     def tell_all(self) -> None:
