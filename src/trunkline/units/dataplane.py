@@ -130,6 +130,10 @@ class DataPlane:
             case _:
                 raise Refusal(f"A data plane does not know what {type(word).__name__} is.")
 
+    def suspect(self, unit: int) -> None:
+        """As `unit.Role`: whoever gives it flows stops."""
+        self._peers.leave(unit)
+
     def table(self) -> tuple[ShardWord, ...]:
         return tuple(self._table.values())
 

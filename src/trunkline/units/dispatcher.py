@@ -38,7 +38,6 @@ from trunkline.units.words import (
     Retake,
     Shards,
     ShardWord,
-    Suspect,
     Word,
 )
 
@@ -126,8 +125,6 @@ class Dispatcher:
                 self._are(members)
             case Shards(shards=shards):
                 self._have(fabric, shards)
-            case Suspect(unit=unit):
-                self._tell(suspects=(unit,))
             case Aside(seconds=seconds):
                 self._tell(aside=seconds)
             case Retake():
@@ -142,6 +139,10 @@ class Dispatcher:
             case _:
                 raise Refusal(f"{type(word).__name__} is nothing for a dispatcher.")
         self._changed()
+
+    def suspect(self, unit: int) -> None:
+        """As `unit.Role`: the prober looks at once."""
+        self._tell(suspects=(unit,))
 
     def _have(self, fabric: Fabric, words: tuple[ShardWord, ...]) -> None:
         new = {word.shard: word for word in words}

@@ -57,6 +57,9 @@ class Manager:
     def table(self) -> tuple[ShardWord, ...]:
         return ()
 
+    def suspect(self, unit: int) -> None:
+        """As `unit.Role`: it sees by itself who is gone."""
+
     def status(self) -> UnitStatus:
         reign = self._reign
         return UnitStatus(

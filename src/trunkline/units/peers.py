@@ -22,10 +22,13 @@ class Peers:
         self._addresses: dict[int, str] = {}
         self._wires: dict[int, tuple[Wire, asyncio.Task[None]]] = {}
         self._making: dict[int, asyncio.Lock] = {}
+        #: Connections that are not there yet.
+        self._coming: dict[int, asyncio.Task[Wire]] = {}
 
     def know(self, addresses: Mapping[int, str]) -> None:
         """Where the others are, by number; who is somewhere else now, or is not any more, is let go of."""
-        for unit in [unit for unit in self._wires if addresses.get(unit) != self._addresses[unit]]:
+        known = self._wires.keys() | self._coming.keys()
+        for unit in [unit for unit in known if addresses.get(unit) != self._addresses[unit]]:
             self.leave(unit)
         self._addresses = dict(addresses)
 
@@ -40,14 +43,27 @@ class Peers:
                 address = self._addresses.get(unit)
                 if address is None:
                     raise Unavailable(f"There is no unit {unit}.")
-                wire = await Wire.connect(address, PORT, _CONNECT)
+                wire = await self._connected(unit, address)
                 self._wires[unit] = wire, asyncio.create_task(self._hear(unit, wire), name=f"from {unit}")
             return self._wires[unit][0]
 
+    async def _connected(self, unit: int, address: str) -> Wire:
+        self._coming[unit] = coming = asyncio.create_task(Wire.connect(address, PORT, _CONNECT))
+        try:
+            await asyncio.wait([coming])
+        finally:
+            del self._coming[unit]
+            coming.cancel()
+        if coming.cancelled():
+            raise Unavailable(f"Unit {unit} is let go of.")
+        return coming.result()
+
     def leave(self, unit: int) -> None:
-        """Closes the connection to a unit, where there is one."""
+        """Closes the connection to a unit, where there is one, or is about to be."""
         if unit in self._wires:
             self._wires.pop(unit)[1].cancel()
+        if unit in self._coming:
+            self._coming[unit].cancel()
 
     async def _hear(self, unit: int, wire: Wire) -> None:
         async for _ in wire.heard():

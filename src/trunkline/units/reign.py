@@ -55,7 +55,7 @@ class Reign:
         self._moves: Moves | None = None
         self._joined: set[int] = set()
         self._silent: frozenset[int] = frozenset()
-        #: Whose connections ended, until dispatchers know.
+        #: Whose connections ended, until the others know.
         self._lost: set[int] = set()
         self._sides = Sides()
         #: Dispatchers that stood aside: what they have of shards is not known.
@@ -81,9 +81,9 @@ class Reign:
             while True:
                 self._wake.clear()
                 self._connect(tasks)
-                for unit, dispatcher in itertools.product(self._lost, self._of("dispatcher")):
-                    if unit != dispatcher:
-                        tasks.create_task(self._say(dispatcher, Suspect, unit), name=f"unit {unit} is lost")
+                for unit, other in itertools.product(self._lost, self._members):
+                    if unit != other:
+                        tasks.create_task(self._say(other, Suspect, unit), name=f"unit {unit} is lost")
                 self._lost.clear()
                 if self._moves is None:
                     self._learn(_now() - began)
@@ -111,6 +111,7 @@ class Reign:
                 task.cancel()
                 del self._links[number]
                 self._gone(number, "It is no member any more.")
+                self._lost.add(number)
                 told = True
             elif member != link.member:
                 link.member = member
@@ -342,8 +343,10 @@ class Reign:
         except Unavailable:
             await asyncio.sleep(_AGAIN)
         except Refusal as error:
-            self._tell(f"Unit {task.unit} did not do what it was told of shards.", error.message)
-            await asyncio.sleep(_AGAIN)
+            # Flows cannot be given to one who is gone, and there is something else to be done now.
+            if not isinstance(task, Give) or self._is_up(task.to):
+                self._tell(f"Unit {task.unit} did not do what it was told of shards.", error.message)
+                await asyncio.sleep(_AGAIN)
         moves.done(task, well=well)
         self._wake.set()
 

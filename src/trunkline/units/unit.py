@@ -40,6 +40,7 @@ from trunkline.units.words import (
     Said,
     Shards,
     ShardWord,
+    Suspect,
     Word,
 )
 
@@ -74,6 +75,9 @@ class Role(Protocol):
         Raises:
             Refusal: it is not done; the message says why.
         """
+
+    def suspect(self, unit: int) -> None:
+        """That unit may have died just now: nothing is to wait for it."""
 
     def status(self) -> UnitStatus:
         """How it is now; `incarnation` is filled in by the caller, and `epoch` where it follows a manager."""
@@ -164,11 +168,36 @@ class Unit:
     # Managers, and other units.
 
     async def _peer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        role, wire = self._role, Wire(reader, writer)
-        assert role is not None
-        lead: tuple[int, int] | None = None
+        assert self._role is not None
+        await self.serve(self._role, reader, writer)
+
+    async def serve(self, role: Role, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A connection, until it ends and all is done that was said on it."""
+        wire = Wire(reader, writer)
+        words: asyncio.Queue[Word | None] = asyncio.Queue()
+        doing = asyncio.create_task(self._do(role, wire, words), name="what is said")
         try:
             async for word in wire.heard():
+                if isinstance(word, Suspect):
+                    # What is being done may wait for that unit.
+                    role.suspect(word.unit)
+                    await wire.say(Done(word.n))
+                else:
+                    words.put_nowait(word)
+        except Unavailable:
+            pass
+        finally:
+            words.put_nowait(None)
+            try:
+                await doing
+            finally:
+                self._managers.discard(wire)
+
+    async def _do(self, role: Role, wire: Wire, words: asyncio.Queue[Word | None]) -> None:
+        """What is said on a connection, in its order."""
+        lead: tuple[int, int] | None = None
+        with contextlib.suppress(Unavailable):
+            while (word := await words.get()) is not None:
                 if isinstance(word, Lead):
                     lead = (word.epoch, word.manager)
                     # Whom it followed until now.
@@ -191,10 +220,6 @@ class Unit:
                     await wire.say(Done(word.n, "" if self._policy is not None else "It has no policy."))
                 else:
                     await wire.answer(word.n, self._told(role, word))
-        except Unavailable:
-            pass
-        finally:
-            self._managers.discard(wire)
 
     async def _told(self, role: Role, word: Word) -> None:
         """As the role does; what a manager that is new may ask for is kept."""

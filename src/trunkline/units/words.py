@@ -1,15 +1,17 @@
 """What the units of an appliance say to each other on the out-of-band bus.
 
     manager ── Members, Shards, Prepare, Commit, Hand, Forget ──▶ data plane, dispatcher
-            ─────────────── Suspect, Aside, Retake ──────────────▶ dispatcher
+            ────────────────────── Suspect ──────────────────────▶ data plane, dispatcher
+            ────────────────── Aside, Retake ────────────────────▶ dispatcher
             ◀───────────────── Done, Said, Has ──────────────────
     data plane ── Entries ──▶ data plane
     manager ── Beat ──▶ manager
 
 A manager connects to every unit and to the other manager, and begins with `Lead`: who has followed one with
-a higher epoch refuses. Whatever a manager says is done in its order, and answered by one `Done` with the same
-number. A unit says by itself how it is (`Said`), once a second and when that changes, and which shards are
-whose (`Has`) when somebody wants to lead it, and when it changed that by itself. `wire.Wire` carries them.
+a higher epoch refuses. Whatever a manager says is done in its order, `Suspect` alone at once, and answered by
+one `Done` with the same number. A unit says by itself how it is (`Said`), once a second and
+when that changes, and which shards are whose (`Has`) when somebody wants to lead it, and when it changed that
+by itself. `wire.Wire` carries them.
 """
 
 from __future__ import annotations
@@ -64,7 +66,9 @@ class Shards(msgspec.Struct, frozen=True, tag=True):
 
 
 class Suspect(msgspec.Struct, frozen=True, tag=True):
-    """A unit's connection ended, as when its process does: a dispatcher looks at once whether it is there."""
+    """A unit's connection ended, as when its process does: a dispatcher looks at once whether it is there,
+    and a data plane that gives it flows stops waiting for it.
+    """
 
     n: int
     unit: int
