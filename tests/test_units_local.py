@@ -79,8 +79,10 @@ def test_what_data_planes_begin_comes_back_while_shards_move(cloud: Managed) -> 
     def move() -> None:
         chance = random.Random(3)
         while not over.is_set():
-            owner, to, third = chance.sample(PLANES, 3)
-            shards = [word.shard for word in cloud.table if word.owner == owner]
+            # Whoever has the most gives some: one without any could begin nothing.
+            has = {n: [word.shard for word in cloud.table if word.owner == n] for n in PLANES}
+            owner = max(PLANES, key=lambda number: len(has[number]))
+            shards, (to, third) = has[owner], chance.sample([n for n in PLANES if n != owner], 2)
             cloud.move(chance.sample(shards, min(24, len(shards))), to, chance.choice((owner, third)))
 
     moving = threading.Thread(target=move)
