@@ -199,8 +199,3 @@ def test_the_kernel_finds_what_has_a_mark(scene: Scene) -> None:
         found = table.get(entries[0].name)
         assert found is not None
         assert found.mark == 7
-        table.drop_marked(8, 0xFFFF)
-        assert {entry.name for entry in table.entries()} == named
-        table.drop_marked(7, 0xFFFF)
-        assert table.entries() == []
-        assert table.get(entries[0].name) is None

@@ -183,13 +183,6 @@ class Conntrack:
         """Makes the kernel have these no longer; those it has not are no error."""
         self._tell(DELETE, 0, [(entry, entry.name) for entry in entries])
 
-    def drop_marked(self, mark: int, mask: int) -> None:
-        """Makes the kernel have none whose mark is this one, in the bits of the mask."""
-        self._socket.send(message(DELETE, _REQUEST | _ACK, 0, family(0) + marked(mark, mask)))
-        for _, _, body in messages(self._heard()):
-            if (error := _error(body)).errno:
-                raise error
-
     def _tell(self, kind: int, flags: int, told: list[tuple[Entry, bytes]]) -> list[tuple[Entry, int]]:
         """Returns what was refused, and why. Only refusals are answered, and the last."""
         refused: list[tuple[Entry, int]] = []

@@ -200,10 +200,11 @@ class UnitStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     serves: tuple[str, ...] = ()
     #: Units that do not answer: of a dispatcher, on the in-band bus; of a manager that leads, on the other.
     silent: tuple[int, ...] = ()
-    #: Of a manager: whether it leads, and then what it sees: members that nothing depends on any more, and
-    #: why the newest policy is refused.
+    #: Of a manager: whether it leads, and then what it sees: members that nothing depends on any more, of how
+    #: many shards a copy is yet to be made, and why the newest policy is refused.
     leads: bool = False
     empty: tuple[int, ...] = ()
+    uncopied: int = 0
     refused: str = ""
     #: The last few.
     events: tuple[UnitEvent, ...] = ()

@@ -23,6 +23,7 @@ from trunkline.plan.shards import SHARDS
 from trunkline.resources.reports import Condition, ListenerCount, UnitStatus
 from trunkline.units.balancing import Seen, able
 from trunkline.units.chronicle import Chronicle
+from trunkline.units.connections import SHARD, Connections
 from trunkline.units.counting import Counted, count
 from trunkline.units.enforcer import Enforcer
 from trunkline.units.fabric import UNITS, Fabric, Leg
@@ -30,7 +31,7 @@ from trunkline.units.health import Checks
 from trunkline.units.local import LocalShards
 from trunkline.units.peers import Peers
 from trunkline.units.proxy import Proxy
-from trunkline.units.replicas import SHARD, THROUGH, Copied, Replicas, read
+from trunkline.units.replicas import Copied, Replicas
 from trunkline.units.router import DROPPED, Router
 from trunkline.units.router import counters as count_rules
 from trunkline.units.rule_log import RuleLog
@@ -95,7 +96,8 @@ class DataPlane:
             self._router = Router(self._place.bus, own.bus_mac, self._place.control, own.control_address)
             self._local = LocalShards(self._place.control)
             self._conntrack = Conntrack(None)
-            self._replicas = Replicas(self._peers, self._conntrack)
+            self._connections = Connections()
+            self._replicas = Replicas(self._peers, self._conntrack, self._connections)
             self._router.want(slice_.legs)
             dispatcher = next((m.bus_mac for m in slice_.members if m.kind == "dispatcher"), _NO_MAC)
             legs = [Leg(leg.zone, leg.outside, dispatcher) for leg in slice_.legs]
@@ -302,7 +304,7 @@ class DataPlane:
             await asyncio.sleep(_CROWD)
             self._settle.clear()
             fresh, self._fresh = self._fresh, set()
-            for some in read(fresh):
+            for some in self._connections.read(fresh):
                 self._conntrack.change(entry for entry in map(lasts, some) if entry is not None)
                 await asyncio.sleep(0)
 
@@ -319,13 +321,14 @@ class DataPlane:
                 self._fabric.tell_shard(shard, None)
         self._replicas.copy(dict.fromkeys(shards))
         self._replicas.keep(shards)
-        if len(shards) == 1:
-            self._conntrack.drop_marked(shards[0], THROUGH)
-        else:
-            # By itself the kernel goes through its whole table for each of them.
-            for some in read(shards):
+        self._replicas.gather()
+        try:
+            for some in self._connections.forget(shards):
                 self._conntrack.drop(some)
                 await asyncio.sleep(0)
+        except BaseException:
+            self._connections.came(shards)
+            raise
         self._begin_in_own()
         self._changed()
 
@@ -339,6 +342,7 @@ class DataPlane:
         self._replicas.keep(copies)
         if copies:
             await self._drop_stale(copies, {entry.name: entry.translations for entry in entries})
+        self._connections.came({entry.mark & SHARD for entry in entries})
         refused = self._conntrack.put(
             entry if self._owns(entry.mark) else entry.lasting(_COPY) for entry in entries
         )
@@ -352,7 +356,7 @@ class DataPlane:
 
     async def _drop_stale(self, shards: Iterable[int], there: Mapping[bytes, bytes]) -> None:
         """Of copies of these shards, leaves those that are there, by name, with their translations."""
-        for some in read(shards):
+        for some in self._connections.read(shards):
             stale = (entry for entry in some if there.get(entry.name) != entry.translations)
             self._conntrack.drop(entry for entry in stale if not self._owns(entry.mark))
             await asyncio.sleep(0)

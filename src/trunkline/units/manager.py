@@ -69,6 +69,7 @@ class Manager:
             leads=reign is not None,
             silent=reign.away if reign is not None else (),
             empty=reign.empty if reign is not None else (),
+            uncopied=reign.uncopied if reign is not None else 0,
             refused=reign.policies.refused if reign is not None else "",
             events=self._chronicle.events(),
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class Progress:
     """Of those that are under way at a time."""
@@ -10,16 +12,16 @@ class Progress:
         #: Since when shards are under way, when all were with their new owners, and how many they were.
         self._since, self._taken, self._moving = 0.0, 0.0, 0
 
-    def look(self, now: float, moving: int, *, taken: bool) -> str:
+    def look(self, now: float, moving: int, taken: Callable[[], bool]) -> str:
         """What is to be told now, "" for nothing.
 
         Args:
-            moving: how many are under way. taken: all of them are with their new owners.
+            moving: how many are under way. taken: whether all of them are with their new owners.
         """
         if moving and not self._moving:
             self._since, self._taken = now, 0.0
         self._moving = max(moving, self._moving) if moving else self._moving
-        if self._moving and not self._taken and taken:
+        if self._moving and not self._taken and taken():
             self._taken = now
         if moving or not self._moving:
             return ""

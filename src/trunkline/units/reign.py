@@ -65,6 +65,8 @@ class Reign:
         self._wanted: object = None
         self._progress, self._cause = Progress(), ""
         self.empty: tuple[int, ...] = ()
+        #: Of how many shards connections would be lost with one unit, though there are others.
+        self.uncopied = 0
         self._wake, self._policy = asyncio.Event(), asyncio.Event()
 
     def want(self, slice_: UnitSlice) -> None:
@@ -359,9 +361,13 @@ class Reign:
     # What is seen.
 
     def _note(self, moves: Moves) -> None:
-        if what := self._progress.look(_now(), moves.under_way(), taken=moves.taken()):
+        moving = moves.under_way()
+        if what := self._progress.look(_now(), moving, moves.taken):
             self._tell(what, self._cause)
-        self._cause = self._cause if moves.under_way() else ""
+        self._cause = self._cause if moving else ""
+        before, self.uncopied = self.uncopied, moves.uncopied()
+        if bool(before) != bool(self.uncopied):
+            self._changed()
 
     @property
     def away(self) -> tuple[int, ...]:

@@ -13,26 +13,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from trunkline.devices.conntrack import Conntrack, Entry, Event, Lost, Watch
 from trunkline.errors import Refusal, Unavailable
-from trunkline.units.local import LOCAL
+from trunkline.plan.shards import SHARDS
+from trunkline.units.connections import SHARD, THROUGH, Connections
 from trunkline.units.peers import PATIENCE, Peers
 from trunkline.units.words import Entries
 
 log = logging.getLogger(__name__)
-#: The bits of a mark that are the shard; with the one more they are the shard where a connection goes
-#: through, and nobody's where it ends in a socket here.
-SHARD = 0xFFFF
-THROUGH = SHARD | LOCAL
 #: How long news are gathered, seconds: a burst costs one message.
 _GATHER = 0.012
 #: How many connections one message tells of; of all that there are, and of those that changed.
 _MANY, _SOME = 4096, 512
-#: Up to how many shards the kernel looks for each: it goes through its whole table every time.
-_FEW = 4
 #: How often some thousand events are read before others have their turn.
 _ROUNDS = 16
 #: How long to wait before one that did not answer is tried again, and one is asked that had no news.
@@ -49,26 +44,12 @@ class Copied:
     complete: bool
 
 
-def read(shards: Iterable[int]) -> Iterator[list[Entry]]:
-    """The connections of shards in this kernel, some at a time, so that other work is done between them.
-
-    Those that end in a socket here are not among them.
-    """
-    wanted = frozenset(shards)
-    with contextlib.closing(Conntrack(None)) as conntrack:
-        if len(wanted) > _FEW:
-            yield from conntrack.dump(lambda mark: mark & THROUGH in wanted)
-        else:
-            for shard in wanted:
-                yield conntrack.marked(shard, THROUGH)
-
-
 class Replicas:
     """Keeps others informed of what becomes of the connections of shards. For one event loop."""
 
-    def __init__(self, peers: Peers, conntrack: Conntrack) -> None:
+    def __init__(self, peers: Peers, conntrack: Conntrack, connections: Connections) -> None:
         """`conntrack` is by what this process changes its kernel's connections."""
-        self.conntrack, self.peers = conntrack, peers
+        self.conntrack, self.peers, self.connections = conntrack, peers, connections
         self._watch = Watch(None, but=conntrack.port)
         self._copied: dict[int, Copied] = {}
         #: Shards that are handed over: to whom.
@@ -76,14 +57,15 @@ class Replicas:
         self._receivers: dict[int, _Receiver] = {}
 
     def copy(self, shards: Mapping[int, Copied | None]) -> None:
-        """From now on these are copied so, or not at all; others stay as they are."""
+        """From now on these are copied so, or not at all; others stay as they are.
+
+        What a second does not have of before, it has by `hand`.
+        """
         for shard, copied in shards.items():
-            before = self._copied.pop(shard, None)
+            self._copied.pop(shard, None)
             if copied is not None:
                 self._copied[shard] = copied
-                receiver = self._receiver(copied.second)
-                if copied != before:
-                    receiver.anew({shard})
+                self._receiver(copied.second)
 
     async def hand(self, shards: Iterable[int], to: int) -> None:
         """Another one knows the connections of these as they are now, and is told of them until `keep`.
@@ -92,7 +74,6 @@ class Replicas:
             Unavailable, Refusal: it does not know them.
         """
         receiver = self._receiver(to)
-        # Copies may have come before it knew that it is to have them: all is told once.
         new = {shard for shard in shards if self._handed.get(shard) != to}
         self._handed |= dict.fromkeys(shards, to)
         if new:
@@ -134,6 +115,8 @@ class Replicas:
                 ended = {event.name for event in events if event.gone}
                 for name, event in {event.name: event for event in events}.items():
                     shard = event.mark & THROUGH
+                    if shard < SHARDS:
+                        self.connections.came((shard,))
                     copied, to = self._copied.get(shard), self._handed.get(shard)
                     if copied is not None:
                         self._receivers[copied.second].note(name, event, name in ended)
@@ -141,6 +124,7 @@ class Replicas:
                         self._receivers[to].note(name, event, name in ended)
         except Lost:
             log.warning("more happened to connections than could be read: all are copied anew")
+            self.connections.came(range(SHARDS))
             for number, receiver in self._receivers.items():
                 receiver.anew(self.shards_of(number))
 
@@ -268,7 +252,7 @@ class _Receiver:
         complete = {shard for shard in shards if self._replicas.complete(self._number, shard)}
         try:
             found: dict[int, list[Entry]] = {shard: [] for shard in shards}
-            for some in read(shards):
+            for some in self._replicas.connections.read(shards):
                 for entry in some:
                     found[entry.mark & SHARD].append(entry)
                 await asyncio.sleep(0)

@@ -60,6 +60,8 @@ class Moves:
         self._dispatchers: set[int] = set()
         #: What units know, by their numbers and those of shards.
         self._known: dict[int, dict[int, ShardWord]] = {}
+        #: Shards of which what a unit knows may not be what it is to know.
+        self._behind: dict[int, set[int]] = {}
         self._busy: dict[int, Task] = {}
         #: Units and shards whose task began for something that is not wanted any more.
         self._void: set[tuple[int, int]] = set()
@@ -95,7 +97,7 @@ class Moves:
         """
         self.turn += 1
         (self._dispatchers if spreads else self._planes).add(unit)
-        self._known[unit] = dict(table)
+        self._known[unit], self._behind[unit] = dict(table), set(range(SHARDS))
         self._stirred = True
         if not spreads and not fresh:
             for shard, held in enumerate(self.held):
@@ -109,6 +111,7 @@ class Moves:
         self._planes.discard(unit)
         self._dispatchers.discard(unit)
         self._known.pop(unit, None)
+        self._behind.pop(unit, None)
         if self._busy.pop(unit, None) is not None:
             self._void = {pair for pair in self._void if pair[0] != unit}
 
@@ -138,6 +141,7 @@ class Moves:
             if shard in told or before == word:
                 continue
             known[shard] = word
+            self._behind[unit].add(shard)
             self._stirred = True
             if before.owner == _UNSURE:
                 continue
@@ -162,6 +166,9 @@ class Moves:
     def _set(self, shard: int, held: Held) -> None:
         before, self.held[shard] = self.held[shard], held
         self._stirred = True
+        if before != held:
+            for behind in self._behind.values():
+                behind.add(shard)
         if (before.owner, before.former, before.filling) != (held.owner, held.former, held.filling):
             tasks = self._busy.values()
             self._void |= {
@@ -178,6 +185,7 @@ class Moves:
             known = self._known[task.unit]
             for word in task.shards:
                 known[word.shard] = word if well else ShardWord(word.shard, _UNSURE)
+                self._behind[task.unit].add(word.shard)
             return
         void, self._void = self._void, {pair for pair in self._void if pair[0] != task.unit}
         for shard in task.shards:
@@ -244,14 +252,21 @@ class Moves:
             for shard, held in enumerate(self.held)
         )
 
-    def busy_with(self, unit: int) -> int:
-        """How many shards a data plane has a part in."""
-        return sum(unit in held.parts() or unit in held.litter for held in self.held)
+    def busy_with(self, unit: int) -> bool:
+        """Whether a data plane has a part in any shard."""
+        return any(unit in held.parts() or unit in held.litter for held in self.held)
 
     def under_way(self) -> int:
         """How many shards are not yet with their owners."""
         return sum(
             held.moving or held.owner != want for held, (want, _) in zip(self.held, self._want, strict=True)
+        )
+
+    def uncopied(self) -> int:
+        """Of how many shards the connections are lost with their owner, though another is to have them too."""
+        return sum(
+            second != NOBODY and (held.moving or held.stale or held.second == NOBODY)
+            for held, (_, second) in zip(self.held, self._want, strict=True)
         )
 
     def taken(self) -> bool:
@@ -280,8 +295,14 @@ class Moves:
         return steps.next_step(held, owner, second if able else held.second, room=room)
 
     def _knows(self, unit: int, shard: int) -> bool:
-        known = self._known.get(unit)
-        return known is not None and known.get(shard, _nobody(shard)) == self._word(unit, shard)
+        behind = self._behind.get(unit)
+        if behind is None:
+            return False
+        if shard in behind:
+            if self._known[unit].get(shard, _nobody(shard)) != self._word(unit, shard):
+                return False
+            behind.discard(shard)
+        return True
 
     def _word(self, unit: int, shard: int) -> ShardWord:
         return word_for(shard, self.held[shard], unit, spreads=unit in self._dispatchers)
@@ -295,8 +316,8 @@ class Moves:
         return not absent and all(self._knows(unit, shard) for unit in (*self._dispatchers, *planes))
 
     def _tell(self, unit: int) -> Tell | None:
-        shards = [self._word(unit, shard) for shard in range(SHARDS) if not self._knows(unit, shard)]
-        return Tell(unit, tuple(shards)) if shards else None
+        shards = [shard for shard in sorted(self._behind[unit]) if not self._knows(unit, shard)]
+        return Tell(unit, tuple(self._word(unit, shard) for shard in shards)) if shards else None
 
     def _give(self, unit: int, absent: Set[int]) -> Give | None:
         """What moves goes before what is copied."""

@@ -274,6 +274,14 @@ def _shards(heard: Sequence[Unit]) -> Iterator[Finding]:
             "A manager gives each its share.",
             passing=True,
         )
+    leads = leader(heard)
+    if leads is not None and leads.uncopied:
+        yield _found(
+            "not all connections would survive a crash",
+            f"copies of {leads.uncopied} of {SHARDS} shards are yet to be made at other data planes",
+            "It ends when they are, as soon as units have time for it.",
+            passing=True,
+        )
 
 
 def _renewal(appliance: Appliance) -> Iterator[Finding]:

@@ -248,12 +248,13 @@ def _has(netns: str, device: str) -> bool:
 
 
 def _settled(seen: Json, planes: int) -> bool:
-    """Whether so many data planes have all shards, each its share, and all apply the newest policy."""
+    """Whether so many data planes have all shards, each its share, with copies, and the newest policy."""
     there = [unit for unit in seen["units"] if unit["kind"] == "data-plane"]
     shards = [unit["observed"].get("shards", 0) for unit in there]
     revisions = {unit["observed"].get("policy_revision") for unit in there}
     return (
         len(there) == planes
+        and seen["appliance"]["status"] == "ACTIVE"
         and sum(shards) == SHARDS
         and min(shards) >= SHARDS // planes
         and revisions == {seen["appliance"]["policy_revision"]}
