@@ -102,7 +102,13 @@ class Appliance:
 
     def die(self, number: int) -> None:
         """What it alone knew is lost; dispatchers send to the seconds."""
+        others = self.planes.keys() - self.leaving - {number}
         gone = self.planes.pop(number)
+        if others and self.moves.uncopied() == 0:
+            known = {
+                (s, f) for unit in self.planes.values() for s, flows in unit.flows.items() for f in flows
+            }
+            assert self.tracked <= known, "it is said that all would survive"
         self.leaving.discard(number)
         self.ending = {each for each in self.ending if each[2] != number}
         self.tracked = {(s, f) for s, f in self.tracked if self._needed(s, f) or f not in gone.flows[s]}
@@ -259,7 +265,7 @@ class Appliance:
         for _ in range(600):
             self.say()
             self.ask()
-            if self.moves.steady():
+            if self.moves.steady() and all(held.ends == NOBODY for held in self.moves.held):
                 break
             self.answer(may_fail=False)
         assert self.moves.steady(), self.moves.held
@@ -344,7 +350,7 @@ def play(appliance: Appliance, event: str) -> None:
             appliance.restart_dispatcher()
         case "takeover":
             appliance.takeover()
-        case "die" if appliance.whole and len(appliance.planes) > 1:
+        case "die" if (appliance.whole or appliance.moves.uncopied() == 0) and len(appliance.planes) > 1:
             appliance.die(appliance.chance.choice([*appliance.planes]))
         case "hush" if appliance.whole and len(appliance.planes) > 1:
             appliance.hush(appliance.chance.choice([*appliance.planes]))

@@ -263,11 +263,8 @@ class Moves:
         )
 
     def uncopied(self) -> int:
-        """Of how many shards the connections are lost with their owner, though another is to have them too."""
-        return sum(
-            second != NOBODY and (held.moving or held.stale or held.second == NOBODY)
-            for held, (_, second) in zip(self.held, self._want, strict=True)
-        )
+        """Of how many shards connections are lost with a unit that dies now, though there are others."""
+        return sum(not self._copied(shard) for shard in range(SHARDS))
 
     def taken(self) -> bool:
         """Dispatchers send to those who are to have the shards."""
@@ -290,6 +287,9 @@ class Moves:
             return steps.switched(held) if ready else held
         if held.former != NOBODY:
             return steps.settled(held) if held.handed >= steps.HANDS else held
+        if owner != held.owner and held.filling in self._planes:
+            # The second misses what the one knows that is being filled: who dies now would take that with it.
+            return held
         room = may_move if owner != held.owner else may_fill
         able = second == NOBODY or second in self._planes
         return steps.next_step(held, owner, second if able else held.second, room=room)
@@ -314,6 +314,13 @@ class Moves:
     def _told(self, shard: int, absent: Set[int], *planes: int) -> bool:
         """No dispatcher thinks otherwise of a shard, nor do these."""
         return not absent and all(self._knows(unit, shard) for unit in (*self._dispatchers, *planes))
+
+    def _copied(self, shard: int) -> bool:
+        """Whether it is copied as it is to be, and who sends past the dead knows where to."""
+        held = self.held[shard]
+        if held.moving or not self._told(shard, frozenset(), held.owner):
+            return False
+        return self._want[shard] == (held.owner, NOBODY) or (held.second != NOBODY and not held.stale)
 
     def _tell(self, unit: int) -> Tell | None:
         shards = [shard for shard in sorted(self._behind[unit]) if not self._knows(unit, shard)]
