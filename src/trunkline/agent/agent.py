@@ -205,10 +205,9 @@ class Agent:
                     # It goes on from what this agent does not have: ask for everything.
                     sure = False
                     continue
+                # Remembered first: what was done for it is not undone by an agent that begins anew.
+                await self._remember(newest)
                 self._want(newest)
-                await asyncio.to_thread(
-                    files.replace, self._config.folder / "slice.json", msgspec.json.encode(newest), 0o600
-                )
 
     async def _follow_database(self) -> None:
         while True:
@@ -242,6 +241,15 @@ class Agent:
         ):
             manager.want(slice_)
         self._wake.set()
+
+    async def _remember(self, slice_: HostSlice) -> None:
+        """What cannot be written down is done all the same."""
+        file = self._config.folder / "slice.json"
+        try:
+            await asyncio.to_thread(files.replace, file, msgspec.json.encode(slice_), 0o600)
+            self._problems.pop("state folder", None)
+        except OSError as error:
+            self._problem("state folder", error)
 
     def _remembered(self) -> HostSlice | None:
         """The slice of the last run."""
@@ -404,4 +412,5 @@ _REMEDIES = {
     "shares of links": "Leave the interface without a discipline of your own, or keep the promises by it: "
     "placement keeps to them in any case. It is looked at again every two seconds.",
     "control": "The host goes on with what it knows, and tries again.",
+    "state folder": "Make room on its disk: what the host is to do is done, and is not remembered.",
 }
