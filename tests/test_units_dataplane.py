@@ -163,7 +163,7 @@ class Managed:
                 self.ask(number, *word)
 
     def have(self, *words: ShardWord) -> None:
-        """Everybody is told who has these shards; seconds first, who take nothing before they know."""
+        """Everybody is told who has these shards, seconds first; then owners give them what they have."""
         seconds = [ShardWord(word.shard, NOBODY, word.second) for word in words]
         for number, unit in self.lab.units.items():
             if unit.process.poll() is None and number != DISPATCHER:
@@ -171,6 +171,10 @@ class Managed:
         for number, unit in self.lab.units.items():
             if unit.process.poll() is None:
                 self.ask(number, Shards, words)
+        for owner, second in {(word.owner, word.second) for word in words}:
+            if self.unit(second).process.poll() is None:
+                shards = [word.shard for word in words if (word.owner, word.second) == (owner, second)]
+                self.ask(owner, Hand, shards, second)
 
     def begin(self, table: list[ShardWord]) -> None:
         self.table = table

@@ -262,7 +262,10 @@ class Dispatcher:
         for what, cause in seen.events:
             self._happened(what, cause)
         if set(before.serves) - set(seen.serves):
-            self._routes()
+            try:
+                self._routes()
+            except Refusal as error:
+                self._happened("Routes of its legs are missing.", error.message)
         if before != seen:
             self._changed()
 

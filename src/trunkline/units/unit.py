@@ -155,6 +155,9 @@ class Unit:
                     self._hear(line)
         except (OSError, ValueError) as error:
             log.warning("the agent is not understood: %s", error)
+        except asyncio.CancelledError:
+            # The unit ends. Python 3.11 tells of servers' tasks that are cancelled as of mistakes.
+            pass
         finally:
             self._agents.discard(writer)
             writer.close()
@@ -169,7 +172,9 @@ class Unit:
 
     async def _peer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert self._role is not None
-        await self.serve(self._role, reader, writer)
+        # As in `_agent`.
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.serve(self._role, reader, writer)
 
     async def serve(self, role: Role, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A connection, until it ends and all is done that was said on it."""
