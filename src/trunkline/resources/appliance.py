@@ -136,9 +136,9 @@ class Appliance(Resource, kw_only=True):
     #: What of the cloud it does the work of, and is changed with: "loadbalancer:ID"; "" where it was ordered
     #: by itself.
     owner: Annotated[str, computed(index=True)] = ""
-    #: ACTIVE: every leg is served, and all data planes have their share and the newest policy. BUILD: it has
-    #: not been ACTIVE yet. UPDATING: it forwards, and a change is under way. DEGRADED: it forwards, and
-    #: something is not well. ERROR: it does not forward. DOWN: it is not to.
+    #: ACTIVE: every leg is served, all data planes have their share and the newest policy, and connections
+    #: have their copies. BUILD: it has not been ACTIVE yet. UPDATING: it forwards, and a change is under way.
+    #: DEGRADED: it forwards, and something is not well. ERROR: it does not forward. DOWN: it is not to.
     status: Annotated[str, observed()] = "BUILD"
     #: What is not as it is to be: what, why, and what to do.
     conditions: Annotated[list[Condition], observed(filter=False)] = []
