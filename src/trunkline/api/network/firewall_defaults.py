@@ -6,18 +6,16 @@ Who asks for groups, or makes one, has it made: nothing comes in, everything goe
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from trunkline.api.context import Context
-from trunkline.api.engine import Call, Engine
+from trunkline.api.engine import Call
+from trunkline.api.network.defaults import Default
 from trunkline.errors import Conflict
-from trunkline.resources.identity import Project
 from trunkline.resources.network import FirewallGroup, FirewallPolicy, FirewallRule
 from trunkline.store import Reader
 
 #: The names of what every project has.
 DEFAULT, DEFAULT_INGRESS, DEFAULT_EGRESS = "default", "default ingress", "default egress"
-_DEFAULTS = "default-firewall-group"
 
 
 def holders_scope(rule_id: str) -> str:
@@ -30,13 +28,8 @@ def holders(reader: Reader, rule_id: str) -> list[str]:
     return list(reader.claimed(holders_scope(rule_id)))
 
 
-def default_of(call: Call, project_id: str) -> str:
-    """The id of a project's default group, made at first use: nothing comes in, everything goes out."""
-    found = call.tx.claim_owner(_DEFAULTS, project_id)
-    if found is not None:
-        return found
-    group_id = str(uuid.uuid4())
-    call.tx.claim(_DEFAULTS, project_id, group_id)
+def _make_default(call: Call, project_id: str, id: str) -> None:
+    """With it nothing comes in, and everything goes out."""
     policies = {}
     for name, verb in ((DEFAULT_INGRESS, "deny"), (DEFAULT_EGRESS, "allow")):
         way = name.removeprefix("default ")
@@ -61,34 +54,23 @@ def default_of(call: Call, project_id: str) -> str:
         )
         policies[way] = call.add(policy).id
     group = FirewallGroup(
-        id=group_id,
+        id=id,
         project_id=project_id,
         name=DEFAULT,
         description="Default firewall group",
         ingress_firewall_policy_id=policies["ingress"],
         egress_firewall_policy_id=policies["egress"],
     )
-    return call.add(group).id
+    call.add(group)
 
 
-async def ensure_default(engine: Engine, context: Context, asked: Iterable[str] = ()) -> None:
-    """Makes the default group of the caller's project if there is none yet.
-
-    Args:
-        asked: the projects whose groups an administrator asks for.
-    """
-    with engine.store.read() as reader:
-        wanted = {context.project_id} - {""}
-        if context.is_admin:
-            wanted |= {project for project in asked if reader.get(Project, project) is not None}
-        missing = [each for each in sorted(wanted) if reader.claim_owner(_DEFAULTS, each) is None]
-    if missing:
-        await engine.write(context, lambda call: [default_of(call, project) for project in missing])
+_EVERY_PROJECTS = Default("default-firewall-group", _make_default)
+default_of, ensure_default = _EVERY_PROJECTS.of, _EVERY_PROJECTS.ensure
 
 
 def is_default_policy(call: Call, policy: FirewallPolicy) -> bool:
     """Whether it is one of the default group's."""
-    group = call.tx.get(FirewallGroup, call.tx.claim_owner(_DEFAULTS, policy.project_id) or "")
+    group = call.tx.get(FirewallGroup, _EVERY_PROJECTS.there(call.tx, policy.project_id) or "")
     return group is not None and policy.name in (DEFAULT_INGRESS, DEFAULT_EGRESS)
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trunkline.api.context import Context
-from trunkline.api.engine import Call, Engine
+from trunkline.api.engine import Call
 from trunkline.api.network import common, logs, security_rules
+from trunkline.api.network.defaults import Default
 from trunkline.errors import Conflict, InUse
-from trunkline.resources.identity import Project
 from trunkline.resources.network import DefaultSecurityGroupRule, SecurityGroup, SecurityGroupRule
 from trunkline.resources.network.security import DEFAULT
 from trunkline.store import Reader, table_of
-
-_DEFAULTS = "default-security-group"
 
 
 def users_scope(group_id: str) -> str:
@@ -28,35 +25,14 @@ def in_use(reader: Reader, group_id: str) -> bool:
     return bool(reader.claimed(users_scope(group_id), limit=1))
 
 
-def default_of(call: Call, project_id: str) -> str:
-    """The id of a project's default group, which is made on first use.
-
-    Its rules are those of the templates: of a new cloud, everything out, and in from the same group.
-    """
-    found = call.tx.claim_owner(_DEFAULTS, project_id)
-    if found is not None:
-        return found
-    id = str(uuid.uuid4())
-    call.tx.claim(_DEFAULTS, project_id, id)
+def _make_default(call: Call, project_id: str, id: str) -> None:
+    """Its rules are those of the templates: of a new cloud, everything out, and in from the same group."""
     group = SecurityGroup(id=id, project_id=project_id, name=DEFAULT, description="Default security group")
     security_rules.fill(call, call.add(group), default=True)
-    return id
 
 
-async def ensure_default(engine: Engine, context: Context, asked: Iterable[str] = ()) -> None:
-    """Makes the default group of the caller's project if there is none yet.
-
-    Args:
-        asked: the projects whose groups are asked for: admins look at the groups of others, who may
-            not have looked themselves yet.
-    """
-    with engine.store.read() as reader:
-        wanted = {context.project_id} - {""}
-        if context.is_admin:
-            wanted |= {project for project in asked if reader.get(Project, project) is not None}
-        missing = [each for each in sorted(wanted) if reader.claim_owner(_DEFAULTS, each) is None]
-    if missing:
-        await engine.write(context, lambda call: [default_of(call, project) for project in missing])
+_EVERY_PROJECTS = Default("default-security-group", _make_default)
+default_of, ensure_default = _EVERY_PROJECTS.of, _EVERY_PROJECTS.ensure
 
 
 def create(call: Call, group: SecurityGroup, given: frozenset[str]) -> SecurityGroup:
