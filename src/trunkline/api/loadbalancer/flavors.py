@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trunkline.api.engine import Call
-from trunkline.api.loadbalancer import offered
+from trunkline.api.loadbalancer.profiles import Profiles
 from trunkline.errors import BadField, InUse
 from trunkline.resources.loadbalancer import Flavor, FlavorProfile, LoadBalancer
 from trunkline.store import Reader
@@ -36,6 +36,7 @@ CAPABILITIES: Mapping[str, str] = {
     "cu_size": "What each unit has of a processor, 0.01 to 64.",
     "cu_memory": "What each unit has of memory, MiB, 64 to 65536.",
 }
+_FIELD = "flavor_data"
 
 
 def _whole(least: int, most: int) -> Callable[[Any], bool]:
@@ -74,8 +75,7 @@ def check(call: Call, balancer: LoadBalancer) -> None:
 
 def create(call: Call, flavor: Flavor, given: frozenset[str]) -> Flavor:
     """Refuses one whose profile is not there, or whose name another one has."""
-    if call.tx.get(FlavorProfile, flavor.flavor_profile_id) is None:
-        raise BadField("flavor_profile_id", f"there is no flavor profile {flavor.flavor_profile_id}.")
+    PROFILES.check_there(call, flavor.flavor_profile_id)
     return _named(call, flavor)
 
 
@@ -90,37 +90,6 @@ def delete(call: Call, flavor: Flavor) -> None:
         raise InUse(f"Flavor {flavor.id} is in use by load balancers. Delete them first.", type="ObjectInUse")
 
 
-def create_profile(call: Call, profile: FlavorProfile, given: frozenset[str]) -> FlavorProfile:
-    """Refuses what no appliance can be."""
-    offered.check_provider("provider_name", profile.provider_name)
-    _check_data(profile.flavor_data)
-    return profile
-
-
-def update_profile(
-    call: Call, old: FlavorProfile, new: FlavorProfile, given: frozenset[str]
-) -> FlavorProfile:
-    """Refuses to change what load balancers were made by."""
-    offered.check_provider("provider_name", new.provider_name)
-    _check_data(new.flavor_data)
-    changes = (new.flavor_data, new.provider_name) != (old.flavor_data, old.provider_name)
-    if changes and call.tx.count(Flavor, flavor_profile_id=old.id):
-        raise InUse(
-            f"Flavor profile {old.id} is in use by flavors: its data and provider stay. Make another one.",
-            type="ObjectInUse",
-            field="flavor_data",
-        )
-    return new
-
-
-def delete_profile(call: Call, profile: FlavorProfile) -> None:
-    """Refuses while flavors have it."""
-    if call.tx.count(Flavor, flavor_profile_id=profile.id):
-        raise InUse(
-            f"Flavor profile {profile.id} is in use by flavors. Delete them first.", type="ObjectInUse"
-        )
-
-
 def _named(call: Call, flavor: Flavor) -> Flavor:
     for other in call.tx.find(Flavor, name=flavor.name):
         if other.id != flavor.id:
@@ -132,16 +101,22 @@ def _named(call: Call, flavor: Flavor) -> Flavor:
     return flavor
 
 
-def _check_data(text: str) -> None:
-    field = "flavor_data"
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadField(field, "it is not valid JSON.") from None
-    if not isinstance(data, dict):
-        raise BadField(field, 'it must be a JSON object, such as {"data_planes": 2}.')
+def _check_data(reader: Reader, data: dict[str, Any]) -> None:
     for name, value in data.items():
         if name not in _VALID:
-            raise BadField(field, f"'{name[:80]}' is unknown. There are: {', '.join(_VALID)}.")
+            raise BadField(_FIELD, f"'{name[:80]}' is unknown. There are: {', '.join(_VALID)}.")
         if not _VALID[name](value):
-            raise BadField(field, f"{name} is not valid. {CAPABILITIES[name]}")
+            raise BadField(_FIELD, f"{name} is not valid. {CAPABILITIES[name]}")
+
+
+#: What operators say of flavors.
+PROFILES = Profiles(
+    cls=FlavorProfile,
+    name="Flavor profile",
+    data=_FIELD,
+    example='{"data_planes": 2}',
+    check=_check_data,
+    made=Flavor,
+    by="flavor_profile_id",
+    called="flavors",
+)

@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, true
 from trunkline.api.context import Context
 from trunkline.api.engine import Stages
 from trunkline.api.loadbalancer import flavors, l7, listeners, loadbalancers, members, pools, views, zones
+from trunkline.api.loadbalancer.profiles import Profiles
 from trunkline.api.network.filters import standard
 from trunkline.api.query import Filter
 from trunkline.resources.loadbalancer import (
@@ -79,6 +80,15 @@ def _stages(kind: str, cls: type[Part], *fields: str, **more: Any) -> Stages[Any
     )
 
 
+def _of_operators(kind: str, name: str, **more: Any) -> Stages[Any]:
+    """Of what operators say and no project owns: the rules alone tell who sees it."""
+    return Stages(rules=_rules(kind), visible=_everybodys, not_found=f"{name} {{id}} not found.", **more)
+
+
+def _profiles(kind: str, name: str, of: Profiles[Any]) -> Stages[Any]:
+    return _of_operators(kind, name, create=of.create, update=of.update, delete=of.delete)
+
+
 STAGES: Mapping[str, Stages[Any]] = {
     "loadbalancer": _stages(
         "loadbalancer",
@@ -125,35 +135,14 @@ STAGES: Mapping[str, Stages[Any]] = {
         view=views.policies,
     ),
     "l7rule": _stages("l7rule", L7Rule, "l7policy_id", create=l7.create_rule, update=l7.update_rule),
-    "loadbalancer_availability_zone": Stages(
-        rules=_rules("availability-zone"),
-        visible=_everybodys,
-        create=zones.create,
-        delete=zones.delete,
-        not_found="Availability Zone {id} not found.",
+    "loadbalancer_availability_zone": _of_operators(
+        "availability-zone", "Availability Zone", create=zones.create, delete=zones.delete
     ),
-    "loadbalancer_availability_zone_profile": Stages(
-        rules=_rules("availability-zone-profile"),
-        visible=_everybodys,
-        create=zones.create_profile,
-        update=zones.update_profile,
-        delete=zones.delete_profile,
-        not_found="Availability Zone Profile {id} not found.",
+    "loadbalancer_availability_zone_profile": _profiles(
+        "availability-zone-profile", "Availability Zone Profile", zones.PROFILES
     ),
-    "loadbalancer_flavor": Stages(
-        rules=_rules("flavor"),
-        visible=_everybodys,
-        create=flavors.create,
-        update=flavors.update,
-        delete=flavors.delete,
-        not_found="Flavor {id} not found.",
+    "loadbalancer_flavor": _of_operators(
+        "flavor", "Flavor", create=flavors.create, update=flavors.update, delete=flavors.delete
     ),
-    "loadbalancer_flavorprofile": Stages(
-        rules=_rules("flavor-profile"),
-        visible=_everybodys,
-        create=flavors.create_profile,
-        update=flavors.update_profile,
-        delete=flavors.delete_profile,
-        not_found="Flavor profile {id} not found.",
-    ),
+    "loadbalancer_flavorprofile": _profiles("flavor-profile", "Flavor profile", flavors.PROFILES),
 }

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trunkline.api.engine import Call
-from trunkline.api.loadbalancer import offered
+from trunkline.api.loadbalancer.profiles import Profiles
 from trunkline.api.zones import zones
 from trunkline.errors import BadField, InUse
 from trunkline.resources.loadbalancer import AvailabilityZone, AvailabilityZoneProfile, LoadBalancer
@@ -66,9 +66,7 @@ def create(call: Call, zone: AvailabilityZone, given: frozenset[str]) -> Availab
     """Refuses one whose profile is not there, or whose name another one has."""
     if not zone.name:
         raise BadField("name", "it is by its name that a zone is called. Give it one.")
-    profile = zone.availability_zone_profile_id
-    if call.tx.get(AvailabilityZoneProfile, profile) is None:
-        raise BadField("availability_zone_profile_id", f"there is no availability zone profile {profile}.")
+    PROFILES.check_there(call, zone.availability_zone_profile_id)
     if named(call.tx, zone.name) is not None:
         raise InUse(
             f"An availability zone has the name {zone.name} already. Choose another one.",
@@ -87,49 +85,6 @@ def delete(call: Call, zone: AvailabilityZone) -> None:
         )
 
 
-def create_profile(
-    call: Call, profile: AvailabilityZoneProfile, given: frozenset[str]
-) -> AvailabilityZoneProfile:
-    """Refuses a zone that no host is in."""
-    offered.check_provider("provider_name", profile.provider_name)
-    _check_data(call.tx, profile.availability_zone_data)
-    return profile
-
-
-def update_profile(
-    call: Call, old: AvailabilityZoneProfile, new: AvailabilityZoneProfile, given: frozenset[str]
-) -> AvailabilityZoneProfile:
-    """Refuses to change what zones were made by."""
-    offered.check_provider("provider_name", new.provider_name)
-    if new.availability_zone_data != old.availability_zone_data:
-        _check_data(call.tx, new.availability_zone_data)
-    changes = (new.availability_zone_data, new.provider_name) != (
-        old.availability_zone_data,
-        old.provider_name,
-    )
-    if changes and _in_use(call, old):
-        raise InUse(
-            f"Availability zone profile {old.id} is in use by zones: its data and provider stay. "
-            "Make another one.",
-            type="ObjectInUse",
-            field=_FIELD,
-        )
-    return new
-
-
-def delete_profile(call: Call, profile: AvailabilityZoneProfile) -> None:
-    """Refuses while zones have it."""
-    if _in_use(call, profile):
-        raise InUse(
-            f"Availability zone profile {profile.id} is in use by zones. Delete them first.",
-            type="ObjectInUse",
-        )
-
-
-def _in_use(call: Call, profile: AvailabilityZoneProfile) -> bool:
-    return call.tx.count(AvailabilityZone, availability_zone_profile_id=profile.id) > 0
-
-
 def _data(reader: Reader, balancer: LoadBalancer) -> Mapping[str, Any]:
     """What the profile of a load balancer's zone says."""
     zone = named(reader, balancer.availability_zone) if balancer.availability_zone else None
@@ -140,13 +95,7 @@ def _data(reader: Reader, balancer: LoadBalancer) -> Mapping[str, Any]:
     return found
 
 
-def _check_data(reader: Reader, text: str) -> None:
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadField(_FIELD, "it is not valid JSON.") from None
-    if not isinstance(data, dict):
-        raise BadField(_FIELD, 'it must be a JSON object, such as {"compute_zone": "nova"}.')
+def _check_data(reader: Reader, data: dict[str, Any]) -> None:
     for name in data:
         if name not in CAPABILITIES and name not in _WITHOUT_EFFECT:
             raise BadField(_FIELD, f"'{name[:80]}' is unknown. There are: {', '.join(CAPABILITIES)}.")
@@ -160,3 +109,16 @@ def _check_data(reader: Reader, text: str) -> None:
             raise ValueError
     except (TypeError, ValueError, AttributeError):
         raise BadField(_FIELD, "valid_vip_networks must be a list of ids of networks.") from None
+
+
+#: What operators say of zones.
+PROFILES = Profiles(
+    cls=AvailabilityZoneProfile,
+    name="Availability zone profile",
+    data=_FIELD,
+    example='{"compute_zone": "nova"}',
+    check=_check_data,
+    made=AvailabilityZone,
+    by="availability_zone_profile_id",
+    called="zones",
+)
