@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from api_lab import ApiLab
 from msgspec.structs import replace
 
@@ -174,3 +176,11 @@ class Lab:
 
         self.api.store.write_sync(write)
         self.report(id)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """An empty one."""
+    made = Lab(tmp_path)
+    yield made
+    made.api.close()

@@ -144,7 +144,7 @@ class Balanced:
         self.one, self.client = (tenant.probe(self.net, host) for host in ("h1", "h3"))
         self.two = tenant.probe(self.apart, "h2")
         tenant.ready(self.one, self.two, self.client)
-        self.servers = [Answering(self.one, "one"), Answering(self.two, "two")]
+        self.servers: list[Any] = [Answering(self.one, "one"), Answering(self.two, "two")]
         self.connect()
 
     def connect(self) -> None:
@@ -153,6 +153,14 @@ class Balanced:
         self._base = f"{self.tenant.cloud.state.load().api_url}/load-balancer/v2.0/lbaas"
         self.id = ""
         self.vip = ""
+
+    def close(self) -> None:
+        """Nothing is left of what was ordered, and nobody serves."""
+        there = self.ask("GET", "loadbalancers")["loadbalancers"]
+        if self.id in (each["id"] for each in there):
+            self.ask("DELETE", f"loadbalancers/{self.id}?cascade=true")
+        for server in self.servers:
+            server.close()
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         reply = self._session.request(f"{self._base}/{path}", method, json=body, raise_exc=False)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-from appliance_lab import BASE, HOSTS, Lab
+from appliance_lab import BASE, HOSTS, Lab, lab
 
 from trunkline.compiler.network import logical_network
 from trunkline.compiler.settings import Settings
@@ -16,12 +12,7 @@ from trunkline.resources.reports import (
     UnitEvent,
 )
 
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    made = Lab(tmp_path)
-    yield made
-    made.api.close()
+__all__ = ["lab"]
 
 
 # What comes with one.

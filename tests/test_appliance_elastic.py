@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-from appliance_lab import BASE, Lab
+from appliance_lab import BASE, Lab, lab
 from msgspec.structs import replace
 
 from trunkline.api import appliance as api
@@ -15,12 +12,7 @@ from trunkline.api.context import CLOUD
 from trunkline.api.engine import Call
 from trunkline.resources.appliance import Appliance, Unit
 
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    made = Lab(tmp_path)
-    yield made
-    made.api.close()
+__all__ = ["lab"]
 
 
 def test_units_come_and_those_that_go_leave_first(lab: Lab) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import pytest
-from appliance_lab import BASE, HOSTS, Lab
+from appliance_lab import BASE, HOSTS, Lab, lab
 from msgspec.structs import replace
 
 from trunkline.api.appliance import orders
@@ -21,15 +20,10 @@ from trunkline.errors import BadField, Conflict, NotFound
 from trunkline.resources.appliance import Appliance
 from trunkline.resources.network import FixedIp
 
+__all__ = ["lab"]
+
 T = TypeVar("T")
 PORTS = "/network/v2.0/ports"
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    made = Lab(tmp_path)
-    yield made
-    made.api.close()
 
 
 def alone(lab: Lab, **fields: Any) -> dict[str, Any]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import io
 import json
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
-from appliance_lab import BASE, Lab
+from appliance_lab import BASE, Lab, lab
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
@@ -25,12 +23,7 @@ from trunkline.resources.reports import (
     LoggedPacket,
 )
 
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    made = Lab(tmp_path)
-    yield made
-    made.api.close()
+__all__ = ["lab"]
 
 
 def test_counters_are_shown_and_not_stored(lab: Lab) -> None:

@@ -80,12 +80,18 @@ def test_two_that_lead_apart_are_one_when_they_meet() -> None:
     assert pair.leaders() == [2]
 
 
-def test_one_that_begins_goes_above_what_units_tell_and_a_deposed_one_waits() -> None:
+def begun(epoch: int, leader: int) -> Election:
+    """Manager 1: it began, was told of an epoch that units had of a leader, and is followed now."""
     one = Election(1, 0.0)
     one.tick(PATIENCE, {2})
-    one.refused(7, 2, PATIENCE)
-    assert (one.leads, one.epoch) == (True, 8)
+    one.refused(epoch, leader, PATIENCE)
+    assert (one.leads, one.epoch) == (True, epoch + 1)
     one.followed()
+    return one
+
+
+def test_one_that_begins_goes_above_what_units_tell_and_a_deposed_one_waits() -> None:
+    one = begun(7, 2)
     one.refused(9, 2, PATIENCE)
     assert not one.leads
     one.tick(PATIENCE + BEAT, {2})
@@ -95,11 +101,7 @@ def test_one_that_begins_goes_above_what_units_tell_and_a_deposed_one_waits() ->
 
 
 def test_one_that_began_anew_goes_above_what_it_was_itself() -> None:
-    one = Election(1, 0.0)
-    one.tick(PATIENCE, {2})
-    one.refused(3, 1, PATIENCE)
-    assert (one.leads, one.epoch) == (True, 4)
-    one.followed()
+    one = begun(3, 1)
     one.refused(3, 1, PATIENCE)
     assert (one.leads, one.epoch) == (True, 4)
 
@@ -158,6 +160,11 @@ class Units:
 
         asyncio.run(until_idle())
 
+    def want(self, revision: int) -> None:
+        """Has them all told of a policy."""
+        self.rounds.want(policy(revision))
+        self.act()
+
 
 def policy(revision: int) -> PolicySlice:
     return PolicySlice(revision=revision, document={"revision": revision})
@@ -178,11 +185,9 @@ def test_all_have_a_policy_and_dispatchers_first() -> None:
 
 def test_one_refuses_and_nothing_has_changed() -> None:
     units = Units(1, 2, 200)
-    units.rounds.want(policy(1))
-    units.act()
+    units.want(1)
     units.refusing = {2: 2}
-    units.rounds.want(policy(2))
-    units.act()
+    units.want(2)
     assert set(units.revisions.values()) == {units.rounds.revision} == {1}
     assert units.rounds.refused == "Zone inside has no leg."
     # One that comes gets what is in force.
@@ -190,8 +195,7 @@ def test_one_refuses_and_nothing_has_changed() -> None:
     assert not units.rounds.ready(3)
     units.act()
     assert units.revisions[3] == 1
-    units.rounds.want(policy(3))
-    units.act()
+    units.want(3)
     assert set(units.revisions.values()) == {3}
     assert not units.rounds.refused
 
@@ -199,8 +203,7 @@ def test_one_refuses_and_nothing_has_changed() -> None:
 def test_who_does_not_answer_gets_it_later() -> None:
     units = Units(1, 2, 200)
     units.dead = {2}
-    units.rounds.want(policy(1))
-    units.act()
+    units.want(1)
     assert units.revisions == {1: 1, 2: 0, 200: 1}
     assert not units.rounds.ready(2)
     units.dead = set()
@@ -215,10 +218,8 @@ def test_what_a_unit_has_is_in_force() -> None:
     units = Units(1, 2, 200)
     units.revisions[200] = 5
     units.join(200)
-    units.rounds.want(policy(4))
-    units.act()
+    units.want(4)
     # What it is they learn from who has it.
     assert set(units.revisions.values()) == {5}
-    units.rounds.want(policy(6))
-    units.act()
+    units.want(6)
     assert set(units.revisions.values()) == {6}

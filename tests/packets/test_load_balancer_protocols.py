@@ -14,7 +14,6 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from balanced import PATIENCE, PORT, SERVED, WEB, Answering, Balanced, Talk, Web, fetched, opened
@@ -59,9 +58,9 @@ class Sixth(Balanced):
         self.net = tenant.network("10.0.0.0/24", "fd00:8::/64")
         self.one, self.two, self.client = tenant.probes(self.net, "h1", "h2", "h3")
         tenant.ready(self.one, self.two, self.client)
-        self.ended: list[Any] = []
+        self.servers = []
         for name, space in (("one", self.one), ("two", self.two)):
-            self.ended += [Answering(space, name), Repeating(space, name), Web(space, name)]
+            self.servers += [Answering(space, name), Repeating(space, name), Web(space, name)]
         self.connect()
 
     def order(self) -> None:
@@ -102,15 +101,9 @@ class Sixth(Balanced):
 @pytest.fixture(scope="module")
 def sixth(tenant: Tenant) -> Iterator[Sixth]:
     """For all cases here."""
-    made = Sixth(tenant)
-    try:
+    with contextlib.closing(Sixth(tenant)) as made:
         made.order()
         yield made
-    finally:
-        if made.id:
-            made.ask("DELETE", f"loadbalancers/{made.id}?cascade=true")
-        for server in made.ended:
-            server.close()
 
 
 def test_tcp_is_spread_over_members_of_either_family(sixth: Sixth) -> None:

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -29,17 +30,9 @@ pytestmark = pytest.mark.machine
 @pytest.fixture(scope="module")
 def balanced(tenant: Tenant) -> Iterator[Balanced]:
     """For all cases here, in order."""
-    made = Balanced(tenant)
-    try:
+    with contextlib.closing(Balanced(tenant)) as made:
         made.order()
         yield made
-    finally:
-        if made.id and any(
-            each["id"] == made.id for each in made.ask("GET", "loadbalancers")["loadbalancers"]
-        ):
-            made.ask("DELETE", f"loadbalancers/{made.id}?cascade=true")
-        for server in made.servers:
-            server.close()
 
 
 def test_it_is_active_with_all_of_it(balanced: Balanced) -> None:
