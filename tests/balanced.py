@@ -191,10 +191,12 @@ class Balanced:
 
     def settled(self) -> None:
         """Returns when what was asked for is in force."""
-        try:
-            wait_for(lambda: self.shown()["provisioning_status"] == "ACTIVE", PATIENCE, "ACTIVE")
-        except AssertionError as error:
-            raise AssertionError(f"{error}: {self.shown()}\n{self.events()}") from None
+        wait_for(
+            lambda: self.shown()["provisioning_status"] == "ACTIVE",
+            PATIENCE,
+            "ACTIVE",
+            lambda: f"{self.shown()}\n{self.events()}",
+        )
 
     def appliances(self) -> list[dict[str, Any]]:
         base = f"{self.tenant.cloud.state.load().api_url}/appliance/v1/appliances"
@@ -254,10 +256,9 @@ class Balanced:
             seen = self.who(space, address)
             return seen == names
 
-        try:
-            wait_for(so, PATIENCE, f"{sorted(names)} answer")
-        except AssertionError as error:
-            raise AssertionError(f"{error}, but {sorted(seen)}\n{self.events()}") from None
+        wait_for(
+            so, PATIENCE, f"{sorted(names)} answer", lambda: f"these do: {sorted(seen)}\n{self.events()}"
+        )
 
     def must_show(self, two: str, whole: str) -> None:
         """Soon the second server is shown so, and the balancer so."""

@@ -42,15 +42,20 @@ _UDHCPC_OPTIONS = (
 )
 
 
-def wait_for(what: Callable[[], T | None], seconds: float, complaint: str) -> T:
+def wait_for(
+    what: Callable[[], T | None], seconds: float, complaint: str, instead: Callable[[], str] = str
+) -> T:
     """The first value that is not None and not False.
 
+    Args:
+        instead: tells what there is instead, where there is none in that time.
+
     Raises:
-        AssertionError: `complaint`; there was none in that time.
+        AssertionError: `complaint`, and that; there was none in that time.
     """
     deadline = time.monotonic() + seconds
     while (found := what()) is None or found is False:
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {complaint}"
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {complaint}; {instead()}".rstrip("; ")
         time.sleep(0.03)
     return found
 

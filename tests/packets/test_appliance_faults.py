@@ -84,10 +84,7 @@ def is_calm(edge: Edge, planes: int) -> None:
 
     if edge.show()["data_planes"] != planes:
         edge.scale(planes)
-    try:
-        wait_for(calm, PATIENCE, f"it is ACTIVE with {planes} data planes")
-    except AssertionError as error:
-        raise AssertionError(f"{error}; {edge.show()}\n{edge.events()}") from None
+    wait_for(calm, PATIENCE, f"it is ACTIVE with {planes} data planes", edge.life)
 
 
 @contextlib.contextmanager
@@ -110,10 +107,7 @@ def told(edge: Edge, status: str, *words: str) -> None:
         shown = edge.show()
         return shown["status"] == status and all(word in str(shown["conditions"]) for word in words)
 
-    try:
-        wait_for(says, PATIENCE, f"it is told: {status}, {words}")
-    except AssertionError as error:
-        raise AssertionError(f"{error}; {edge.show()}\n{edge.events()}") from None
+    wait_for(says, PATIENCE, f"it is told: {status}, {words}", edge.life)
 
 
 def host_of(edge: Edge, unit: dict[str, Any]) -> str:

@@ -65,6 +65,10 @@ class Edge:
         found = self._ask("GET", f"/{self.id}/units")["units"]
         return [unit for unit in found if kind in ("", unit["kind"])]
 
+    def life(self) -> str:
+        """How it is, and what became of it, for who waited for something else."""
+        return f"{self.show()}\n{self.events()}"
+
     def events(self) -> str:
         told = self._ask("GET", f"/{self.id}/events")["events"][-25:]
         return "\n".join(f"{e['at']} {e['unit']} {e['what']} ({e['cause']})" for e in told)
@@ -116,10 +120,7 @@ class Edge:
             shown, there = self.show(), self.units("data-plane")
             return shown["status"] == "ACTIVE" and len(there) == planes
 
-        try:
-            wait_for(is_so, patience, f"{planes} data planes, ACTIVE")
-        except AssertionError as error:
-            raise AssertionError(f"{error}; {self.show()['conditions']}\n{self.events()}") from None
+        wait_for(is_so, patience, f"{planes} data planes, ACTIVE", self.life)
 
     def process_of(self, unit: dict[str, Any]) -> int:
         """The id of a unit's process: of the one that was started with its socket."""

@@ -79,10 +79,7 @@ class Scene:
         def told() -> str:
             return str(self.api.get_firewall_group(self.group.id).status)
 
-        try:
-            wait_for(lambda: told() == status, PATIENCE, f"the group is {status}")
-        except AssertionError as error:
-            raise AssertionError(f"{error}: it is {told()}") from None
+        wait_for(lambda: told() == status, PATIENCE, f"the group is {status}", lambda: f"it is {told()}")
 
 
 @pytest.fixture(scope="module")
