@@ -231,11 +231,23 @@ class Watch(Conntrack):
                 break
             except OSError as error:
                 if error.errno == errno.ENOBUFS:
+                    self._empty()
                     raise Lost from error
                 raise
             if self._but is None or changed_by(heard) != self._but:
                 found += [Event(body, gone=kind == DELETE) for kind, _, body in messages(heard)]
         return found
+
+    def _empty(self) -> None:
+        """A kernel that had no room drops all and does not say so again, until what it told is read."""
+        while True:
+            try:
+                self._heard()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
 
 
 def timeouts(folder: Path = Path("/proc/sys/net/netfilter")) -> Callable[[Entry], int]:

@@ -250,7 +250,8 @@ class DataPlane:
         for word in words:
             before = self._table.get(word.shard)
             self._table[word.shard] = word
-            owner, former = (None if unit == NOBODY else unit for unit in (word.owner, word.former))
+            owner = None if word.owner == NOBODY else word.owner
+            former = None if word.former in (NOBODY, self._number) else word.former
             self._fabric.tell_shard(word.shard, owner, former)
             copied[word.shard] = None
             if word.owner == self._number or word.former != self._number:

@@ -69,9 +69,10 @@ def word_for(shard: int, held: Held, unit: int, *, spreads: bool) -> ShardWord:
         former = {held.heir: held.owner, held.owner: held.ends}.get(unit, NOBODY)
         return ShardWord(shard, held.heir, held.owner, former)
     filled = held.second if held.filling == NOBODY else held.filling
-    if unit == held.former and held.ends == held.owner:
-        # What dispatchers sent before they switched may be for the owner's sockets.
-        before = held.owner
+    if unit == held.former:
+        # It gives what it has until it is told otherwise. What dispatchers sent before they switched may be
+        # for the owner's sockets.
+        before = held.owner if held.ends == held.owner else unit
     elif unit != held.owner:
         before = NOBODY
     return ShardWord(shard, held.owner, filled, before)
@@ -113,6 +114,11 @@ def filled(held: Held) -> Held:
     return _littered(rest, held.second)
 
 
+def unfilled(held: Held) -> Held:
+    """Who was to be filled cannot be."""
+    return _littered(replace(held, filling=NOBODY), held.filling)
+
+
 def next_step(held: Held, owner: int, second: int, *, room: bool) -> Held:
     """What is to be begun, or given up, to have this owner and this second; itself where nothing is.
 
@@ -126,10 +132,10 @@ def next_step(held: Held, owner: int, second: int, *, room: bool) -> Held:
     if owner not in (held.owner, NOBODY) and held.ends in (NOBODY, owner):
         return announced(held, owner) if room and owner not in held.litter else held
     if second == held.owner:
-        # It is to be the owner's place that the shard cannot go from yet.
-        return held
+        # The shard cannot go from there yet: who is to have it later has the copies now.
+        second = owner
     if held.filling not in (second, NOBODY):
-        return _littered(replace(held, filling=NOBODY), held.filling)
+        return unfilled(held)
     if held.filling == NOBODY and second == NOBODY != held.second:
         return _littered(replace(held, second=NOBODY, stale=False), held.second)
     if held.filling == NOBODY and second != NOBODY and (second != held.second or held.stale):

@@ -74,7 +74,8 @@ class Replicas:
             Unavailable, Refusal: it does not know them.
         """
         receiver = self._receiver(to)
-        new = {shard for shard in shards if self._handed.get(shard) != to}
+        # Who is to be a second may have forgotten what it was told before.
+        new = {shard for shard in shards if self._handed.get(shard) != to or self.complete(to, shard)}
         self._handed |= dict.fromkeys(shards, to)
         if new:
             receiver.anew(new)

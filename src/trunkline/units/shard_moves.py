@@ -182,15 +182,13 @@ class Moves:
         self._stirred = True
         del self._busy[task.unit]
         if isinstance(task, Tell):
-            known = self._known[task.unit]
-            for word in task.shards:
-                known[word.shard] = word if well else ShardWord(word.shard, _UNSURE)
-                self._behind[task.unit].add(word.shard)
+            if well:
+                self._known[task.unit] |= {word.shard: word for word in task.shards}
             return
         void, self._void = self._void, {pair for pair in self._void if pair[0] != task.unit}
         for shard in task.shards:
-            if well and (task.unit, shard) not in void:
-                self._set(shard, _after(self.held[shard], task))
+            if (task.unit, shard) not in void:
+                self._set(shard, _after(self.held[shard], task, well=well))
 
     # What is wanted.
 
@@ -239,9 +237,16 @@ class Moves:
             task = self._tell(unit) or self._give(unit, absent) or self._drop(unit, absent)
             if task is not None:
                 self._busy[unit] = task
+                self._doubt(task)
                 found.append(task)
         self._absent, self._stirred = absent, False
         return found
+
+    def _doubt(self, task: Task) -> None:
+        """What is on its way may have been heard, or not."""
+        if isinstance(task, Tell):
+            self._known[task.unit] |= {word.shard: ShardWord(word.shard, _UNSURE) for word in task.shards}
+            self._behind[task.unit].update(word.shard for word in task.shards)
 
     def steady(self) -> bool:
         """Nothing is under way, and nothing is to be done."""
@@ -318,7 +323,8 @@ class Moves:
     def _copied(self, shard: int) -> bool:
         """Whether it is copied as it is to be, and who sends past the dead knows where to."""
         held = self.held[shard]
-        if held.moving or not self._told(shard, frozenset(), held.owner):
+        owner = (held.owner,) if held.owner in self._planes else ()
+        if held.moving or not self._told(shard, frozenset(), *owner):
             return False
         return self._want[shard] == (held.owner, NOBODY) or (held.second != NOBODY and not held.stale)
 
@@ -348,20 +354,23 @@ class Moves:
             return None
         shards = []
         for shard, held in enumerate(self.held):
-            owner = (held.owner,) if held.owner in self._planes else ()
+            # An owner that is away may go on telling it.
+            owner = (held.owner,) if held.owner != NOBODY else ()
             if unit in held.litter - held.parts() and self._told(shard, absent, unit, *owner):
                 shards.append(shard)
         return Drop(unit, tuple(shards)) if shards else None
 
 
-def _after(held: Held, task: Give | Drop) -> Held:
-    """The shard when its flows were given, or forgotten."""
+def _after(held: Held, task: Give | Drop, *, well: bool) -> Held:
+    """The shard when its flows were given, or forgotten; or, not `well`, that was tried."""
+    if isinstance(task, Give) and (held.owner, held.filling) == (task.unit, task.to):
+        return steps.filled(held) if well else steps.unfilled(held)
+    if not well:
+        return held
     if isinstance(task, Drop):
         return held if task.unit in held.parts() else replace(held, litter=held.litter - {task.unit})
     if (held.former, held.owner) == (task.unit, task.to):
         return replace(held, handed=held.handed + 1)
-    if (held.owner, held.filling) == (task.unit, task.to):
-        return steps.filled(held)
     return held
 
 
