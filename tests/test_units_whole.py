@@ -4,6 +4,7 @@
 | --- | --- |
 | client and server reach each other through it, and all data planes have as many shards and copies | |
 | data planes come and go, and no connection breaks | who leaves has nothing left |
+| then each connection is at two data planes, at one as a copy, which does not end by itself | |
 | a data plane is killed, and no connection breaks | |
 | the leading manager is killed: the other one leads, and nothing moves | |
 | without any manager connections go on, old and new; a new manager learns, and nothing moves | |
@@ -12,6 +13,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 
@@ -20,10 +22,12 @@ from flows import Tcp, must_pass, must_stop
 from probes import wait_for
 from unit_lab import RunningUnit, UnitLab, member
 
+from trunkline.devices.conntrack import Conntrack, Entry
 from trunkline.plan.shards import SHARDS
 from trunkline.resources.reports import UnitStatus
 from trunkline.traffic.pair import Traffic
 from trunkline.traffic.plans import FarPlan, NearPlan
+from trunkline.units.connections import SHARD
 
 pytestmark = pytest.mark.machine
 MANAGERS, DISPATCHERS, PLANES = (240, 241, 242), (200, 201), (1, 2)
@@ -34,6 +38,8 @@ POLICY = {"firewall": {"rules": [OUT]}, "nat": NAT}
 NARROW = {"firewall": {"rules": [OUT | {"service": "tcp/81"}]}, "nat": NAT}
 #: How long whatever is to happen may take, on a machine that has no time.
 SOON = 60.0
+#: No kernel keeps a connection so long of which it sees nothing, seconds: those are copies.
+COPY = 6 * 24 * 3600
 
 
 class Whole:
@@ -82,6 +88,24 @@ class Whole:
 
         for unit in self.planes():
             unit.must_say(fits, SOON)
+
+    def must_be_copied(self) -> None:
+        """Each connection is known to its owner, and to another data plane as a copy, and to nobody else."""
+        self.leader().must_say(lambda status: not status.uncopied, SOON)
+
+        def known(unit: RunningUnit) -> list[Entry]:
+            netns = f"/proc/{unit.process.pid}/ns/net"
+            with contextlib.closing(Conntrack(netns)) as conntrack:
+                return conntrack.entries(lambda mark: mark <= SHARD)
+
+        def are_two() -> bool:
+            copies: dict[bytes, list[bool]] = {}
+            for unit in self.planes():
+                for entry in known(unit):
+                    copies.setdefault(entry.name, []).append(entry.timeout > COPY)
+            return len(copies) > 0 and all(sorted(found) == [False, True] for found in copies.values())
+
+        wait_for(are_two, SOON, "each connection is at two data planes, once as a copy")
 
     def grow(self, count: int = 1) -> list[int]:
         """As many data planes more."""
@@ -143,8 +167,10 @@ def test_client_and_server_reach_each_other(whole: Whole) -> None:
 def test_data_planes_come_and_go(whole: Whole) -> None:
     more = whole.grow(2)
     whole.must_carry()
+    whole.must_be_copied()
     whole.shrink(more)
     whole.must_carry()
+    whole.must_be_copied()
 
 
 def test_a_data_plane_is_killed(whole: Whole) -> None:
