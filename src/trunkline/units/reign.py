@@ -65,8 +65,8 @@ class Reign:
         self._wanted: object = None
         self._progress, self._cause = Progress(), ""
         self.empty: tuple[int, ...] = ()
-        #: Of how many shards connections would be lost with one unit, though there are others.
-        self.uncopied = 0
+        #: No connection is lost with one unit.
+        self._copied = True
         self._wake, self._policy = asyncio.Event(), asyncio.Event()
 
     def want(self, slice_: UnitSlice) -> None:
@@ -365,9 +365,14 @@ class Reign:
         if what := self._progress.look(_now(), moving, moves.taken):
             self._tell(what, self._cause)
         self._cause = self._cause if moving else ""
-        before, self.uncopied = self.uncopied, moves.uncopied()
-        if bool(before) != bool(self.uncopied):
+        before, self._copied = self._copied, moves.copied()
+        if before != self._copied:
             self._changed()
+
+    @property
+    def uncopied(self) -> int:
+        """Of how many shards connections are lost with one unit, though there are others."""
+        return 0 if self._moves is None else self._moves.uncopied()
 
     @property
     def away(self) -> tuple[int, ...]:

@@ -271,6 +271,10 @@ class Moves:
         """Of how many shards connections are lost with a unit that dies now, though there are others."""
         return sum(not self._copied(shard) for shard in range(SHARDS))
 
+    def copied(self) -> bool:
+        """Whether no connection is lost with one unit."""
+        return all(map(self._copied, range(SHARDS)))
+
     def taken(self) -> bool:
         """Dispatchers send to those who are to have the shards."""
         return all(
@@ -304,7 +308,8 @@ class Moves:
         if behind is None:
             return False
         if shard in behind:
-            if self._known[unit].get(shard, _nobody(shard)) != self._word(unit, shard):
+            known = self._known[unit].get(shard) or _nobody(shard)
+            if known.owner == _UNSURE or known != self._word(unit, shard):
                 return False
             behind.discard(shard)
         return True
@@ -356,7 +361,7 @@ class Moves:
         for shard, held in enumerate(self.held):
             # An owner that is away may go on telling it.
             owner = (held.owner,) if held.owner != NOBODY else ()
-            if unit in held.litter - held.parts() and self._told(shard, absent, unit, *owner):
+            if unit in held.litter and unit not in held.parts() and self._told(shard, absent, unit, *owner):
                 shards.append(shard)
         return Drop(unit, tuple(shards)) if shards else None
 
