@@ -71,7 +71,8 @@ async def _ping(address: str) -> str:
     words, loop = secrets.token_bytes(16), asyncio.get_running_loop()
     # The kernel gives it its identifier, and its checksum.
     with _socket(address, socket.SOCK_DGRAM, protocol) as wire:
-        await loop.sock_connect(wire, (address, 0))
+        # Here, for the loop looks names up first, and refuses where the protocol is neither TCP nor UDP.
+        wire.connect((address, 0))
         await loop.sock_sendall(wire, struct.pack("!BBHHH", request, 0, 0, 0, 1) + words)
         while True:
             heard = await loop.sock_recv(wire, 2000)
