@@ -9,9 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trunkline.compiler.addresses import name_servers
 from trunkline.compiler.derive import View
-from trunkline.compiler.unit_slices import BusMember, BusSlice, LegSlice, PolicySlice, UnitSlice
-from trunkline.resources.appliance import OUTSIDE, Appliance, AppliancePolicy, Unit, zones
+from trunkline.compiler.names import domain
+from trunkline.compiler.unit_slices import (
+    AdvertisedSlice,
+    BusMember,
+    BusSlice,
+    LegSlice,
+    PolicySlice,
+    UnitSlice,
+)
+from trunkline.plan import ipam
+from trunkline.resources.appliance import INSIDE, OUTSIDE, Appliance, AppliancePolicy, Unit, zones
 from trunkline.resources.network import APPLIANCE_DISPATCHER, Network, Port, Subnet
 
 #: The largest IP packet on a bus, bytes: between hosts it is carried by VXLAN over an underlay of 1500 (14 of
@@ -112,6 +122,28 @@ def legs(view: View, key: str) -> tuple[LegSlice, ...]:
                 addresses=tuple(f"{address}/{subnet.cidr.rpartition('/')[2]}" for address, subnet in subnets),
                 routes=tuple((_EVERYTHING[version], hop) for version, hop in hops.items()),
                 mtu=min(BUS_MTU, view.need(Network, port.network_id).mtu),
+                advertised=view.ask(advertised, id) if zone == INSIDE else None,
             )
         )
     return tuple(found)
+
+
+def advertised(view: View, key: str) -> AdvertisedSlice | None:
+    """What hosts are told on the network of the port that holds an appliance's addresses there."""
+    port = view.need(Port, key)
+    there = (view.get(Subnet, fixed.subnet_id) for fixed in port.fixed_ips)
+    told = [subnet for subnet in there if subnet is not None and subnet.ipv6_ra_mode]
+    if not told:
+        return None
+    modes = {subnet.ipv6_ra_mode for subnet in told}
+    servers = (server for subnet in told for server in view.ask(name_servers, subnet.id))
+    return AdvertisedSlice(
+        # The same, whichever dispatcher serves: nobody else on the network has the port's MAC address.
+        router=ipam.eui64("fe80::/64", port.mac_address),
+        prefixes=tuple((subnet.cidr, subnet.ipv6_ra_mode != "dhcpv6-stateful") for subnet in told),
+        managed="dhcpv6-stateful" in modes,
+        other="dhcpv6-stateless" in modes,
+        name_servers=tuple(dict.fromkeys(server for server in servers if ":" in server)),
+        domain=view.ask(domain, port.network_id),
+        mtu=min(BUS_MTU, view.need(Network, port.network_id).mtu),
+    )

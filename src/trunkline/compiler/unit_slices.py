@@ -40,6 +40,22 @@ class BusSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     members: tuple[BusMember, ...]
 
 
+class AdvertisedSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the hosts on a leg are told of by whoever serves it (router advertisements: RFC 4861)."""
+
+    #: Where they send what is for elsewhere: a link-local address, which is whoever's the leg is.
+    router: str
+    #: Prefixes that are on the link, and whether they form addresses of them (RFC 4862).
+    prefixes: tuple[tuple[str, bool], ...]
+    #: They ask DHCPv6 for addresses, and for the rest.
+    managed: bool = False
+    other: bool = False
+    name_servers: tuple[str, ...] = ()
+    #: What names of hosts end with, without the last dot; "" to say nothing.
+    domain: str = ""
+    mtu: int
+
+
 class LegSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A network that an appliance forwards from and to. Its number is its place in the slice."""
 
@@ -52,6 +68,8 @@ class LegSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Prefixes and next hops.
     routes: tuple[tuple[str, str], ...] = ()
     mtu: int
+    #: Where it is the gateway of hosts that are to learn it by themselves.
+    advertised: AdvertisedSlice | None = None
 
 
 class PolicySlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

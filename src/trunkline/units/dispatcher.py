@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from trunkline.compiler.unit_slices import BusMember, UnitSlice
+from trunkline.compiler.unit_slices import BusMember, LegSlice, UnitSlice
 from trunkline.devices import namespace
 from trunkline.errors import Conflict, Refusal
 from trunkline.resources.appliance_policy import Zone, check, parse
@@ -184,13 +184,14 @@ class Dispatcher:
         )
         told = Told(
             members,
-            tuple(leg.addresses for leg in self._slice.legs),
+            tuple(map(_addresses, self._slice.legs)),
             own is None or own.leaves,
             tuple(shards),
             moved,
             suspects,
             aside,
             retake,
+            tuple(leg.advertised for leg in self._slice.legs),
         )
         try:
             self._prober.send(msgspec.msgpack.encode(told))
@@ -308,3 +309,8 @@ class Dispatcher:
             events=tuple(self._events),
             problems=tuple(problems),
         )
+
+
+def _addresses(leg: LegSlice) -> tuple[str, ...]:
+    """What who serves a leg has there: hosts know the router by an address of the link."""
+    return (*leg.addresses, *([f"{leg.advertised.router}/64"] if leg.advertised is not None else []))

@@ -1,7 +1,6 @@
 """A dispatcher's interface to a network: its addresses come and go, and neighbours are told.
 
-Formats: rtnetlink(7); RFC 826 and RFC 5227 (announcements of ARP), RFC 4861 (unsolicited neighbour
-advertisements, 7.2.6).
+Format: rtnetlink(7). `units.neighbours` has what neighbours are told.
 """
 
 from __future__ import annotations
@@ -14,13 +13,15 @@ import socket
 import struct
 from collections.abc import Iterable
 
+from trunkline.compiler.unit_slices import AdvertisedSlice
+from trunkline.units.neighbours import has_v4, has_v6, routes_by
+
 _NEW, _DELETE = 20, 21  # RTM_NEWADDR, RTM_DELADDR
 _REQUEST, _ACK, _CREATE, _REPLACE = 0x1, 0x4, 0x400, 0x100
 _ADDRESS, _LOCAL, _FLAGS = 1, 2, 8  # IFA_*
 #: No duplicate address detection: two have the address for a moment. No route comes and goes with it.
 _NO_DAD, _NO_ROUTE = 0x02, 0x200
 _HEADER = struct.Struct("=IHHII")
-_ALL_NODES = ipaddress.IPv6Address("ff02::1")
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
@@ -51,12 +52,16 @@ class LegDevice:
         """Tells all neighbours that this interface has these now."""
         for address in addresses:
             found = ipaddress.ip_interface(address).ip
-            frame = (
-                _announcement(self._mac, found) if found.version == 4 else _advertisement(self._mac, found)
-            )
-            # What is full, or down, is told again soon.
-            with contextlib.suppress(OSError):
-                self._raw.send(frame)
+            self._send(has_v4(self._mac, found) if found.version == 4 else has_v6(self._mac, found))
+
+    def advertise(self, told: AdvertisedSlice) -> None:
+        """Tells all hosts that they reach others by this interface."""
+        self._send(routes_by(self._mac, told))
+
+    def _send(self, frame: bytes) -> None:
+        # What is full, or down, is told again soon.
+        with contextlib.suppress(OSError):
+            self._raw.send(frame)
 
     def _change(self, kind: int, flags: int, address: Interface) -> None:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -72,20 +77,3 @@ class LegDevice:
         error = -int(struct.unpack_from("=i", self._netlink.recv(4096), _HEADER.size)[0])
         if error and not (kind == _DELETE and error == errno.EADDRNOTAVAIL):
             raise OSError(error, f"{address}: {os.strerror(error)}")
-
-
-def _announcement(mac: bytes, address: ipaddress.IPv4Address) -> bytes:
-    arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac + address.packed + bytes(6) + address.packed
-    return (b"\xff" * 6 + mac + b"\x08\x06" + arp).ljust(60, b"\0")
-
-
-def _advertisement(mac: bytes, address: ipaddress.IPv6Address) -> bytes:
-    """It overrides what is known, and is a router's."""
-    message = struct.pack("!BBHI", 136, 0, 0, 0xA0000000) + address.packed + b"\x02\x01" + mac
-    pseudo = address.packed + _ALL_NODES.packed + struct.pack("!II", len(message), 58)
-    total = sum(struct.unpack(f"!{len(pseudo + message) // 2}H", pseudo + message))
-    total = (total & 0xFFFF) + (total >> 16)
-    total = (total & 0xFFFF) + (total >> 16)
-    message = message[:2] + struct.pack("!H", ~total & 0xFFFF) + message[4:]
-    header = struct.pack("!IHBB", 6 << 28, len(message), 58, 255) + address.packed + _ALL_NODES.packed
-    return b"\x33\x33\x00\x00\x00\x01" + mac + b"\x86\xdd" + header + message

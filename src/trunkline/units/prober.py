@@ -31,8 +31,10 @@ from typing import Literal
 
 import msgspec
 
+from trunkline.compiler.unit_slices import AdvertisedSlice
 from trunkline.devices.bpf import Map
 from trunkline.errors import Unavailable
+from trunkline.units.advertiser import Advertiser
 from trunkline.units.leg import LegDevice
 from trunkline.units.serving import Change, Heard, Serving
 from trunkline.units.watch import INTERVAL, LAST, MISSES, Owners, Watch
@@ -82,6 +84,8 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
     aside: float = 0.0
     #: It is to take what it serves anew.
     retake: bool = False
+    #: By leg, what hosts there are told.
+    advertised: tuple[AdvertisedSlice | None, ...] = ()
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True):
@@ -100,7 +104,9 @@ class Seen(msgspec.Struct, frozen=True, array_like=True):
 @dataclass
 class _Leg:
     device: LegDevice
+    advertiser: Advertiser
     addresses: tuple[str, ...] = ()
+    advertised: AdvertisedSlice | None = None
     #: When its neighbours are to be told next.
     announce: list[float] = field(default_factory=list)
 
@@ -118,7 +124,7 @@ class Prober:
         self._bus.bind((bus, _ETHERTYPE))
         self._mac: bytes = self._bus.getsockname()[4]
         self._maps = maps
-        self._legs = [_Leg(LegDevice(name)) for name in legs]
+        self._legs = [_Leg(LegDevice(name), Advertiser(name)) for name in legs]
         self._members: dict[int, ProbedMember] = {}
         self._watch, self._owners = Watch(), Owners()
         # A prober that is started again goes on with what the one before it served.
@@ -178,6 +184,10 @@ class Prober:
             self._aside = time.monotonic() + told.aside
         self._use(self._owners.tell(told.shards, self._watch.silent, dict(told.moved)))
         self._suspect(told.suspects)
+        for leg, advertised in zip(self._legs, told.advertised, strict=False):
+            if advertised != leg.advertised:
+                leg.advertised = advertised
+                leg.advertiser.soon()
         for number, (leg, addresses) in enumerate(zip(self._legs, told.addresses, strict=True)):
             before, leg.addresses = leg.addresses, addresses
             if self._serving.takes[number] and before != addresses:
@@ -232,6 +242,9 @@ class Prober:
             if leg.announce and leg.announce[0] <= now:
                 leg.announce.pop(0)
                 leg.device.announce(leg.addresses)
+        for leg, take in zip(self._legs, self._serving.takes, strict=True):
+            if leg.advertised is not None and take and leg.advertiser.due(now):
+                leg.device.advertise(leg.advertised)
         self._round += 1
         self._beat = (self._beat + 1) % 256
         flags = _READY * self._ready() | _LEAVES * self._leaves
@@ -300,6 +313,7 @@ class Prober:
         if change.take and not before:
             self._have(change.leg, leg, [])
             leg.announce = [now + later for later in _ANNOUNCE]
+            leg.advertiser.soon()
             self._events.append((f"Serves leg {change.leg} from now on.", change.cause))
         elif before and not change.take:
             leg.announce = []
