@@ -24,6 +24,7 @@ __all__ = ["lab"]
 
 T = TypeVar("T")
 PORTS = "/network/v2.0/ports"
+SUBNETS = "/network/v2.0/subnets"
 
 
 def alone(lab: Lab, **fields: Any) -> dict[str, Any]:
@@ -209,6 +210,117 @@ def later(lab: Lab, id: str) -> None:
                 tx.replace(replace(unit, left_at=1.0))
 
     lab.api.store.write_sync(write)
+
+
+# Subnets that come and go.
+
+
+def subnet(lab: Lab, network: str, cidr: str, **fields: Any) -> str:
+    body = {"network_id": network, "ip_version": 6 if ":" in cidr else 4, "cidr": cidr, **fields}
+    return str(lab.api.ok("POST", SUBNETS, {"subnet": body}, by="demo")["subnet"]["id"])
+
+
+def legs_of(lab: Lab) -> dict[str, tuple[str, ...]]:
+    return {leg.zone: leg.addresses for leg in told(lab)[1].legs}
+
+
+def test_a_subnet_that_comes_later_is_served(lab: Lab) -> None:
+    far, net = lab.network("10.8.0.0/24"), lab.network("10.6.0.0/24")
+    id = lab.make(outside_network_id=far, network_ids=[net])["id"]
+    subnet(lab, lab.inside, "10.7.0.0/24", gateway_ip="10.7.0.77")
+    assert lab.show(id)["inside_addresses"] == ["10.5.0.1", "fd00:5::1", "10.7.0.77"]
+    assert legs_of(lab)["inside"] == ("10.5.0.1/24", "fd00:5::1/64", "10.7.0.77/24")
+    subnet(lab, net, "fd00:6::/64")
+    (own,) = [a for a in lab.show(id)["network_addresses"][0] if ":" in a]
+    assert legs_of(lab)["net1"][1] == f"{own}/64" != "fd00:6::1/64"
+    # Outside, of each family one.
+    subnet(lab, far, "10.9.0.0/24")
+    subnet(lab, far, "fd00:8::/64")
+    assert [":" in address for address in lab.show(id)["outside_addresses"]] == [False, True]
+    routes = next(leg.routes for leg in told(lab)[1].legs if leg.outside)
+    assert routes == (("0.0.0.0/0", "10.8.0.1"), ("::/0", "fd00:8::1"))
+    assert "Subnet fd00:8::/64 of outside is served" in lab.events(id)
+    assert {unit.number for unit in lab.stored(id)} == {1, 2, 3, 4}, "none is replaced for it"
+
+
+def test_hosts_inside_are_told_of_their_prefixes(lab: Lab) -> None:
+    lab.make()
+    assert told(lab)[1].legs[0].advertised is None, "nobody asked for it"
+    slaac = {"ipv6_ra_mode": "slaac", "ipv6_address_mode": "slaac"}
+    subnet(lab, lab.inside, "fd00:7::/64", dns_nameservers=["fd00::53"], **slaac)
+    stateful = {"ipv6_ra_mode": "dhcpv6-stateful", "ipv6_address_mode": "dhcpv6-stateful"}
+    subnet(lab, lab.inside, "fd00:8::/64", **stateful)
+    inside, outside = told(lab)[1].legs
+    found = inside.advertised
+    assert found is not None
+    assert (found.prefixes, found.managed, found.other) == (
+        (("fd00:7::/64", True), ("fd00:8::/64", False)),
+        True,
+        False,
+    )
+    assert found.name_servers[0] == "fd00::53"
+    assert (found.mtu, found.router[:6]) == (inside.mtu, "fe80::")
+    assert outside.advertised is None
+
+
+@pytest.mark.parametrize(
+    ("cidr", "fields", "cause"),
+    [
+        ("10.7.0.0/24", {"gateway_ip": None}, "has no gateway"),
+        ("10.6.0.0/16", {}, "it overlaps with 10.6.0.0/24 of net1"),
+    ],
+)
+def test_one_that_cannot_be_served_is_told_of(lab: Lab, cidr: str, fields: Any, cause: str) -> None:
+    id = lab.make(network_ids=[lab.network("10.6.0.0/24")])["id"]
+    before = lab.show(id)["inside_addresses"]
+    new = subnet(lab, lab.inside, cidr, **fields)
+    lab.report(id, u1={"serves": ("inside", "outside", "net1")})
+    shown = lab.show(id)
+    assert (shown["inside_addresses"], shown["status"]) == (before, "ACTIVE")
+    (told_of,) = shown["conditions"]
+    assert told_of["what"] == f"subnet {cidr} of inside is not served"
+    assert cause in told_of["cause"]
+    assert told_of["remedy"]
+    if fields:
+        lab.api.ok("PUT", f"{SUBNETS}/{new}", {"subnet": {"gateway_ip": "10.7.0.254"}}, by="demo")
+        lab.report(id, u1={"serves": ("inside", "outside", "net1")})
+        assert lab.show(id)["conditions"] == []
+        assert lab.show(id)["inside_addresses"] == [*before, "10.7.0.254"]
+    else:
+        lab.api.ok("DELETE", f"{SUBNETS}/{new}", by="demo")
+    lab.report(id, u1={"serves": ("inside", "outside", "net1")})
+    assert lab.show(id)["conditions"] == []
+
+
+def test_a_subnet_goes_with_the_address_there(lab: Lab) -> None:
+    made = lab.make(services=["firewall", "balancer"])
+    id, before = made["id"], made["inside_addresses"]
+    new = subnet(lab, lab.inside, "10.7.0.0/24")
+    own = next(a for a in made["outside_addresses"] if ":" not in a)
+    document = {"firewall": {"default": "drop"}, **listener(own, "10.7.0.1")}
+    policy = f"{BASE}/{id}/policy"
+    lab.api.ok("PUT", policy, {"policy": document}, by="demo")
+    with lab.api.unchanged():
+        reply = lab.api.ask("DELETE", f"{SUBNETS}/{new}", by="demo")
+    assert reply.status_code == 409
+    assert "balancer.listeners[0].masquerade[0]" in reply.json()["NeutronError"]["message"]
+    lab.api.ok("PUT", policy, {"policy": {"firewall": {"default": "drop"}}}, by="demo")
+    lab.api.ok("DELETE", f"{SUBNETS}/{new}", by="demo")
+    assert lab.show(id)["inside_addresses"] == before
+    assert "10.7.0.1/24" not in legs_of(lab)["inside"]
+    # The gateway's address is free for another one.
+    assert subnet(lab, lab.network(), "10.7.0.0/24")
+    assert subnet(lab, lab.inside, "10.7.0.0/24")
+    assert lab.show(id)["inside_addresses"] == [*before, "10.7.0.1"]
+
+
+def test_the_last_subnet_of_a_leg_stays(lab: Lab) -> None:
+    net = lab.network("10.6.0.0/24")
+    lab.make(network_ids=[net])
+    (only,) = lab.api.ok("GET", f"{SUBNETS}?network_id={net}", by="demo")["subnets"]
+    with lab.api.unchanged():
+        reply = lab.api.ask("DELETE", f"{SUBNETS}/{only['id']}", by="demo")
+    assert (reply.status_code, reply.json()["NeutronError"]["type"]) == (409, "SubnetInUse")
 
 
 def test_networks_that_contradict_each_other_are_refused(lab: Lab) -> None:

@@ -22,7 +22,7 @@ from flows import Tcp, Udp, must_pass, must_stop
 from probes import Space, wait_for
 from unit_lab import TAG, UnitLab, member
 
-from trunkline.compiler.unit_slices import LegSlice
+from trunkline.compiler.unit_slices import AdvertisedSlice, LegSlice
 from trunkline.devices import namespace
 from trunkline.plan.shards import SHARDS
 from trunkline.traffic.pair import Traffic
@@ -30,10 +30,14 @@ from trunkline.traffic.plans import FarPlan, NearPlan
 
 #: Nobody is to be reached there through the balancer.
 ELSEWHERE = "198.51.100.7"
+ROUTER = "fe80::7:1"
 LEG = LegSlice(
     zone="outside",
     outside=True,
-    addresses=("192.0.2.1/24", "192.0.2.2/24", "fd00:b::1/64", "fd00:b::2/64"),
+    addresses=("192.0.2.1/24", "192.0.2.2/24", "fd00:b::1/64", "fd00:b::2/64", "192.0.3.2/24"),
+    advertised=AdvertisedSlice(
+        router=ROUTER, prefixes=(("fd00:c::/64", True), ("fd00:b::/64", False)), other=True, mtu=1400
+    ),
     routes=(("0.0.0.0/0", "192.0.2.9"), (f"{ELSEWHERE}/32", "192.0.2.21"), ("::/0", "fd00:b::9")),
     mtu=1442,
 )
@@ -53,7 +57,26 @@ def listener(protocol: str, net: str) -> dict[str, Any]:
     }
 
 
-POLICY = {"balancer": {"listeners": [listener(p, net) for p in ("tcp", "udp") for net in MEMBERS]}}
+#: On the leg's second subnet, with no way elsewhere.
+BESIDE = "192.0.3.21"
+PINGED = {"port": 81, "health": {"kind": "ping", "interval": 1, "timeout": 1}}
+SECOND = {
+    "name": "second",
+    "address": "192.0.2.1",
+    "members": [{"address": BESIDE, "port": 8000}],
+    "masquerade": ["192.0.2.2", "192.0.3.2"],
+    **PINGED,
+}
+SIXTH = {
+    "name": "sixth",
+    "address": "fd00:b::1",
+    "members": [{"address": "fd00:b::21", "port": 8000}],
+    "masquerade": ["fd00:b::2"],
+    **PINGED,
+}
+POLICY = {
+    "balancer": {"listeners": [listener(p, net) for p in ("tcp", "udp") for net in MEMBERS] + [SECOND, SIXTH]}
+}
 
 
 def made_router(lab: UnitLab) -> Space:
@@ -112,6 +135,18 @@ def members(lab: UnitLab) -> Space:
     return made_members(lab)
 
 
+@pytest.fixture(scope="module")
+def beside(lab: UnitLab) -> Space:
+    space = Space(f"{TAG}-n")
+    namespace.create(space.netns)
+    lab.switch.ip(
+        f"link add beside type veth peer name eth0 netns {space.netns}",
+        "link set dev beside master outside up",
+    )
+    space.ip(f"link set dev eth0 mtu {LEG.mtu} up", f"address add {BESIDE}/24 dev eth0")
+    return space
+
+
 def share_out(lab: UnitLab, *numbers: int) -> None:
     """Returns when these data planes have all shards."""
     low, high = SHARDS // len(numbers), -(-SHARDS // len(numbers))
@@ -131,6 +166,47 @@ def test_members_see_the_balancer_wherever_the_client_is(lab: UnitLab, router: S
             assert {flow.seen_from for flow in flows} == {net.format(2)}
     web = Tcp(lab.client, members, "192.0.2.1", 80, listening=8000)
     must_stop(Udp(lab.client, members, ELSEWHERE, 7, answered=False), control=web)
+
+
+@pytest.mark.machine
+def test_members_on_a_second_subnet_see_the_balancer_there(
+    lab: UnitLab, router: Space, members: Space, beside: Space
+) -> None:
+    share_out(lab, 3, 4)
+
+    up = {f"second//{BESIDE}:8000": "up", "sixth//[fd00:b::21]:8000": "up"}
+
+    def is_up() -> bool:
+        return all(lab.units[number].statuses[-1].members == up for number in (3, 4))
+
+    wait_for(is_up, SOON, "members answer pings", lambda: str(lab.units[3].statuses[-1].members))
+    for space in (lab.client, router, members):
+        flows = [Tcp(space, beside, "192.0.2.1", 81, listening=8000) for _ in range(3)]
+        must_pass(*flows)
+        assert {flow.seen_from for flow in flows} == {"192.0.3.2"}
+
+
+@pytest.mark.machine
+def test_hosts_learn_their_prefix_and_their_way_out(lab: UnitLab) -> None:
+    share_out(lab, 3, 4)
+    space = Space(f"{TAG}-h")
+    namespace.create(space.netns)
+    # It asks when it is there, and goes by what its kernel makes of the answer.
+    namespace.sysctl(space.netns, [("ipv6/conf/default/accept_ra", 2), ("ipv6/conf/default/accept_dad", 0)])
+    lab.switch.ip(
+        f"link add host type veth peer name eth0 netns {space.netns}", "link set dev host master outside up"
+    )
+    space.ip("link set dev eth0 address 02:00:00:00:00:07 up")
+    formed = "fd00:c::ff:fe00:7/64"
+    wait_for(
+        lambda: formed in space.run("ip", "-6", "address", "show", "dev", "eth0").stdout, SOON, "an address"
+    )
+    routes = space.run("ip", "-6", "route", "show", "dev", "eth0").stdout
+    (way,) = [line for line in routes.splitlines() if line.startswith("default")]
+    assert (f"via {ROUTER} " in way, "mtu 1400" in way or "mtu 1400" in routes) == (True, True), routes
+    assert {line.split()[0] for line in routes.splitlines()} >= {"fd00:c::/64", "fd00:b::/64"}
+    # Whoever is the router answers for that address.
+    assert "64 bytes" in space.run("ping", "-6", "-c1", "-W5", f"{ROUTER}%eth0").stdout
 
 
 @pytest.mark.machine

@@ -15,10 +15,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from web_members import certificate
 
 from trunkline.resources.appliance_policy import Health, Policy, parse
 from trunkline.units import checks
@@ -130,7 +133,7 @@ def test_who_does_not_answer_while_shards_move_is_asked_again() -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(answer: bytes) -> AsyncIterator[int]:
+async def serving(answer: bytes, secure: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """A port of loopback that answers so."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -141,13 +144,13 @@ async def serving(answer: bytes) -> AsyncIterator[int]:
         writer.close()
 
     heard: list[bytes] = []
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=secure) as server:
         yield server.sockets[0].getsockname()[1]
 
 
-def found(kind: str, answer: bytes, **more: Any) -> str:
+def found(kind: str, answer: bytes, secure: ssl.SSLContext | None = None, **more: Any) -> str:
     async def scene() -> str:
-        async with serving(answer) as port:
+        async with serving(answer, secure) as port:
             return await checks.ask(Health(kind=kind, timeout=2.0, **more), "127.0.0.1", port)  # type: ignore[arg-type]
 
     return asyncio.run(scene())
@@ -161,6 +164,17 @@ def test_each_kind_finds_who_is_well() -> None:
     assert found("http", b"SSH-2.0-OpenSSH\r\n") == "no answer in HTTP"
     assert found("http", b"") == "it ended the connection"
     assert found("tls", b"HTTP/1.1 200 OK\r\n\r\n").startswith("TLS: ")
+
+
+def test_whoever_has_a_certificate_is_well(tmp_path: Path) -> None:
+    file = tmp_path / "both.pem"
+    file.write_text("".join(certificate("member.example", days=-1.0).values()))
+    secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    secure.load_cert_chain(file)
+    assert found("tls", b"", secure) == ""
+    assert found("https", b"HTTP/1.1 200 OK\r\n\r\n", secure) == ""
+    assert found("https", b"HTTP/1.1 200 OK\r\n\r\n", secure, host="member.example") == ""
+    assert found("https", b"HTTP/1.1 500 No\r\n\r\n", secure) == "code 500"
 
 
 def test_a_closed_port_is_told() -> None:

@@ -339,6 +339,26 @@ def test_an_address_and_port_are_one_member(lab: Lab, pool: str) -> None:
     assert "10.7.0.41" in lab.refused(f"pools/{pool}/members", 409, **wanted)
 
 
+def test_a_member_on_a_subnet_that_came_later_is_asked_from_there(lab: Lab) -> None:
+    balancer = lab.balancer(name="later")["id"]
+    pool = lab.make("pools", loadbalancer_id=balancer, protocol="TCP", lb_algorithm="ROUND_ROBIN")["id"]
+    subnet = lab._subnet("10.77.0.0/24")
+
+    def own() -> list[str]:
+        found = lab.api.ok("GET", "/appliance/v1/appliances?name=later", by="demo")["appliances"]
+        return [a for a in found[0]["outside_addresses"] if a.startswith("10.77.0.")]
+
+    assert own() == []
+    lab.make(f"pools/{pool}/members", address="10.77.0.41", protocol_port=80, subnet_id=subnet)
+    assert len(own()) == 1
+    lab.make(f"pools/{pool}/members", address="10.77.0.42", protocol_port=80, subnet_id=subnet)
+    assert len(own()) == 1
+    path = f"/network/v2.0/subnets/{subnet}"
+    assert lab.api.ask("DELETE", path, by="demo").status_code == 409
+    lab.delete(f"loadbalancers/{balancer}?cascade=true")
+    lab.api.ok("DELETE", path, by="demo")
+
+
 def test_a_batch_changes_makes_and_deletes_by_address_and_port(lab: Lab, balancer: str) -> None:
     pool = lab.make("pools", loadbalancer_id=balancer, protocol="TCP", lb_algorithm="ROUND_ROBIN")["id"]
     path = f"{BASE}/pools/{pool}/members"

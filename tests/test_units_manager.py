@@ -7,6 +7,7 @@
 | one that begins takes an epoch above what units tell | one that units followed steps down |
 | one that is to leave yields to the other | alone it leads on |
 | all have a policy, dispatchers first | one refuses: nobody has it, and what was in force stays |
+| who learns of a network later than of the policy is asked again | |
 | who does not answer gets it later | ... and has no part before |
 | a revision that any unit has is in force | an older one is not taken |
 """
@@ -125,6 +126,8 @@ class Units:
         self.prepared = dict.fromkeys(numbers, 0)
         self.dead: set[int] = set()
         self.refusing: dict[int, int] = {}
+        #: Who refuses takes it when it is asked again.
+        self.learns = False
         self.asked: list[tuple[int, str]] = []
         self.told: list[str] = []
         self.rounds = PolicyRounds(self.ask, lambda what, cause: self.told.append(f"{what} {cause}"))
@@ -146,6 +149,8 @@ class Units:
             return
         if word is Prepare:
             if self.refusing.get(unit) == revision:
+                if self.learns:
+                    del self.refusing[unit]
                 raise Refusal("Zone inside has no leg.")
             self.prepared[unit] = revision
         else:
@@ -198,6 +203,15 @@ def test_one_refuses_and_nothing_has_changed() -> None:
     units.want(3)
     assert set(units.revisions.values()) == {3}
     assert not units.rounds.refused
+
+
+def test_who_knows_of_networks_later_than_of_the_policy_is_asked_again() -> None:
+    units = Units(1, 2, 200)
+    units.refusing, units.learns = {2: 1}, True
+    units.want(1)
+    assert set(units.revisions.values()) == {1}
+    assert not units.rounds.refused
+    assert not [line for line in units.told if "refused" in line]
 
 
 def test_who_does_not_answer_gets_it_later() -> None:

@@ -5,6 +5,8 @@ It is ordered through the API, runs on three hosts, and is the network's gateway
 | claim | and in reverse |
 | --- | --- |
 | what the policy lets begin passes, seen outside as the appliance | what it does not is dropped |
+| a subnet that is made later is served by the units that are there | |
+| hosts inside learn their IPv6 address and their way out by themselves | |
 | the command and the cloud's status show what is seen of it | |
 | Prometheus is told of it | by the operator's key alone |
 | a connection that a rule logs is told of | |
@@ -158,6 +160,26 @@ def test_what_the_policy_lets_begin_passes_as_the_appliances(edge: Edge) -> None
     must_pass(web)
     assert web.seen_from in edge.shown["outside_addresses"]
     must_stop(other, control=web)
+
+
+def test_a_subnet_that_came_later_is_served(edge: Edge) -> None:
+    made = edge.tenant.subnet(edge.net, "10.0.1.0/24")
+    assert "10.0.1.1" in edge.show()["inside_addresses"]
+    units = {unit["id"] for unit in edge.units()}
+    probe = edge.tenant.probe(edge.net, "h2", fixed_ips=[{"subnet_id": made.id}])
+    edge.tenant.ready(probe)
+    must_pass(Tcp(probe, edge.internet, HOST, 8080))
+    assert {unit["id"] for unit in edge.units()} == units
+
+
+def test_hosts_inside_learn_their_way_out_by_themselves(edge: Edge) -> None:
+    modes = {"ipv6_ra_mode": "slaac", "ipv6_address_mode": "slaac"}
+    made = edge.tenant.subnet(edge.net, "fd00:17::/64", **modes)
+    probe = edge.tenant.probe(edge.net, "h3", fixed_ips=[{"subnet_id": made.id}])
+    edge.tenant.ready(probe, configure=False)
+    assert probe.autoconfigured() == probe.v6
+    assert f"Prefix                   : {made.cidr}" in probe.advertised()
+    assert probe.default_router6() == "eth0"
 
 
 def test_the_command_and_the_status_of_the_cloud_show_it(edge: Edge) -> None:

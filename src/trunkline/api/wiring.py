@@ -44,9 +44,12 @@ def limit(reader: Reader, project_id: str, spec: Spec) -> int:
 
 def stages(settings: network.Settings) -> Mapping[str, Stages[Any]]:
     """By kind, what it does beside the common stages."""
+    networks = network.stages(settings)
     return {
         **identity.STAGES,
-        **network.stages(settings),
+        **networks,
+        # Appliances have addresses on the subnets of their networks, whichever came first.
+        "subnet": appliance.subnets_followed(networks["subnet"]),
         **compute.STAGES,
         **image.STAGES,
         **appliance.STAGES,

@@ -168,6 +168,8 @@ class Appliance(Resource, kw_only=True):
     renewal_since: Annotated[float, hidden()] = 0.0
     #: Why it has not as many data planes as its load wants.
     short: Annotated[Condition | None, hidden()] = None
+    #: Why it has no address on subnets that came to its networks, by their ids.
+    unserved: Annotated[dict[str, Condition], hidden()] = {}
 
 
 def zones(appliance: Appliance) -> tuple[str, ...]:

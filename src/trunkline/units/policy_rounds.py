@@ -1,7 +1,7 @@
 """A policy comes into force at all units, or at none.
 
     newest ── Prepare to all ──▶ all are ready ── Commit to dispatchers ── Commit to data planes ──▶ in force
-                             └─▶ one refuses: nothing has changed anywhere
+                             └─▶ one refuses, asked again too: nothing has changed anywhere
 
 Dispatchers go first: they are to know what is published, and where sources are translated, before data planes
 do it. A unit that does not answer is brought to the policy in force when it is there, before it gets a shard.
@@ -22,6 +22,9 @@ from trunkline.units.words import Commit, Prepare, Recite
 _PATIENCE = 60.0
 #: When a unit that refused what is in force is asked again.
 _AGAIN = 5.0
+#: How long after one refused a policy all are asked again, seconds: what a host tells a unit of networks may
+#: come later than a policy that speaks of it.
+_PAUSES = (0.5, 1.5)
 Ask = Callable[..., Awaitable[None]]
 
 
@@ -105,7 +108,11 @@ class PolicyRounds:
     async def _round(self, policy: PolicySlice) -> bool:
         """Returns whether it came to an end, one or the other."""
         units = dict(self.units)
-        answers = await self._all(units, Prepare, policy.revision, policy.document)
+        for pause in (*_PAUSES, None):
+            answers = await self._all(units, Prepare, policy.revision, policy.document)
+            if pause is None or not any(map(_refuses, answers.values())):
+                break
+            await asyncio.sleep(pause)
         refusals = {unit: error.message for unit, error in answers.items() if _refuses(error)}
         if refusals:
             unit, why = min(refusals.items())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from trunkline.compiler.unit_slices import LegSlice
 from trunkline.plan.shards import SHARDS
@@ -24,6 +24,7 @@ from trunkline.units.tables import Table
 _SPAN = words.ports(MASQUERADE_PORTS)
 #: The ports that members see connections come from.
 _MASQUERADE = Blocks(_SPAN.first, (_SPAN.last - _SPAN.first + 1) // SHARDS)
+Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 #: An end of flows: address, port, number of the protocol; the last two are 0 where all of them are meant.
 Endpoint = tuple[str, int, int]
 
@@ -53,11 +54,11 @@ def _shared(policy: Policy) -> dict[str, Blocks]:
     return found
 
 
-def own_sources(policy: Policy, legs: Sequence[LegSlice]) -> dict[tuple[str, int], tuple[Address, Blocks]]:
-    """By zone and family: where that comes from which data planes begin themselves, and the ports of shards.
+def own_sources(policy: Policy, legs: Sequence[LegSlice]) -> dict[tuple[str, Subnet], tuple[Address, Blocks]]:
+    """By zone and subnet: where that comes from which data planes begin themselves, and the ports of shards.
 
-    That is an address of the leg that sources are translated to anyway; else its first one, with the longest
-    run of ports that nothing is published at. Subscribers' ports are nobody else's, so where a leg has no
+    That is an address there that sources are translated to anyway; else the first one, with the longest run
+    of ports that nothing is published at. Subscribers' ports are nobody else's, so where a leg has no
     other address there is none; nor is there one without a listener that asks its members how they are, or
     has a proxy, for nothing else begins anything here.
     """
@@ -70,17 +71,17 @@ def own_sources(policy: Policy, legs: Sequence[LegSlice]) -> dict[tuple[str, int
         for carrier in (policy.nat.carrier_grade if policy.nat else ())
         for text in carrier.addresses
     }
-    found: dict[tuple[str, int], tuple[Address, Blocks]] = {}
+    found: dict[tuple[str, Subnet], tuple[Address, Blocks]] = {}
     for leg in legs:
-        addresses = [ipaddress.ip_interface(text).ip for text in leg.addresses]
+        interfaces = [ipaddress.ip_interface(text) for text in leg.addresses]
         # Those that are shared come first; of others, the order is the leg's.
-        for address in sorted(addresses, key=lambda address: str(address) not in shared):
-            text = str(address)
-            if (leg.zone, address.version) in found or text in subscribers or (text, 0, 0) in ends:
+        for interface in sorted(interfaces, key=lambda interface: str(interface.ip) not in shared):
+            text = str(interface.ip)
+            if (leg.zone, interface.network) in found or text in subscribers or (text, 0, 0) in ends:
                 continue
             blocks = shared.get(text) or _free({port for where, port, _ in ends if where == text})
             if blocks.size:
-                found[leg.zone, address.version] = address, blocks
+                found[leg.zone, interface.network] = interface.ip, blocks
     return found
 
 
@@ -204,13 +205,31 @@ def _masquerade(table: Table, sources: list[str], policy: Policy, legs: Sequence
 def _by_zone(table: Table, name: str, addresses: Sequence[Address], legs: Sequence[LegSlice]) -> None:
     rules = table.chain(name)
     for number, leg in enumerate(legs):
-        there = {words.address(text.partition("/")[0]) for text in leg.addresses}
-        ours = [address for address in addresses if address in there]
+        subnets = {each.ip: each.network for each in map(ipaddress.ip_interface, leg.addresses)}
+        ours = [address for address in addresses if address in subnets]
         if ours:
-            rules.append(f'oifname "{leg.zone}" goto {table.named(f"{name}_{number}")}')
+            out = f'oifname "{leg.zone}"'
+            for place, (to, there) in enumerate(_beside(ours, subnets)):
+                rules.append(f"{out} {to} goto {table.named(f'{name}_{number}_{place}')}")
+                _to_blocks(table, f"{name}_{number}_{place}", there, _MASQUERADE)
+            rules.append(f"{out} goto {table.named(f'{name}_{number}')}")
             _to_blocks(table, f"{name}_{number}", ours, _MASQUERADE)
     # Whoever would see the client here would answer it by another way.
     rules.append(f"{table.counter('dropped_unmasqueraded')} drop")
+
+
+def _beside(
+    addresses: Sequence[Address], subnets: Mapping[Address, Subnet]
+) -> list[tuple[str, list[Address]]]:
+    """Of addresses in several subnets: what is sent to each of these, and those there, so that answers come
+    by no router.
+    """
+    found: dict[Subnet, list[Address]] = {}
+    for address in addresses:
+        found.setdefault(subnets[address], []).append(address)
+    if len(found) < 2:
+        return []
+    return [(f"{family(net.version)} daddr {net}", there) for net, there in found.items()]
 
 
 # Sources.
@@ -250,9 +269,17 @@ def _to_blocks(table: Table, name: str, addresses: Sequence[Address], blocks: Bl
 def _own(table: Table, sources: list[str], policy: Policy, legs: Sequence[LegSlice]) -> None:
     """What this data plane begins itself; where there is nothing that it may come from, it does not leave."""
     local = f"ct mark and {LOCAL} != 0"
-    for (zone, version), (address, blocks) in own_sources(policy, legs).items():
-        between = f'oifname "{zone}" meta nfproto ipv{version} meta l4proto {PORTED[version]}'
-        sources.append(f"{local} {between} goto {to_ports(table, address, blocks)}")
+    found = own_sources(policy, legs)
+    for leg, version in itertools.product(legs, (4, 6)):
+        ours = {
+            address: (net, blocks)
+            for (zone, net), (address, blocks) in found.items()
+            if (zone, net.version) == (leg.zone, version)
+        }
+        between = f'oifname "{leg.zone}" meta nfproto ipv{version} meta l4proto {PORTED[version]}'
+        led = _beside(list(ours), {address: net for address, (net, _) in ours.items()})
+        for to, (address,) in [*led, *([("", list(ours)[:1])] if ours else [])]:
+            sources.append(f"{local} {between} {to} goto {to_ports(table, address, ours[address][1])}")
     drop = f"{table.counter('dropped_own_source')} drop"
     sources.append(f"{local} oifname {names(leg.zone for leg in legs)} {drop}")
 

@@ -9,6 +9,7 @@ from trunkline.api.appliance.growth import Growth, Step, take, watched
 from trunkline.api.appliance.observation import Figures, observe, settle, shown, waiting
 from trunkline.api.appliance.quotas import limit as quota_limit
 from trunkline.api.appliance.service import STAGES, service
+from trunkline.api.appliance.subnets import followed as subnets_followed
 
 __all__ = [
     "STAGES",
@@ -20,6 +21,7 @@ __all__ = [
     "service",
     "settle",
     "shown",
+    "subnets_followed",
     "take",
     "waiting",
     "watched",

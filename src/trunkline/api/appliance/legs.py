@@ -58,7 +58,7 @@ def claim(
     _refuse_overlap(call, appliance, there)
     if appliance.inside_network_id:
         _refuse_others_gateway(call, appliance, there[0])
-        gateways = [_gateway(call, subnet) for subnet in _subnets(call, INSIDE, there[0])]
+        gateways = [gateway(call, subnet) for subnet in _subnets(call, INSIDE, there[0])]
         port = _hold(call, appliance, INSIDE, there[0], gateways)
         appliance = replace(appliance, leg_ports=[port.id], inside_addresses=_addresses(port))
     outside = there[len(appliance.leg_ports)]
@@ -150,6 +150,46 @@ def switch(call: Call, unit: Unit, up: bool) -> None:
             call.save(replace(port, admin_state_up=up))
 
 
+def with_addresses(call: Call, appliance: Appliance, port: Port) -> Appliance:
+    """The appliance, as the port of one of its legs has addresses now; to be stored by the caller."""
+    zone, found = zones(appliance)[appliance.leg_ports.index(port.id)], _addresses(port)
+    if zone == INSIDE:
+        return replace(appliance, inside_addresses=found)
+    if zone == OUTSIDE:
+        lent = call.tx.get(Port, appliance.lent_port) if appliance.lent_port else None
+        return replace(appliance, outside_addresses=[*(_addresses(lent) if lent else ()), *found])
+    all_of = list(appliance.network_addresses)
+    all_of[zones(appliance).index(zone) - len(zones(appliance))] = found
+    return replace(appliance, network_addresses=all_of)
+
+
+def gateway(call: Call, subnet: Subnet) -> FixedIp:
+    """The gateway's address of a subnet, which nobody has.
+
+    Raises:
+        BadField: it has none, or one elsewhere. Conflict: a port has it.
+    """
+    field, address = "inside_network_id", subnet.gateway_ip
+    if address is None:
+        raise BadField(field, f"its subnet {subnet.id} has no gateway. Give it one, by its gateway_ip.")
+    if not ipam.is_host(subnet.cidr, address):
+        raise BadField(
+            field,
+            f"{address}, the gateway of its subnet {subnet.id}, is not in {subnet.cidr}. Change it.",
+        )
+    owner = addressing.owner_of(call, subnet.id, address)
+    if owner is not None:
+        port = call.tx.get(Port, owner)
+        held = f" ({port.device_owner or 'a server or a service'})" if port is not None else ""
+        raise Conflict(
+            f"Invalid input for inside_network_id: port {owner}{held} has the gateway's address {address} of "
+            f"its subnet {subnet.id}. Detach that first, or change the gateway_ip.",
+            type="IpAddressInUse",
+            field=field,
+        )
+    return FixedIp(subnet_id=subnet.id, ip_address=address)
+
+
 def drop(call: Call, ids: Sequence[str]) -> None:
     """Removes ports of an appliance, and gives back what they hold."""
     for id in ids:
@@ -234,29 +274,6 @@ def _refuse_others_gateway(call: Call, appliance: Appliance, network: Network) -
         type="PolicyNotAuthorized",
         field="inside_network_id",
     )
-
-
-def _gateway(call: Call, subnet: Subnet) -> FixedIp:
-    """The gateway's address of a subnet, which nobody has."""
-    field, address = "inside_network_id", subnet.gateway_ip
-    if address is None:
-        raise BadField(field, f"its subnet {subnet.id} has no gateway. Give it one, by its gateway_ip.")
-    if not ipam.is_host(subnet.cidr, address):
-        raise BadField(
-            field,
-            f"{address}, the gateway of its subnet {subnet.id}, is not in {subnet.cidr}. Change it.",
-        )
-    owner = addressing.owner_of(call, subnet.id, address)
-    if owner is not None:
-        port = call.tx.get(Port, owner)
-        held = f" ({port.device_owner or 'a server or a service'})" if port is not None else ""
-        raise Conflict(
-            f"Invalid input for inside_network_id: port {owner}{held} has the gateway's address {address} of "
-            f"its subnet {subnet.id}. Detach that first, or use another network.",
-            type="IpAddressInUse",
-            field=field,
-        )
-    return FixedIp(subnet_id=subnet.id, ip_address=address)
 
 
 def _hold(

@@ -62,6 +62,7 @@ def state(appliance: Appliance, units: Sequence[Unit], silent: Collection[str], 
         *_policy(appliance, heard),
         *_shards(heard),
         *([Finding(appliance.short, remark=True)] if appliance.short is not None else []),
+        *(Finding(told, remark=True) for told in appliance.unserved.values()),
         *_renewal(appliance),
     )
     if not appliance.admin_state_up:

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from trunkline.api.appliance import orders, renewal, units
+from trunkline.api.appliance import orders, renewal, subnets, units
 from trunkline.api.appliance.status import known
 from trunkline.api.engine import Call
 from trunkline.api.loadbalancer import flavors, told, zones
 from trunkline.api.loadbalancer.document import document
 from trunkline.api.loadbalancer.tree import Tree, load
-from trunkline.errors import BadField
+from trunkline.errors import BadField, Refusal
 from trunkline.resources.appliance import Appliance, addresses, networks
 from trunkline.resources.appliance import zones as zones_of
 from trunkline.resources.loadbalancer import LoadBalancer
@@ -63,6 +63,7 @@ def follow(call: Call, loadbalancer_id: str) -> None:
         appliance = _order(call, tree)
     else:
         appliance = _attached(call, tree, appliance)
+    appliance = _on_subnets(call, tree, appliance)
     _set_policy(call, tree, appliance)
     appliance = call.tx.get(Appliance, appliance.id) or appliance
     new = replace(
@@ -158,6 +159,19 @@ def _attached(call: Call, tree: Tree, appliance: Appliance) -> Appliance:
         return orders.change(call, appliance.id, network_ids=wanted)
     except BadField as error:
         raise BadField("subnet_id", error.message.partition(": ")[2]) from None
+
+
+def _on_subnets(call: Call, tree: Tree, appliance: Appliance) -> Appliance:
+    """With an address on each subnet that members say they are on: some came after the appliance."""
+    ids = {member.subnet_id for pool in tree.pools for member in tree.members(pool.id)}
+    for subnet in (call.tx.get(Subnet, id) for id in sorted(id for id in ids if id)):
+        if subnet is None:
+            continue
+        try:
+            appliance = subnets.serve(call, appliance, subnet)
+        except Refusal as refusal:
+            raise BadField("subnet_id", refusal.message.rpartition(": ")[2]) from None
+    return appliance
 
 
 def _further(reader: Reader, tree: Tree, outside: str, there: Sequence[str]) -> list[str]:
