@@ -20,7 +20,6 @@ from trunkline.compiler.unit_slices import (
     PolicySlice,
     UnitSlice,
 )
-from trunkline.plan import ipam
 from trunkline.resources.appliance import INSIDE, OUTSIDE, Appliance, AppliancePolicy, Unit, zones
 from trunkline.resources.network import APPLIANCE_DISPATCHER, Network, Port, Subnet
 
@@ -129,17 +128,17 @@ def legs(view: View, key: str) -> tuple[LegSlice, ...]:
 
 
 def advertised(view: View, key: str) -> AdvertisedSlice | None:
-    """What hosts are told on the network of the port that holds an appliance's addresses there."""
+    """What hosts are told on the network inside, of the port that holds an appliance's addresses there."""
     port = view.need(Port, key)
+    router = view.need(Appliance, port.device_id).inside_router
     there = (view.get(Subnet, fixed.subnet_id) for fixed in port.fixed_ips)
     told = [subnet for subnet in there if subnet is not None and subnet.ipv6_ra_mode]
-    if not told:
+    if not (told and router):
         return None
     modes = {subnet.ipv6_ra_mode for subnet in told}
     servers = (server for subnet in told for server in view.ask(name_servers, subnet.id))
     return AdvertisedSlice(
-        # The same, whichever dispatcher serves: nobody else on the network has the port's MAC address.
-        router=ipam.eui64("fe80::/64", port.mac_address),
+        router=router,
         prefixes=tuple((subnet.cidr, subnet.ipv6_ra_mode != "dhcpv6-stateful") for subnet in told),
         managed="dhcpv6-stateful" in modes,
         other="dhcpv6-stateless" in modes,

@@ -157,6 +157,8 @@ class Appliance(Resource, kw_only=True):
     control_vni: Annotated[int, hidden()] = 0
     #: The ports that hold its addresses, in the order of `zones`.
     leg_ports: Annotated[list[str], hidden()] = []
+    #: The link-local address by which hosts inside know it as their router.
+    inside_router: Annotated[str, hidden()] = ""
     #: A port that it was lent, whose addresses are its first ones outside; its device owner, device before.
     lent_port: Annotated[str, hidden()] = ""
     lent_as: Annotated[tuple[str, str], hidden()] = ("", "")

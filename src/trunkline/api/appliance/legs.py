@@ -60,7 +60,7 @@ def claim(
         _refuse_others_gateway(call, appliance, there[0])
         gateways = [gateway(call, subnet) for subnet in _subnets(call, INSIDE, there[0])]
         port = _hold(call, appliance, INSIDE, there[0], gateways)
-        appliance = replace(appliance, leg_ports=[port.id], inside_addresses=_addresses(port))
+        appliance = with_addresses(call, replace(appliance, leg_ports=[port.id]), port)
     outside = there[len(appliance.leg_ports)]
     first: list[str] = []
     if port_id:
@@ -154,7 +154,9 @@ def with_addresses(call: Call, appliance: Appliance, port: Port) -> Appliance:
     """The appliance, as the port of one of its legs has addresses now; to be stored by the caller."""
     zone, found = zones(appliance)[appliance.leg_ports.index(port.id)], _addresses(port)
     if zone == INSIDE:
-        return replace(appliance, inside_addresses=found)
+        # The same, whichever dispatcher serves: nobody else on the network has the port's MAC address.
+        router = ipam.eui64("fe80::/64", port.mac_address)
+        return replace(appliance, inside_addresses=found, inside_router=router)
     if zone == OUTSIDE:
         lent = call.tx.get(Port, appliance.lent_port) if appliance.lent_port else None
         return replace(appliance, outside_addresses=[*(_addresses(lent) if lent else ()), *found])
