@@ -137,14 +137,14 @@ class Lab:
                 packets=77,
             )
             status = replace(status, **other.get(f"u{unit.number}", {}))
-            seen = UnitReport(id=unit.id, state="running", status=status)
+            seen = UnitReport(id=unit.id, appliance=id, state="running", status=status)
             by_host.setdefault(unit.host, []).append(seen)
         engine = self.api.api.engine
         for host in hosts:
             reports = by_host.get(host, [])
-            self.figures.take(host, reports)
+            ended = self.figures.take(host, reports)
             self.api.store.write_sync(
-                lambda tx, h=host, r=reports: api.observe(Call(engine, CLOUD, tx), h, r)
+                lambda tx, h=host, r=reports, e=ended: api.observe(Call(engine, CLOUD, tx), h, r, e)
             )
 
     def silence(self, host: str, id: str, alive: bool = False) -> None:

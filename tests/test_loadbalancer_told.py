@@ -188,9 +188,13 @@ def test_an_appliance_that_is_not_well_shows() -> None:
 def test_what_data_planes_counted_is_added() -> None:
     one = ListenerCount(connections=1, total=10, bytes_in=100, bytes_out=1000, errors=2)
     other = ListenerCount(connections=2, total=20, bytes_in=200, bytes_out=2000, errors=3)
-    found = told.counted([plane(1, listeners={"l": one}), plane(2, listeners={"l": other})], Figures())
+    units = [plane(1, listeners={"l": one}), plane(2, listeners={"l": other})]
+    figures = Figures()
+    figures.take("h", [unit.seen for unit in units if unit.seen is not None])
+    gone = Appliance(id="a", counted={"l": ListenerCount(total=5, errors=1)})
+    found = told.counted(gone, units, figures)
     both = told.Stats(
-        active_connections=3, bytes_in=300, bytes_out=3000, request_errors=5, total_connections=30
+        active_connections=3, bytes_in=300, bytes_out=3000, request_errors=6, total_connections=35
     )
     assert found == {"l": both}
-    assert told.total([*found.values(), told.Stats(total_connections=1)]).total_connections == 31
+    assert told.total([*found.values(), told.Stats(total_connections=1)]).total_connections == 36

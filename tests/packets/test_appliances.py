@@ -98,7 +98,8 @@ class Edge:
             process.kill()
             process.wait()
 
-    def set_policy(self, *services: str, log: bool = False) -> None:
+    def set_policy(self, *services: str, log: bool = False, **sections: Any) -> None:
+        """These may begin inside; `sections` are further ones of the policy, or rules that come first."""
         rule = {
             "log": log,
             "name": "out",
@@ -109,7 +110,8 @@ class Edge:
         }
         address = next(a for a in self.shown["outside_addresses"] if ":" not in a)
         source = {"from": "inside", "to": "outside", "addresses": [address]}
-        policy = {"firewall": {"default": "drop", "rules": [rule]}, "nat": {"source": [source]}}
+        rules = [*sections.pop("rules", ()), rule]
+        policy = {"firewall": {"default": "drop", "rules": rules}, "nat": {"source": [source]}, **sections}
         self._ask("PUT", f"/{self.id}/policy", {"policy": policy})
 
     def renew(self) -> None:

@@ -120,6 +120,7 @@ class Unit:
         status = self._status
         return UnitReport(
             id=self._started.id,
+            appliance=self._unit.appliance if self._unit is not None else "",
             serial=self._started.serial or 0,
             state=self._state(),
             since=self._since,

@@ -46,10 +46,15 @@ from trunkline.store import Remembered, Store, Tx
 WATCH = 1.0
 
 
-async def host_report(engine: Engine, name: str, report: HostReport) -> None:
+async def host_report(
+    engine: Engine, name: str, report: HostReport, ended: Mapping[str, appliance.Counts] | None = None
+) -> None:
     """Writes what a host's agent reported: the facts of the host, and its servers.
 
     Where a host comes with other physical networks, gateways are given their hosts anew.
+
+    Args:
+        ended: what units counted that have ended there, by their appliances.
     """
     facts = {
         "alive": True,
@@ -79,7 +84,7 @@ async def host_report(engine: Engine, name: str, report: HostReport) -> None:
             reschedule(call)
         observe(call, name, report.servers)
         metering.observe(call, counts)
-        for id in appliance.observe(call, name, report.units):
+        for id in appliance.observe(call, name, report.units, ended):
             loadbalancer.observe(call, id)
             firewall_sites.told(call, id)
 

@@ -119,8 +119,8 @@ class ControlProcess:
         self._steps["store"] = "done"
 
         async def host_reported(name: str, report: HostReport) -> None:
-            figures.take(name, report.units)
-            await observe.host_report(api.engine, name, report)
+            ended = figures.take(name, report.units)
+            await observe.host_report(api.engine, name, report, ended)
 
         receive = partial(snapshots.receive, api.engine, images)
         directory = RegionDirectory(store, authority, folder.root / "images", host_reported, receive)

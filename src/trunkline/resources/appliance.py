@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from trunkline.resources.network.checks import Uuid, clean_uuid
-from trunkline.resources.reports import Condition, UnitReport
+from trunkline.resources.reports import Condition, ListenerCount, UnitReport
 from trunkline.resources.schema import (
     Check,
     Resource,
@@ -170,6 +170,8 @@ class Appliance(Resource, kw_only=True):
     renewal_since: Annotated[float, hidden()] = 0.0
     #: Why it has not as many data planes as its load wants.
     short: Annotated[Condition | None, hidden()] = None
+    #: What units counted of its listeners that have ended, by the listeners' names.
+    counted: Annotated[dict[str, ListenerCount], hidden()] = {}
     #: Why it has no address on subnets that came to its networks, by their ids.
     unserved: Annotated[dict[str, Condition], hidden()] = {}
 

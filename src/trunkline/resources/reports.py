@@ -218,6 +218,8 @@ class UnitReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the agent sees of a compute unit."""
 
     id: str
+    #: The id of its appliance.
+    appliance: str = ""
     #: The serial that it was started with.
     serial: int = 0
     #: "running": its program answers.

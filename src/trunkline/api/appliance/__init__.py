@@ -5,14 +5,16 @@ hosts' reports ──▶ observation ──▶ status
               └──▶ growth: more data planes by their load, or fewer
 """
 
+from trunkline.api.appliance.figures import Counts, Figures
 from trunkline.api.appliance.growth import Growth, Step, take, watched
-from trunkline.api.appliance.observation import Figures, observe, settle, shown, waiting
+from trunkline.api.appliance.observation import observe, settle, shown, waiting
 from trunkline.api.appliance.quotas import limit as quota_limit
 from trunkline.api.appliance.service import STAGES, service
 from trunkline.api.appliance.subnets import followed as subnets_followed
 
 __all__ = [
     "STAGES",
+    "Counts",
     "Figures",
     "Growth",
     "Step",

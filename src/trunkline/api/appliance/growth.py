@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from trunkline.api.appliance import events, units
-from trunkline.api.appliance.observation import Figures
+from trunkline.api.appliance.figures import Figures
 from trunkline.api.engine import Call
 from trunkline.errors import BadField, Exhausted, OverQuota
 from trunkline.plan.growth import Curve, fits, wanted

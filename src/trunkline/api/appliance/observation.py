@@ -6,14 +6,14 @@ a report ──▶ Unit.seen ──▶ settle: units of silent hosts are replace
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from trunkline.api.appliance import events, renewal, rolling, status, units
-from trunkline.api.appliance.rule_log import RuleLog
+from trunkline.api.appliance import events, policies, renewal, rolling, status, units
+from trunkline.api.appliance.figures import Counts, Figures, added
 from trunkline.api.engine import Call
 from trunkline.errors import Exhausted
 from trunkline.resources.appliance import Appliance, Unit, zones
@@ -38,37 +38,14 @@ _FLEETING: dict[str, Any] = {
 }
 
 
-class Figures:
-    """What hosts told of units last: counters and loads, which no store needs."""
-
-    def __init__(self) -> None:
-        self._newest: dict[str, dict[str, UnitReport]] = {}
-        #: By host, by unit.
-        self._logs: dict[str, dict[str, RuleLog]] = {}
-
-    def take(self, host: str, reports: Sequence[UnitReport]) -> None:
-        """A host's newest."""
-        self._newest[host] = {report.id: report for report in reports}
-        before = self._logs.get(host, {})
-        self._logs[host] = {report.id: before.get(report.id) or RuleLog() for report in reports}
-        for report in reports:
-            if report.status is not None:
-                self._logs[host][report.id].take(report.status)
-
-    def log_of(self, unit: Unit) -> RuleLog:
-        """What rules logged at a unit."""
-        return self._logs.get(unit.host, {}).get(unit.id) or RuleLog()
-
-    def of(self, unit: Unit) -> UnitReport | None:
-        """What its host told of a unit."""
-        return self._newest.get(unit.host, {}).get(unit.id)
-
-
-def observe(call: Call, host: str, reports: Sequence[UnitReport]) -> list[str]:
+def observe(
+    call: Call, host: str, reports: Sequence[UnitReport], ended: Mapping[str, Counts] | None = None
+) -> list[str]:
     """Writes what a host sees of its units, all of them.
 
     Args:
         call: the cloud's own.
+        ended: what units counted that have ended there, by their appliances.
 
     Returns: the appliances of which something was seen that was not known.
     """
@@ -87,9 +64,22 @@ def observe(call: Call, host: str, reports: Sequence[UnitReport]) -> list[str]:
         if new != unit:
             call.tx.observe(new)
             changed.add(unit.appliance_id)
+    for id, counts in (ended or {}).items():
+        _count(call, id, counts)
     for id in sorted({unit.appliance_id for unit in there}):
         settle(call, id)
     return sorted(changed)
+
+
+def _count(call: Call, appliance_id: str, counts: Counts) -> None:
+    """Adds what units counted that have gone, of the listeners that there are."""
+    appliance = call.tx.get(Appliance, appliance_id)
+    if appliance is None:
+        return
+    document = policies.of(call.tx, appliance).document
+    there = {each.get("name") for each in document.get("balancer", {}).get("listeners", ())}
+    all_of = added(appliance.counted, counts)
+    call.tx.observe(replace(appliance, counted={n: c for n, c in all_of.items() if n in there}))
 
 
 def steady(report: UnitReport) -> UnitReport:

@@ -8,7 +8,8 @@ from typing import Any
 
 from trunkline.api import openapi
 from trunkline.api.appliance import appliances, policies, quotas, renewal, rule_log, units
-from trunkline.api.appliance.observation import Figures, shown
+from trunkline.api.appliance.figures import Figures
+from trunkline.api.appliance.observation import shown
 from trunkline.api.engine import Call, Engine, Stages
 from trunkline.api.http import Endpoint, Reply, Request, Service
 from trunkline.api.network import dialect

@@ -12,18 +12,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
 
 from msgspec.structs import replace
 
 from trunkline.api.appliance import Figures
 from trunkline.api.appliance import units as appliance_units
+from trunkline.api.appliance.figures import added
 from trunkline.api.appliance.status import known, leader
 from trunkline.api.engine import Call
 from trunkline.api.loadbalancer.document import pools_of
 from trunkline.api.loadbalancer.tree import Tree, load
 from trunkline.resources.appliance import Appliance, Unit, zones
 from trunkline.resources.loadbalancer import LoadBalancer, Member, Part, Pool
-from trunkline.resources.reports import ListenerCount, UnitStatus
+from trunkline.resources.reports import UnitStatus
 from trunkline.store import Reader
 
 ACTIVE, ERROR, OFFLINE, ONLINE = "ACTIVE", "ERROR", "OFFLINE", "ONLINE"
@@ -32,7 +34,7 @@ DEGRADED, DRAINING, NO_MONITOR = "DEGRADED", "DRAINING", "NO_MONITOR"
 
 @dataclass(frozen=True)
 class Stats:
-    """What a listener counted since its units began. Bytes are those of IP packets."""
+    """What a listener counted. Bytes are those of IP packets."""
 
     active_connections: int = 0
     bytes_in: int = 0
@@ -121,20 +123,16 @@ def members_seen(units: Sequence[Unit]) -> dict[str, str]:
 
 
 def stats(reader: Reader, figures: Figures, loadbalancer: LoadBalancer) -> dict[str, Stats]:
-    """What each listener counted, by its id: all that its data planes, as they are now, told last."""
-    id = loadbalancer.appliance_id
-    return counted(appliance_units.of(reader, id) if id else (), figures)
+    """What each listener counted, by its id: what its data planes told last, and those that have gone."""
+    appliance = reader.get(Appliance, loadbalancer.appliance_id) if loadbalancer.appliance_id else None
+    if appliance is None:
+        return {}
+    return counted(appliance, appliance_units.of(reader, appliance.id), figures)
 
 
-def counted(units: Sequence[Unit], figures: Figures) -> dict[str, Stats]:
-    """What units counted of each listener, by its name."""
-    sums: dict[str, ListenerCount] = {}
-    for unit in units:
-        report = figures.of(unit) or unit.seen
-        if report is None or report.status is None:
-            continue
-        for name, count in report.status.listeners.items():
-            sums[name] = sums.get(name, ListenerCount()) + count
+def counted(appliance: Appliance, units: Sequence[Unit], figures: Figures) -> dict[str, Stats]:
+    """What units of an appliance counted of each listener, by its name."""
+    sums = reduce(added, map(figures.counts_of, units), appliance.counted)
     return {
         name: Stats(
             active_connections=count.connections,

@@ -26,7 +26,7 @@ from trunkline.devices.unit_image.elf import loaded
 
 _INIT = Path(__file__).with_name("init")
 #: What units start, by where the guest has it; without the first two there is no unit.
-_PROGRAMS = ("ip", "nft", "haproxy")
+_PROGRAMS = ("ip", "nft", "setpriv", "haproxy")
 _NEEDED = frozenset({"ip", "nft"})
 #: Modules of the kernel: those of devices, and those that programs of the fabric ask for. What rules and
 #: connections ask for is there by its folders.
