@@ -6,6 +6,7 @@
 | each of two dispatchers serves a leg; killed, the other serves both, nothing ends | it gets its share back |
 | a paused one goes on; so does one whose prober ends, which is started again | |
 | a cut of the bus that heals ends with one server for each leg | |
+| who gives a leg up and has it again at once has its routes, of IPv4 too | |
 | on a busy machine nobody is silent who is there | |
 | who leaves gives up its legs first, and next to nothing is lost | |
 | a data plane that is killed: all goes on with the seconds; one that answers again waits for the manager | |
@@ -284,6 +285,23 @@ def test_a_cut_that_heals_ends_with_one_server(scene: Scene) -> None:
         scene.hears(FIRST, others=True)
         scene.must_share()
         must_pass(*connections)
+
+
+def test_who_serves_a_leg_again_at_once_has_its_routes(scene: Scene) -> None:
+    # Its process may hear nothing of that.
+    for number, leg in itertools.product((FIRST, OTHER), range(len(LEGS))):
+        unit, device = scene.lab.units[number], f"leg{leg}"
+        before = unit.run("ip", "-4", "route", "show", "dev", device)
+        own = {address for address in LEGS[leg].addresses if ":" not in address}
+        there = [a for a in own if f" {a} " in unit.run("ip", "-4", "address", "show", "dev", device)]
+        for address in there:
+            unit.run("ip", "address", "delete", address, "dev", device)
+        assert before.count("scope link") > 0
+        assert unit.run("ip", "-4", "route", "show", "dev", device) == before
+        for address in there:
+            unit.run("ip", "address", "add", address, "dev", device, "noprefixroute")
+    with contextlib.ExitStack() as stack:
+        must_pass(*scene.many(stack))
 
 
 def test_nobody_is_silent_who_is_there_though_the_machine_is_busy(scene: Scene) -> None:

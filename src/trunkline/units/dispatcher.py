@@ -47,6 +47,8 @@ _EVENTS = 20
 #: A prober that says nothing for so long is started anew, seconds, where it has said anything, for in a guest
 #: that is emulated its start takes a while; and so is one that ended, a little later.
 _PATIENCE, _START, _PAUSE = 5.0, 60.0, 0.2
+#: An address that each leg has always, and that nobody uses (the dummy address of RFC 7600).
+_STAYS = "192.0.0.8/32"
 
 
 class Dispatcher:
@@ -93,11 +95,11 @@ class Dispatcher:
         namespace.sysctl(None, given)
 
     def _routes(self) -> None:
-        """The legs' routes, whoever has the addresses. Those of IPv4 end with the last address."""
+        """The legs' routes, whoever has the addresses: with the last one, those of IPv4 would end."""
         assert self._slice is not None
         lines = []
         for name, leg in zip(self._place.legs, self._slice.legs, strict=True):
-            lines.append(f"link set dev {name} mtu {leg.mtu}")
+            lines += [f"link set dev {name} mtu {leg.mtu}", f"address replace {_STAYS} dev {name} scope host"]
             for address in leg.addresses:
                 lines.append(f"route replace {ipaddress.ip_interface(address).network} dev {name}")
             lines += [f"route replace {prefix} via {hop} dev {name} onlink" for prefix, hop in leg.routes]
@@ -262,11 +264,6 @@ class Dispatcher:
         before, self._seen = self._seen, seen
         for what, cause in seen.events:
             self._happened(what, cause)
-        if set(before.serves) - set(seen.serves):
-            try:
-                self._routes()
-            except Refusal as error:
-                self._happened("Routes of its legs are missing.", error.message)
         if before != seen:
             self._changed()
 
