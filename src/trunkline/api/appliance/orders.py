@@ -46,7 +46,7 @@ def order(
     appliance = call.add(appliances.begin(call, appliance, addresses, port_id))
     first = policies.first(appliance)
     if policy is not None:
-        first = replace(first, document=policies.checked(call.tx, appliance, policy, {}))
+        first = replace(first, document=policies.checked(call.tx, appliance, policy, {}).document)
     call.tx.insert(first)
     return appliance
 

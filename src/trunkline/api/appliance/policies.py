@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -12,7 +12,7 @@ from trunkline.api.appliance import events, status
 from trunkline.api.engine import Call
 from trunkline.errors import BadField, BadRequest
 from trunkline.resources.appliance import OUTSIDE, SERVICES, Appliance, AppliancePolicy, Unit, addresses
-from trunkline.resources.appliance_policy import Zone, check, difference, parse
+from trunkline.resources.appliance_policy import Policy, Zone, check, difference, parse
 from trunkline.resources.appliance_policy.certificates import expired, restored
 from trunkline.store import Reader
 
@@ -31,7 +31,14 @@ def first(appliance: Appliance) -> AppliancePolicy:
     return AppliancePolicy(id=appliance.id, document=document)
 
 
-def checked(reader: Reader, appliance: Appliance, document: Any, stored: dict[str, Any]) -> dict[str, Any]:
+class Checked(NamedTuple):
+    """A document that an appliance can have, and what it says."""
+
+    document: dict[str, Any]
+    policy: Policy
+
+
+def checked(reader: Reader, appliance: Appliance, document: Any, stored: dict[str, Any]) -> Checked:
     """The document, where the appliance can have it, with the keys that are `stored` where it hides them.
 
     All of its units know the zones that it names.
@@ -57,7 +64,7 @@ def checked(reader: Reader, appliance: Appliance, document: Any, stored: dict[st
         )
     known = status.known(appliance, reader.find(Unit, appliance_id=appliance.id))
     check(policy, [Zone(zone, zone == OUTSIDE, tuple(addresses(appliance)[zone])) for zone in known])
-    return whole
+    return Checked(whole, policy)
 
 
 def change(call: Call, appliance: Appliance, document: Any) -> tuple[AppliancePolicy, list[str]]:
@@ -70,16 +77,16 @@ def change(call: Call, appliance: Appliance, document: Any) -> tuple[AppliancePo
     found = differences(old.document, new)
     if not found:
         return old, []
-    policy = AppliancePolicy(id=appliance.id, revision=old.revision + 1, document=new)
+    policy = AppliancePolicy(id=appliance.id, revision=old.revision + 1, document=new.document)
     call.tx.replace(policy)
     call.save(replace(appliance, policy_revision=policy.revision))
     events.note(call, appliance, f"Policy revision {policy.revision} is set", _summary(found))
     return policy, found
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def differences(old: dict[str, Any], new: Checked) -> list[str]:
     """What would be otherwise with another document, a line for each thing."""
-    return difference(parse(old), parse(new))
+    return difference(parse(old), new.policy) if new.document != old else []
 
 
 def _summary(found: Sequence[str]) -> str:

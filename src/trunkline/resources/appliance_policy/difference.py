@@ -56,8 +56,8 @@ def _said(value: Any) -> str:
 
 def _changed(old: msgspec.Struct, new: msgspec.Struct) -> str:
     """The fields that are others, of two of one type: "action was accept, is drop"."""
-    names = {field.name: field.encode_name for field in msgspec.structs.fields(old)}
-    pairs = [(shown, getattr(old, name), getattr(new, name)) for name, shown in names.items()]
+    names = zip(old.__struct_fields__, old.__struct_encode_fields__, strict=True)
+    pairs = [(shown, getattr(old, name), getattr(new, name)) for name, shown in names]
     return "; ".join(f"{shown} was {_said(a)}, is {_said(b)}" for shown, a, b in pairs if a != b)
 
 

@@ -39,6 +39,8 @@ def all_prefixes(groups: Groups, said: Words) -> list[Network]:
 def all_services(groups: Groups, said: Words) -> list[Service]:
     """What a field of services means: disjoint, and TCP and UDP always by themselves."""
     given = [service for word in listed(said) for service in services_of(groups, word)]
+    if len(given) == 1 and given[0].first == given[0].last:
+        return given
     if any(service.last - service.first == 255 for service in given):
         given = [Service(0, TCP - 1), Service(TCP, TCP), Service(TCP + 1, UDP - 1), Service(UDP, UDP)]
         return [*given, Service(UDP + 1, 255)]

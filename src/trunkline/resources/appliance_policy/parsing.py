@@ -9,7 +9,6 @@ import functools
 import re
 import types
 import typing
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -280,11 +279,12 @@ def _check_rule(path: str, groups: Groups, rule: Rule) -> None:
 
 def _ranges(groups: Groups, rule: Rule) -> int:
     """In how many elements of maps the rule is, at the most."""
-    counts = []
-    for said in (rule.source, rule.destination):
-        counts.append(Counter(network.version for word in listed(said) for network in prefixes(groups, word)))
+    versions = [
+        [network.version for word in listed(said) for network in prefixes(groups, word)]
+        for said in (rule.source, rule.destination)
+    ]
     served = sum(len(services_of(groups, word)) for word in listed(rule.service))
-    return served * sum(counts[0][version] * counts[1][version] for version in (4, 6))
+    return served * sum(versions[0].count(version) * versions[1].count(version) for version in (4, 6))
 
 
 def placed(path: str, said: Words) -> list[tuple[str, str]]:

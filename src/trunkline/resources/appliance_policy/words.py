@@ -80,6 +80,7 @@ def network(text: str) -> Network:
         ) from None
 
 
+@functools.lru_cache(65536)
 def services(text: str) -> tuple[Service, ...]:
     """What a word for a service means. Raises ValueError with the remedy."""
     found = _SERVICE.fullmatch(text)
@@ -117,7 +118,7 @@ def rate(text: str) -> Rate:
 def collapsed(networks: Iterable[Network]) -> list[Network]:
     """The same addresses, none of them twice."""
     given = list(networks)
-    if len(given) < 2:
+    if len({network.version for network in given}) == len(given):
         return given
     four = ipaddress.collapse_addresses(n for n in given if isinstance(n, ipaddress.IPv4Network))
     six = ipaddress.collapse_addresses(n for n in given if isinstance(n, ipaddress.IPv6Network))
