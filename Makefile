@@ -38,6 +38,7 @@ bench-peer: packages $(VENV)/installed-test
 	$(BIN)/python -m bench.compare $(PEER) $(BENCH)
 
 bench-appliance: packages $(VENV)/installed-test
+	scripts/install-packages keepalived conntrackd iperf3
 	$(BIN)/python -m bench.appliance --kills $(BENCH)
 	$(BIN)/python -m bench.appliance.peers
 
