@@ -99,13 +99,20 @@ def made_router(lab: UnitLab) -> Space:
     return router
 
 
-def made_members(lab: UnitLab) -> Space:
-    space = Space(f"{TAG}-m")
+def on_the_leg(lab: UnitLab, name: str, *settings: tuple[str, str | int]) -> Space:
+    """One more host on the leg's network; its interface is not up yet."""
+    space = Space(f"{TAG}-{name}")
     namespace.create(space.netns)
+    namespace.sysctl(space.netns, list(settings))
     lab.switch.ip(
-        f"link add members type veth peer name eth0 netns {space.netns}",
-        "link set dev members master outside up",
+        f"link add {name} type veth peer name eth0 netns {space.netns}",
+        f"link set dev {name} master outside up",
     )
+    return space
+
+
+def made_members(lab: UnitLab) -> Space:
+    space = on_the_leg(lab, "members")
     space.ip(f"link set dev eth0 mtu {LEG.mtu} up", f"address add {ELSEWHERE}/32 dev eth0")
     for number in (21, 22):
         space.ip(
@@ -137,12 +144,7 @@ def members(lab: UnitLab) -> Space:
 
 @pytest.fixture(scope="module")
 def beside(lab: UnitLab) -> Space:
-    space = Space(f"{TAG}-n")
-    namespace.create(space.netns)
-    lab.switch.ip(
-        f"link add beside type veth peer name eth0 netns {space.netns}",
-        "link set dev beside master outside up",
-    )
+    space = on_the_leg(lab, "beside")
     space.ip(f"link set dev eth0 mtu {LEG.mtu} up", f"address add {BESIDE}/24 dev eth0")
     return space
 
@@ -189,13 +191,9 @@ def test_members_on_a_second_subnet_see_the_balancer_there(
 @pytest.mark.machine
 def test_hosts_learn_their_prefix_and_their_way_out(lab: UnitLab) -> None:
     share_out(lab, 3, 4)
-    space = Space(f"{TAG}-h")
-    namespace.create(space.netns)
     # It asks when it is there, and goes by what its kernel makes of the answer.
-    namespace.sysctl(space.netns, [("ipv6/conf/default/accept_ra", 2), ("ipv6/conf/default/accept_dad", 0)])
-    lab.switch.ip(
-        f"link add host type veth peer name eth0 netns {space.netns}", "link set dev host master outside up"
-    )
+    settings = [("ipv6/conf/default/accept_ra", 2), ("ipv6/conf/default/accept_dad", 0)]
+    space = on_the_leg(lab, "host", *settings)
     space.ip("link set dev eth0 address 02:00:00:00:00:07 up")
     formed = "fd00:c::ff:fe00:7/64"
     wait_for(

@@ -148,7 +148,7 @@ def _measure(appliance: Appliance, options: argparse.Namespace) -> tuple[list[Fi
         results, plain = loads.end(), loads.end_plain()
     established = {name: each.established for name, each in made.items()}
     found = events.figures(run, established, results, plain, appliance.shares())
-    return found, [run.problem, events.broken(results)]
+    return found, [run.problem, events.broken(results), events.outages(next(iter(results.values())))]
 
 
 def _through(way: Path, options: argparse.Namespace, how: str) -> list[Figure]:

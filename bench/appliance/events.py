@@ -163,3 +163,19 @@ def broken(results: Mapping[str, Result]) -> str:
     ]
     head = ["", "connection", "seen by", "why", "byte", "marks since its last answer", ""]
     return columns(head, rows) if rows else ""
+
+
+def outages(result: Result, more_than: float = 0.5) -> str:
+    """The times without an answer that were longer than so many seconds, in their order; "" for none."""
+    began = {period.name: period.began for period in result.near.periods}
+    rows = [
+        [
+            f"flow {gap.flow}",
+            f"{gap.seconds * 1e3:.0f} ms",
+            f"{(gap.began - began[gap.mark]) * 1e3:+.0f} ms after {gap.mark}",
+            f"{gap.own * 1e3:.0f} ms",
+        ]
+        for gap in sorted(result.gaps, key=lambda gap: gap.began)
+        if gap.seconds > more_than and gap.mark in began
+    ]
+    return columns(["", "without an answer for", "from", "sent late by"], rows[:20]) if rows else ""

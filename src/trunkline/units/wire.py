@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -13,6 +14,7 @@ import msgspec
 from trunkline.errors import Refusal, Unavailable
 from trunkline.units.words import Done, Word
 
+log = logging.getLogger(__name__)
 _LENGTH = struct.Struct("!I")
 #: The longest word, bytes: a policy of some ten thousand rules is a tenth of it.
 _LONGEST = 64 << 20
@@ -95,4 +97,8 @@ class Wire:
             await work
         except (Refusal, OSError) as error:
             problem = str(error) or repr(error)
+        except Exception as error:
+            # A mistake of ours: who asked is not to wait for what will never be, and is to see what it was.
+            log.exception("what was asked cannot be done")
+            problem = f"it failed: {error!r}"
         await self.say(Done(n, problem))

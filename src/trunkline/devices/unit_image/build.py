@@ -43,6 +43,8 @@ _MODULES = (
     ),
     *("af_packet", "unix", "ipv6", "inet_diag", "tcp_diag", "udp_diag"),
 )
+#: As rules may name them.
+_PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "gre": 47, "esp": 50, "ah": 51, "ipv6-icmp": 58, "sctp": 132}
 _FOLDERS = ("net/netfilter", "net/ipv4/netfilter", "net/ipv6/netfilter")
 #: Of these folders, what belongs to iptables, IPVS and the like is not needed.
 _NOT = re.compile(r"^(xt_|ip_set|ip_vs|ipt_|ip6t_|ip_tables|ip6_tables|iptable_|ip6table_|x_tables|arp)")
@@ -146,6 +148,7 @@ def _root(unpacked: Path, program: python.Program, programs: dict[str, Path]) ->
     archive.file("init", _INIT.read_bytes(), 0o755)
     archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nhaproxy:x:99:99::/tmp:/bin/false\n")
     archive.file("etc/group", b"root:x:0:\nhaproxy:x:99:\n")
+    archive.file("etc/protocols", "".join(f"{name} {n}\n" for name, n in _PROTOCOLS.items()).encode())
     archive.file("etc/hosts", b"127.0.0.1 localhost\n::1 localhost\n")
     busybox = unpacked / "bin" / "busybox"
     archive.file("bin/busybox", busybox.read_bytes(), 0o755)
