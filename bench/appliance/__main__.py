@@ -73,6 +73,8 @@ def main() -> int:
         parser.error("network namespaces need root")
     # Or what runs here would stay behind.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    # Shells have what runs in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print(machine(), flush=True)
     found, lines = _measured(options)
     print(f"load average at the end: {' '.join(f'{load:.2f}' for load in os.getloadavg())}\n")

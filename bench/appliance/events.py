@@ -10,6 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from bench.appliance import delays
 from bench.appliance.appliance import Appliance, draw
 from bench.appliance.loads import Loads
@@ -19,6 +21,8 @@ from trunkline.traffic.words import Period
 
 _QUIET = "quiet"
 _SCALING = ("scale out", "scale in")
+#: Connections of which is told when they break, at each event at most.
+_TOLD = 40
 #: What dies, and how long a flow may wait then, ms.
 _BOUNDS = {"data plane killed": 150.0, "dispatcher killed": 150.0, "host cut": 150.0}
 
@@ -49,9 +53,11 @@ class Run:
 def put_through(
     appliance: Appliance, loads: Loads, *, events: int, kills: bool, seed: int, quiet: float, pause: float
 ) -> Run:
-    """A quiet time, then so many events; it ends with one after which not all is as it is to be."""
+    """A quiet time, then so many events; it ends with one after which not all is as it is to be, and where the
+    program is interrupted.
+    """
     run = Run(quiet=quiet)
-    chance = random.Random(seed)
+    chance, told = random.Random(seed), set[tuple[str, int]]()
     loads.mark(_QUIET)
     alarms = appliance.alarms()
     time.sleep(quiet)
@@ -66,15 +72,19 @@ def put_through(
             appliance.settle()
             run.happened.append(Happened(event.name, mark, time.monotonic() - began))
             time.sleep(pause)
-            _tell(loads, run.happened[-1], words)
+            _tell(loads, run.happened[-1], words, told)
     except AssertionError as error:
         run.problem = f"{mark}: {error}"
+    except KeyboardInterrupt:
+        pass
     loads.mark("afterwards")
     return run
 
 
-def _tell(loads: Loads, event: Happened, words: str) -> None:
-    """A line about what happened, with how it stands."""
+def _tell(loads: Loads, event: Happened, words: str, told: set[tuple[str, int]]) -> None:
+    """A line about what happened, with how it stands; and one for each of the first connections that broke
+    and are not among those that were told of, to which they are added.
+    """
     live = loads.live()
     line = {
         "event": event.mark,
@@ -85,6 +95,15 @@ def _tell(loads: Loads, event: Happened, words: str) -> None:
         "longest_gap": round(live.longest_gap, 4) if live else 0.0,
     }
     print(json.dumps(line), file=sys.stderr, flush=True)
+    new = [
+        (name, each)
+        for name, found in loads.broken().items()
+        for each in found
+        if (name, each.connection) not in told
+    ]
+    told |= {(name, each.connection) for name, each in new}
+    for name, each in new[:_TOLD]:
+        print(json.dumps({"way": name, **msgspec.to_builtins(each)}), file=sys.stderr, flush=True)
 
 
 def figures(

@@ -8,7 +8,7 @@ from types import TracebackType
 from bench.appliance.appliance import WAYS, Appliance, Way
 from trunkline.traffic.pair import Result, Traffic, together
 from trunkline.traffic.plans import FarPlan, NearPlan
-from trunkline.traffic.words import Live, SetUp
+from trunkline.traffic.words import Broken, Live, SetUp
 
 #: By each way that has any.
 _FLOWS = 32
@@ -54,6 +54,13 @@ class Loads:
         """How it stands with all."""
         last = [said for traffic in self._parts.values() if (said := traffic.live()) is not None]
         return together(last) if last else None
+
+    def broken(self) -> dict[str, list[Broken]]:
+        """By way: what either end saw of connections that broke until now."""
+        return {
+            name: [each for said in traffic.broken().values() for each in said]
+            for name, traffic in self._parts.items()
+        }
 
     def end(self) -> dict[str, Result]:
         """By way; the first one has the flows."""
