@@ -32,6 +32,7 @@ from trunkline.units.fabric import OBJECT, Blocks, Fabric, Leg
 TAG = f"fb{os.getpid()}"
 DISPATCHER, PLANES = 200, (0, 1, 2)
 INSIDE, OUTSIDE = ("10.0.0.{}", "fd00:a::{}"), ("192.0.2.{}", "fd00:b::{}")
+CONTROL = "02:0c:00:00:00:01"
 BLOCKS = Blocks(2048, 64)
 RULES = """
 table inet t {{
@@ -89,7 +90,10 @@ class Scene:
         )
         entry = ("fdb", "add", bus(number), "dev", f"b{number}", "master", "static")
         assert self.switch.run("bridge", *entry).returncode == 0
-        unit.ip("link set dev bus mtu 9000 up")
+        unit.ip(
+            "link set dev bus mtu 9000 up", f"link add control address {CONTROL} type veth peer name control-"
+        )
+        unit.ip("link set dev control up", "link set dev control- up")
         given = [("ipv4/ip_forward", 1), ("ipv6/conf/all/forwarding", 1), ("ipv6/conf/bus/disable_ipv6", 1)]
         namespace.sysctl(unit.netns, given)
         if number == DISPATCHER:
@@ -117,7 +121,7 @@ class Scene:
 
     def _fabric(self, number: int, unit: Space) -> Fabric:
         legs = [Leg("in", False, bus(DISPATCHER)), Leg("out", True, bus(DISPATCHER))]
-        made = Fabric(unit.netns, "bus", number, legs, spreads=number == DISPATCHER)
+        made = Fabric(unit.netns, "bus", "control", number, legs, spreads=number == DISPATCHER)
         for other in self.units:
             made.tell_unit(other, bus(other))
         made.tell_blocks({"192.0.2.1": BLOCKS})
@@ -240,12 +244,15 @@ def test_without_state_what_is_translated_ends(scene: Scene) -> None:
 
 
 @pytest.mark.machine
-def test_a_probe_is_answered_from_the_kernel_while_the_unit_lives(scene: Scene) -> None:
-    with contextlib.closing(Space(scene.dispatcher.netns, "bus").frames()) as ear:
+@pytest.mark.parametrize("by", ["bus", "control"])
+def test_a_probe_is_answered_from_the_kernel_while_the_unit_lives(scene: Scene, by: str) -> None:
+    # On the out-of-band bus here is nobody but the unit.
+    place, to = (scene.dispatcher.netns, bus(1)) if by == "bus" else (scene.planes[0].netns, CONTROL)
+    with contextlib.closing(Space(place, by if by == "bus" else f"{by}-").frames()) as ear:
         ear.setblocking(False)
         me, kind = bytes.fromhex(bus(DISPATCHER).replace(":", "")), 5
         label = bytes((2, kind, 0, DISPATCHER, 0, 0))
-        probe = bytes.fromhex(bus(1).replace(":", "")) + label + b"\x88\xb5" + me + bytes(60)
+        probe = bytes.fromhex(to.replace(":", "")) + label + b"\x88\xb5" + me + bytes(60)
 
         def answers() -> int:
             """How many came since this was asked last."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from trunkline.units.serving import SLEEP, Heard, Serving
-from trunkline.units.watch import INTERVAL, MISSES, Owners, Watch
+from trunkline.units.watch import INTERVAL, MISSES, PATIENT, Owners, Watch
 from trunkline.units.words import ShardWord
 
 LEGS = 2
@@ -244,6 +244,49 @@ def test_who_is_said_to_have_died_is_asked_at_once_and_silent_sooner() -> None:
     assert watch.last() == [1]
     watch.heard(2)
     assert watch.interval(late=False) == ([], [])
+
+
+def test_who_answers_on_the_other_bus_alone_is_silent_later() -> None:
+    watch = Watch()
+    watch.members([1])
+    watch.heard(1)
+    watch.interval(late=False)
+    for missed in range(1, PATIENT):
+        # What was asked there was asked because of the first miss, and one answer may be lost.
+        if missed > 1 and missed != 4:
+            watch.heard_beside(1)
+        assert (watch.last(), watch.interval(late=False)) == ([], ([], []))
+        assert watch.misses(1) == missed
+    watch.heard_beside(1)
+    assert watch.last() == []
+    assert watch.interval(late=False) == ([1], [])
+    # It dies while it is slow: nobody waits for the rest.
+    watch.heard(1)
+    assert watch.interval(late=False) == ([], [1])
+    for _ in range(5):
+        watch.heard_beside(1)
+        watch.interval(late=False)
+    assert watch.interval(late=False) == ([], [])
+    assert watch.interval(late=False) == ([1], [])
+
+
+def test_who_is_said_to_have_died_and_answers_on_the_other_bus_is_not_silent() -> None:
+    watch = Watch()
+    watch.members([1])
+    for _ in range(2):
+        watch.heard(1)
+        watch.interval(late=False)
+    watch.heard_beside(1)
+    watch.suspect(1)
+    # That was before.
+    assert watch.interval(late=False) == ([], [])
+    assert watch.last() == [1]
+    watch.heard(1)
+    watch.interval(late=False)
+    watch.suspect(1)
+    watch.heard_beside(1)
+    assert watch.interval(late=False) == ([], [])
+    assert watch.last() == []
 
 
 def test_of_whom_nothing_was_ever_heard_nothing_is_suspected() -> None:

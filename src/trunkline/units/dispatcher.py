@@ -77,7 +77,9 @@ class Dispatcher:
         if self._fabric is None:
             self._settings()
             legs = [Leg(name, leg.outside) for name, leg in zip(self._place.legs, slice_.legs, strict=True)]
-            self._fabric = Fabric(None, self._place.bus, slice_.number, legs, spreads=True)
+            self._fabric = Fabric(
+                None, self._place.bus, self._place.control, slice_.number, legs, spreads=True
+            )
             self._ends = Ends(self._fabric)
         if before is None or before.legs != slice_.legs:
             self._routes()
@@ -180,7 +182,7 @@ class Dispatcher:
             return
         own = self._members.get(self._slice.number)
         members = tuple(
-            ProbedMember(member.number, member.kind, member.bus_mac)
+            ProbedMember(member.number, member.kind, member.bus_mac, member.control_mac)
             for member in self._members.values()
             if member.kind != "manager" and member.number != self._slice.number
         )
@@ -229,7 +231,8 @@ class Dispatcher:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         maps = {name: self._fabric.descriptor(name) for name in _MAPS}
         command = [sys.executable, "-m", "trunkline.units.prober", f"--unit={self._slice.number}"]
-        command += [f"--bus={self._place.bus}", *(f"--leg={name}" for name in self._place.legs)]
+        command += [f"--bus={self._place.bus}", f"--control={self._place.control}"]
+        command += [f"--leg={name}" for name in self._place.legs]
         command += [f"--map={name}={number}" for name, number in maps.items()]
         command += [f"--socket={theirs.fileno()}", f"--parent={os.getpid()}"]
         with ours, theirs:

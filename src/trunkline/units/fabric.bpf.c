@@ -6,8 +6,8 @@
  *     leg ◀─dispatcher── bus ◀──leave──── leg                    a packet goes out
  *
  * spread and dispatcher run in dispatchers, on what arrives by their legs and by the bus; dataplane and leave in
- * data planes, on what arrives by the bus and leaves by the legs. All are for the hook of tc(8), clsact. The
- * layouts of the maps are those of fabric.py.
+ * data planes, on what arrives by the bus and leaves by the legs; beside in both, on what arrives by the other bus.
+ * All are for the hook of tc(8), clsact. The layouts of the maps are those of fabric.py.
  * docs/designs/0003-appliances.md tells why it is so.
  */
 #include <linux/bpf.h>
@@ -30,6 +30,7 @@
 #define UNITS 256
 #define LEGS 8
 #define NOBODY 0xffff
+#define ETH_P_PROBE 0x88b5 /* for experiments and private use (IEEE 802) */
 
 /* What a frame on the bus is. */
 enum kind {
@@ -467,7 +468,8 @@ static __always_inline __u32 shard_of(struct flow *flow, int outside)
 
 /* ---- Frames on the bus ---- */
 
-static __always_inline int send(struct __sk_buff *skb, struct self *self, const __u8 *mac, struct label label)
+static __always_inline int send_by(struct __sk_buff *skb, struct self *self, __u32 device, const __u8 *mac,
+				   struct label label)
 {
 	struct frame frame = { .from = label };
 
@@ -476,7 +478,12 @@ static __always_inline int send(struct __sk_buff *skb, struct self *self, const 
 	frame.from.from = self->unit;
 	if (bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), 0))
 		return drop(DROPPED_MALFORMED);
-	return bpf_redirect(self->bus, 0);
+	return bpf_redirect(device, 0);
+}
+
+static __always_inline int send(struct __sk_buff *skb, struct self *self, const __u8 *mac, struct label label)
+{
+	return send_by(skb, self, self->bus, mac, label);
 }
 
 static __always_inline int hand(struct __sk_buff *skb, struct self *self, __u32 to, struct label label)
@@ -489,8 +496,9 @@ static __always_inline int hand(struct __sk_buff *skb, struct self *self, __u32 
 }
 
 /*
- * Answers a probe from here: who gets an answer knows that this unit forwards, whatever its processes do. A data
- * plane that `follows` goes by the newest take of each leg, so that one who served before cannot take it back.
+ * Answers a probe from here, on the bus that it came by: who gets an answer knows that this unit forwards, whatever
+ * its processes do. A data plane that `follows` goes by the newest take of each leg, so that one who served before
+ * cannot take it back.
  */
 static __always_inline int answer(struct __sk_buff *skb, struct self *self, int follows)
 {
@@ -520,7 +528,7 @@ static __always_inline int answer(struct __sk_buff *skb, struct self *self, int 
 	probe.beat = self->beat;
 	if (bpf_skb_store_bytes(skb, ETH_HLEN, &probe, sizeof(probe), 0))
 		return drop(DROPPED_MALFORMED);
-	return send(skb, self, probe.mac, (struct label){ .kind = ECHO });
+	return send_by(skb, self, skb->ifindex, probe.mac, (struct label){ .kind = ECHO });
 }
 
 SEC("tc") int answers(struct __sk_buff *skb)
@@ -543,6 +551,17 @@ static __always_inline int ask(struct __sk_buff *skb)
 {
 	bpf_tail_call(skb, &living, 0);
 	return TC_ACT_SHOT;
+}
+
+/* What arrives by the out-of-band bus: probes are answered, the rest is for the unit's process. */
+SEC("tc") int beside(struct __sk_buff *skb)
+{
+	struct frame frame;
+
+	if (skb->protocol != bpf_htons(ETH_P_PROBE) || skb->pkt_type != PACKET_HOST ||
+	    bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame)) || frame.from.kind != PROBE)
+		return TC_ACT_OK;
+	return ask(skb);
 }
 
 /* ---- Dispatchers ---- */

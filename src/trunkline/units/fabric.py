@@ -68,10 +68,13 @@ class Blocks:
 class Fabric:
     """A unit's part in the fabric. Owns the programs in the kernel, as long as the unit's process."""
 
-    def __init__(self, netns: str | None, bus: str, unit: int, legs: Sequence[Leg], *, spreads: bool) -> None:
+    def __init__(
+        self, netns: str | None, bus: str, control: str, unit: int, legs: Sequence[Leg], *, spreads: bool
+    ) -> None:
         """Puts the programs on the interfaces; nothing passes before it is told who has the shards.
 
         Args:
+            bus, control: the interfaces on the in-band bus and the out-of-band one.
             unit: the unit's number in the appliance, below UNITS.
             spreads: it is a dispatcher, not a data plane.
 
@@ -94,6 +97,7 @@ class Fabric:
                 self._object.attach(netns, leg.device, "leave", Side.LEAVING)
         self._object.lead("living", _NUMBER.pack(0), "answers" if spreads else "answers_following")
         self._object.attach(netns, bus, "dispatcher" if spreads else "dataplane", Side.ARRIVING)
+        self._object.attach(netns, control, "beside", Side.ARRIVING)
 
     def close(self) -> None:
         self._object.close()

@@ -6,9 +6,12 @@
                              └──▶ the programs' maps: which unit a shard goes to; the legs' addresses
 
 It probes all on the in-band bus, gives the shards of who is silent to their seconds, and takes legs and
-yields them (`serving`). It is scheduled before everything else that is not promised a processor, so that no
-answer is missed because nobody looked; where that is refused it says so and goes on. It ends with its
-dispatcher, for a unit whose process is gone forwards nothing.
+yields them (`serving`). Who misses a probe is asked on the out-of-band bus, too: a kernel that is late with
+what the one brings is not dead as long as it answers on the other.
+
+It is scheduled before everything else that is not promised a processor, so that no answer is missed because
+nobody looked; where that is refused it says so and goes on. It ends with its dispatcher, for a unit whose
+process is gone forwards nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -66,7 +69,9 @@ class ProbedMember(msgspec.Struct, frozen=True, array_like=True):
 
     unit: int
     kind: Literal["data-plane", "dispatcher"]
+    #: On the in-band bus, and on the other one.
     mac: str
+    beside: str
 
 
 class Told(msgspec.Struct, frozen=True, array_like=True):
@@ -111,18 +116,27 @@ class _Leg:
     announce: list[float] = field(default_factory=list)
 
 
+class _Bus:
+    """An interface for probes and their answers. Owns a socket."""
+
+    def __init__(self, device: str) -> None:
+        self.socket = socket.socket(
+            socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(_ETHERTYPE)
+        )
+        self.socket.bind((device, _ETHERTYPE))
+        self.mac: bytes = self.socket.getsockname()[4]
+
+
 class Prober:
     """Owns the legs' addresses; `run` ends when the dispatcher is gone."""
 
-    def __init__(self, unit: int, bus: str, legs: Iterable[str], maps: dict[str, Map], parent: int) -> None:
+    def __init__(
+        self, unit: int, bus: str, control: str, legs: Iterable[str], maps: dict[str, Map], parent: int
+    ) -> None:
         self._unit = unit
         self._parent = socket.socket(fileno=parent)
         self._parent.setblocking(False)
-        self._bus = socket.socket(
-            socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(_ETHERTYPE)
-        )
-        self._bus.bind((bus, _ETHERTYPE))
-        self._mac: bytes = self._bus.getsockname()[4]
+        self._bus, self._beside = _Bus(bus), _Bus(control)
         self._maps = maps
         self._legs = [_Leg(LegDevice(name), Advertiser(name)) for name in legs]
         self._members: dict[int, ProbedMember] = {}
@@ -145,7 +159,8 @@ class Prober:
     def run(self) -> None:
         poll = select.poll()
         poll.register(self._parent, select.POLLIN)
-        poll.register(self._bus, select.POLLIN)
+        for bus in (self._bus, self._beside):
+            poll.register(bus.socket, select.POLLIN)
         began = woke = time.monotonic()
         due, asked, pace = began, began, _SUSPECTED
         while True:
@@ -210,28 +225,34 @@ class Prober:
 
     def _hear(self) -> None:
         now = time.monotonic()
+        for member, *_ in self._echoes(self._beside):
+            self._watch.heard_beside(member.unit)
+        for member, flags, beat, takes, about, age in self._echoes(self._bus):
+            self._watch.heard(member.unit)
+            self._direct[member.unit] = now
+            lately = min(INTERVAL, now - self._suspected.get(about, 0.0))
+            if age < lately * 1e6 and now - self._direct.get(about, 0.0) < _HEARSAY:
+                self._watch.heard(about)
+            if member.kind == "data-plane":
+                self._serving.noticed(takes)
+            else:
+                heard = Heard(takes, bool(flags & _READY), bool(flags & _LEAVES), beat)
+                self._serving.heard(member.unit, heard, now)
+
+    def _echoes(self, bus: _Bus) -> Iterator[tuple[ProbedMember, int, int, tuple[int, ...], int, int]]:
+        """The answers that have come: whose, its flags, its beat and its takes; another unit and the age."""
         with contextlib.suppress(BlockingIOError, OSError):
             while True:
-                frame = self._bus.recv(2000)
+                frame = bus.socket.recv(2000)
                 if len(frame) < _FRAME.size:
                     continue
                 to, _, kind, _, unit, _, _, _, flags, beat, round_, *rest = _FRAME.unpack_from(frame)
                 member = self._members.get(unit)
                 # What was on its way for long says nothing of now.
-                if kind != _ECHO or to != self._mac or member is None or self._round - round_ >= MISSES:
+                if kind != _ECHO or to != bus.mac or member is None or self._round - round_ >= MISSES:
                     continue
-                self._watch.heard(unit)
-                self._direct[unit] = now
                 *takes, about, age = rest
-                takes = takes[: len(self._legs)]
-                lately = min(INTERVAL, now - self._suspected.get(about, 0.0))
-                if age < lately * 1e6 and now - self._direct.get(about, 0.0) < _HEARSAY:
-                    self._watch.heard(about)
-                if member.kind == "data-plane":
-                    self._serving.noticed(takes)
-                else:
-                    heard = Heard(tuple(takes), bool(flags & _READY), bool(flags & _LEAVES), beat)
-                    self._serving.heard(unit, heard, now)
+                yield member, flags, beat, tuple(takes[: len(self._legs)]), about, age
 
     # What follows.
 
@@ -271,7 +292,8 @@ class Prober:
         went = Counter(before[shard] for shard in moved)
         for unit in lost:
             passed = 1000 * (now - self._direct.get(unit, now))
-            why = f"{MISSES} probes were not answered: nothing came from it for {passed:.0f} ms"
+            missed = self._watch.misses(unit)
+            why = f"{missed} probes were not answered: nothing came from it for {passed:.0f} ms"
             self._events.append((f"Unit {unit} is silent; {_shards(went[unit])} to their seconds.", why))
         self._events += [(f"Unit {unit} answers again.", "") for unit in back]
         self._begun = self._begun or self._watch.knows()
@@ -351,10 +373,16 @@ class Prober:
     def _probe(self, units: Iterable[int], about: int = 0) -> None:
         takes = [*self._serving.takes, *([0] * LEGS)][:LEGS]
         for unit in units:
-            to = bytes.fromhex(self._members[unit].mac.replace(":", ""))
-            head = (to, _LOCAL, _PROBE, 0, self._unit, 0, _ETHERTYPE)
-            with contextlib.suppress(OSError):
-                self._bus.send(_FRAME.pack(*head, self._mac, 0, 0, self._round, *takes, about, 0))
+            member = self._members[unit]
+            self._send(self._bus, member.mac, takes, about)
+            if self._watch.misses(unit) and not about:
+                # Takes are for the in-band bus alone: they say where on it this one is.
+                self._send(self._beside, member.beside, [0] * LEGS, 0)
+
+    def _send(self, bus: _Bus, mac: str, takes: Iterable[int], about: int) -> None:
+        head = (bytes.fromhex(mac.replace(":", "")), _LOCAL, _PROBE, 0, self._unit, 0, _ETHERTYPE)
+        with contextlib.suppress(OSError):
+            bus.socket.send(_FRAME.pack(*head, bus.mac, 0, 0, self._round, *takes, about, 0))
 
     def _say(self, now: float) -> None:
         serves = tuple(number for number, take in enumerate(self._serving.takes) if take)
@@ -389,6 +417,7 @@ def main() -> int:
     )
     parser.add_argument("--unit", type=int, required=True)
     parser.add_argument("--bus", required=True, help="the interface on the in-band bus")
+    parser.add_argument("--control", required=True, help="the interface on the out-of-band bus")
     parser.add_argument("--leg", action="append", default=[], help="the legs' interfaces, in their order")
     parser.add_argument("--map", action="append", default=[], help="NAME=DESCRIPTOR of one that is inherited")
     parser.add_argument("--socket", type=int, required=True, help="the descriptor of that to the dispatcher")
@@ -398,7 +427,7 @@ def main() -> int:
     if os.getppid() != given.parent:
         return 0
     maps = {name: Map(int(number), name) for name, _, number in (word.partition("=") for word in given.map)}
-    prober = Prober(given.unit, given.bus, given.leg, maps, given.socket)
+    prober = Prober(given.unit, given.bus, given.control, given.leg, maps, given.socket)
     prober.unscheduled = _scheduled()
     # Nothing here makes circles, and a collection takes longer than an answer.
     gc.disable()

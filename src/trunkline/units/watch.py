@@ -14,6 +14,9 @@ from trunkline.units.words import NOBODY, ShardWord
 INTERVAL = 0.03
 #: Who did not answer so many in a row is silent.
 MISSES = 3
+#: And who answers on the other bus meanwhile, after so many: its kernel is alive, and may only be slow. That
+#: is who has said nothing there for fewer intervals than these.
+PATIENT, BESIDE = 10, 2
 #: How long the last of these may take. Who missed one is asked more often, so that this is not the only one.
 LAST = 0.015
 
@@ -22,6 +25,9 @@ LAST = 0.015
 class _Unit:
     answered: bool = False
     misses: int = 0
+    #: It answered on the other bus in this interval; how many intervals have passed without.
+    beside: bool = False
+    mute: int = 0
     #: None: not known yet.
     silent: bool | None = None
 
@@ -42,11 +48,17 @@ class Watch:
         if unit in self._units:
             self._units[unit].answered = True
 
+    def heard_beside(self, unit: int) -> None:
+        """A sign of life on the other bus."""
+        if unit in self._units:
+            self._units[unit].beside = True
+
     def suspect(self, unit: int) -> None:
         """It may have died just now: what was heard of it is of before."""
         known = self._units.get(unit)
         if known is not None and known.silent is False:
             known.answered, known.misses = False, max(known.misses, 1)
+            known.beside, known.mute = False, max(known.mute, 1)
 
     def unheard(self) -> list[int]:
         """Those of whom nothing was heard since the last interval ended."""
@@ -63,14 +75,16 @@ class Watch:
             if unit.answered:
                 if unit.silent:
                     back.append(number)
-                unit.misses, unit.silent = 0, False
+                unit.misses, unit.mute, unit.silent = 0, 0, False
             elif not late:
                 unit.misses += 1
-                if unit.misses >= MISSES and not unit.silent:
+                unit.mute = 0 if unit.beside else unit.mute + 1
+                enough = MISSES if unit.mute >= BESIDE else PATIENT
+                if unit.misses >= enough and not unit.silent:
                     if unit.silent is False:
                         lost.append(number)
                     unit.silent = True
-            unit.answered = False
+            unit.answered = unit.beside = False
         return lost, back
 
     def last(self) -> list[int]:
@@ -78,11 +92,18 @@ class Watch:
         lost = [
             number
             for number, unit in self._units.items()
-            if unit.misses == MISSES - 1 and unit.silent is False and not unit.answered
+            if unit.misses >= MISSES - 1
+            and unit.mute >= BESIDE
+            and unit.silent is False
+            and not (unit.answered or unit.beside)
         ]
         for number in lost:
             self._units[number].misses, self._units[number].silent = MISSES, True
         return lost
+
+    def misses(self, unit: int) -> int:
+        """How many it did not answer, in a row."""
+        return self._units[unit].misses if unit in self._units else 0
 
     def answers(self, unit: int) -> bool:
         return unit in self._units and self._units[unit].silent is False
