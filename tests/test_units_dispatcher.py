@@ -36,6 +36,7 @@ from unit_lab import LEGS, TAG, RunningUnit, UnitLab, member
 from trunkline.devices import namespace
 from trunkline.plan.shards import SHARDS
 from trunkline.resources.reports import UnitStatus
+from trunkline.units.watch import PATIENT
 from trunkline.units.words import PORT, Commit, Done, Lead, Prepare, Shards, ShardWord, Word
 
 pytestmark = pytest.mark.machine
@@ -174,9 +175,10 @@ def serials(unit: RunningUnit) -> set[int]:
     return {event.serial for event in unit.statuses[-1].events}
 
 
-def happened(unit: RunningUnit, what: str, before: Collection[int] = ()) -> bool:
-    """Whether there is such an event, besides those of before."""
-    return any(what in event.what and event.serial not in before for event in unit.statuses[-1].events)
+def happened(unit: RunningUnit, what: str, before: Collection[int] = ()) -> list[str]:
+    """The causes of such events, besides those of before."""
+    events = unit.statuses[-1].events
+    return [event.cause for event in events if what in event.what and event.serial not in before]
 
 
 @contextlib.contextmanager
@@ -233,6 +235,11 @@ def test_a_killed_dispatcher_breaks_nothing(scene: Scene) -> None:
         scene.lab.begin(member(FIRST, "dispatcher"))
         scene.unit(OTHER).must_say(lambda status: status.silent == ())
         assert len(scene.status(OTHER).serves) == len(LEGS)
+        for leg in range(len(LEGS)):
+            # It may ask for IPv6 neighbours at once: a tentative address is none to ask from.
+            shown = scene.unit(FIRST).run("ip", "-6", "address", "show", "dev", f"leg{leg}", "scope", "link")
+            assert "fe80::" in shown, shown
+            assert "tentative" not in shown, shown
         scene.manage(FIRST)
         scene.must_share()
         must_pass(*connections)
@@ -279,8 +286,17 @@ def test_a_cut_that_heals_ends_with_one_server(scene: Scene) -> None:
         scene.must_share()
         must_pass(*connections)
         # One that hears nobody, but is heard.
+        before = serials(scene.unit(OTHER))
         scene.hears(FIRST, others=False)
         scene.must_serve_all(OTHER)
+        # It answered on the other bus, and might have been slow.
+        causes = wait_for(
+            lambda: happened(scene.unit(OTHER), f"Unit {FIRST} is silent", before) or None,
+            5,
+            "an event",
+            lambda: str(scene.status(OTHER).events),
+        )
+        assert causes[0].startswith(f"{PATIENT} probes"), causes
         scene.unit(FIRST).must_say(lambda status: status.serves == ())
         scene.hears(FIRST, others=True)
         scene.must_share()

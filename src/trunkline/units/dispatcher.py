@@ -28,7 +28,7 @@ from trunkline.resources.reports import Condition, UnitEvent, UnitStatus
 from trunkline.units.ends import Ends
 from trunkline.units.fabric import COUNTED, Fabric, Leg
 from trunkline.units.prober import LEGS, ProbedMember, Seen, Told
-from trunkline.units.unit import Place
+from trunkline.units.unit import ASK_AGAIN, Place
 from trunkline.units.words import (
     NOBODY,
     Aside,
@@ -94,6 +94,11 @@ class Dispatcher:
             # No other leg's address, nor one of the buses, is anybody's business there.
             given += [(f"ipv4/conf/{name}/arp_ignore", 1), (f"ipv4/conf/{name}/rp_filter", 0)]
             given += [(f"ipv6/conf/{name}/accept_dad", 0), (f"ipv6/conf/{name}/accept_ra", 0)]
+            # Its link-local address came before that was said: it is made anew, to be used at once. While it
+            # is looked whether somebody else has it (RFC 4862, 5.4: a second), no neighbour is asked for.
+            given += [(f"ipv6/conf/{name}/disable_ipv6", off) for off in (1, 0)]
+            # Nor is whoever waits for a neighbour to wait a second where a question was lost.
+            given += [(f"{version}/neigh/{name}/retrans_time_ms", ASK_AGAIN) for version in ("ipv4", "ipv6")]
         namespace.sysctl(None, given)
 
     def _routes(self) -> None:

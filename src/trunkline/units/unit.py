@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 #: How often a unit says how it is, seconds, besides when that changes; and how often that may be.
 _SAY_SECONDS, _PAUSE = 1.0, 0.02
 #: Between two questions for a neighbour, milliseconds.
-_ASK_AGAIN = 100
+ASK_AGAIN = 100
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Unit:
             own = next(member for member in slice_.members if member.number == slice_.number)
             control = self._place.control
             # Who was asked for before it was there is asked for again soon (RFC 4861, 10: after a second).
-            namespace.sysctl(None, [(f"ipv6/neigh/{control}/retrans_time_ms", _ASK_AGAIN)])
+            namespace.sysctl(None, [(f"ipv6/neigh/{control}/retrans_time_ms", ASK_AGAIN)])
             namespace.ip(None, f"address replace {own.control_address}/64 dev {control} nodad")
             await role.want(slice_)
             # Who hears how it is may speak to it at once.
