@@ -7,6 +7,7 @@ long as it likes, or fails. Some flows end in a plane's sockets: nobody else eve
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 
@@ -37,6 +38,8 @@ class Unit:
         self.flows: dict[int, set[int]] = {shard: set() for shard in range(SHARDS)}
         #: Those that end in its sockets.
         self.ends: dict[int, set[int]] = {shard: set() for shard in range(SHARDS)}
+        #: Whom it keeps informed since it gave its flows.
+        self.handed: dict[int, int] = {}
 
 
 class Appliance:
@@ -55,6 +58,8 @@ class Appliance:
         #: There was a time since the last fault in which every copy was whole.
         self.whole = False
         self._names = iter(range(10**9))
+        #: No unit has the number of one that was.
+        self._numbers = itertools.filterfalse(self.dispatchers.__contains__, itertools.count(planes))
         self.takeover()
 
     @property
@@ -79,7 +84,7 @@ class Appliance:
         self.moves.want({n: f"h{n % 2}" for n in self.planes.keys() - self.leaving or self.planes})
 
     def join(self) -> None:
-        number = max(self.planes, default=0) + 1
+        number = next(self._numbers)
         self.planes[number] = Unit()
         self.moves.joined(number, {}, spreads=False, fresh=True)
         self.want()
@@ -166,12 +171,16 @@ class Appliance:
         match task:
             case Tell():
                 unit.table |= {word.shard: word for word in task.shards}
+                for word in task.shards:
+                    if word.owner == task.unit or word.former != task.unit:
+                        unit.handed.pop(word.shard, None)
             case Give():
                 to = self.planes.get(task.to)
                 if to is None:
                     return False
                 for shard in task.shards:
                     to.flows[shard] |= unit.flows[shard]
+                    unit.handed[shard] = task.to
             case Drop():
                 for shard in task.shards:
                     unit.flows[shard].clear()
@@ -179,17 +188,28 @@ class Appliance:
 
     # Traffic.
 
-    def begin_flow(self) -> None:
+    def begin_flow(self) -> bool:
+        """Returns whether all others of its shard are known where it begins: its port is none of theirs."""
         shard = self.chance.randrange(SHARDS)
-        owner = self._sends(self.chance.choice([*self.dispatchers.values()]), shard)
-        if owner is None:
-            return
-        name = next(self._names)
-        self.planes[owner].flows[shard].add(name)
-        word = self.planes[owner].table.get(shard)
-        if word is not None and word.owner == owner and word.second in self.planes:
-            self.planes[word.second].flows[shard].add(name)
+        plane = self._sends(self.chance.choice([*self.dispatchers.values()]), shard)
+        word = self.planes[plane].table.get(shard) if plane is not None else None
+        if word is not None and word.begins:
+            plane = word.former if word.former in self.planes else None
+        if plane is None:
+            return True
+        unit, name = self.planes[plane], next(self._names)
+        others = {flow for of, flow in self.tracked if of == shard}
+        knows = others <= unit.flows[shard]
+        word = unit.table.get(shard)
+        told = set()
+        if word is not None and word.owner == plane:
+            told.add(word.second)
+        if word is not None and word.former == plane:
+            told.add(unit.handed.get(shard, NOBODY))
+        for number in {plane, *told} & self.planes.keys():
+            self.planes[number].flows[shard].add(name)
         self.tracked.add((shard, name))
+        return knows
 
     def begin_ending(self) -> None:
         """A flow that ends in a socket of the plane that it comes to."""
@@ -326,10 +346,11 @@ PEACE = (
 WAR = (*PEACE, "die", "hush")
 
 
-def play(appliance: Appliance, event: str) -> None:
+def play(appliance: Appliance, event: str) -> bool:
+    """Returns False where a flow began that may have got another one's port."""
     match event:
         case "flow":
-            appliance.begin_flow()
+            return appliance.begin_flow()
         case "ending":
             appliance.begin_ending()
         case "ended":
@@ -337,9 +358,12 @@ def play(appliance: Appliance, event: str) -> None:
         case "say":
             appliance.say()
         case "answer":
+            well = []
             for _ in range(4):
                 appliance.ask()
                 appliance.answer()
+                well.append(appliance.begin_flow())
+            return all(well)
         case "join":
             appliance.join()
         case "leave":
@@ -354,6 +378,7 @@ def play(appliance: Appliance, event: str) -> None:
             appliance.die(appliance.chance.choice([*appliance.planes]))
         case "hush" if appliance.whole and len(appliance.planes) > 1:
             appliance.hush(appliance.chance.choice([*appliance.planes]))
+    return True
 
 
 @given(st.integers(0, 1 << 32), st.integers(1, 4), st.lists(st.sampled_from(PEACE), max_size=40))
@@ -364,7 +389,7 @@ def test_no_flow_is_lost_at_any_time_while_units_come_and_go(
     appliance = Appliance(seed, planes)
     appliance.settle()
     for event in events:
-        play(appliance, event)
+        assert play(appliance, event), appliance.moves.held
         lost = [pair for pair in appliance.tracked if not appliance.passes(*pair)]
         assert not lost, (event, appliance.moves.held[lost[0][0]])
         broken = [each for each in appliance.ending if not appliance.reaches(each[0], *each[2:])]

@@ -9,6 +9,7 @@
 | the leading manager is killed: the other one leads, and nothing moves | |
 | without any manager connections go on, old and new; a new manager learns, and nothing moves | |
 | a policy comes into force at all units, and breaks nothing | one that is refused changes nothing anywhere |
+| what begins while shards move gets no port that another one has: neither breaks | |
 """
 
 from __future__ import annotations
@@ -228,4 +229,21 @@ def test_a_policy_comes_into_force(whole: Whole) -> None:
     whole.lab.set_policy(POLICY)
     must_pass(old)
     assert not whole.leader().statuses[-1].refused
+    whole.must_carry()
+
+
+def test_what_begins_while_shards_move_breaks_nothing(whole: Whole) -> None:
+    # To one target, so that no two of them may have the same port; of a shard's, a third is taken in the end.
+    target = ("192.0.2.9:8002",)
+    plan = NearPlan(targets=target, connections=6000, setup_rate=1000.0, every=2.0, silent=30.0)
+    near, far = whole.lab.client.netns, {whole.lab.server.netns: FarPlan(listen=target)}
+    whole.lab.set_policy(POLICY)
+    whole.settle()
+    with Traffic(near=near, plan=plan, far=far) as traffic:
+        whole.shrink(whole.grow(2))
+        assert traffic.ready().refused == 0
+        # Whoever lost its port to another one hears of it when it speaks.
+        time.sleep(2 * plan.every)
+        broken = traffic.broken()
+        assert not broken, (len(broken), list(broken.items())[:3])
     whole.must_carry()

@@ -254,7 +254,7 @@ class DataPlane:
             self._table[word.shard] = word
             owner = None if word.owner == NOBODY else word.owner
             former = None if word.former in (NOBODY, self._number) else word.former
-            self._fabric.tell_shard(word.shard, owner, former)
+            self._fabric.tell_shard(word.shard, owner, former, begins=word.begins)
             copied[word.shard] = None
             if word.owner == self._number or word.former != self._number:
                 self._replicas.keep((word.shard,))

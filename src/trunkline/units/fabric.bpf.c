@@ -40,6 +40,7 @@ enum kind {
 	OUT = 4, /* from a data plane, to a dispatcher, to be sent */
 	PROBE = 5, /* from a dispatcher: are you there? And these legs are mine */
 	ECHO = 6, /* the answer */
+	YOURS = 7, /* from a shard's owner to its former one, that knows all there is: it begins, or is known, there */
 };
 
 /* What is counted; fabric.py has the same names. */
@@ -103,6 +104,7 @@ struct unit {
 struct shard {
 	__u16 owner;
 	__u16 former; /* who has flows of it still that the owner does not know; NOBODY */
+	__u16 begins; /* what the owner does not know begins at the former one */
 };
 
 struct leg {
@@ -729,7 +731,7 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 	kind = frame.from.kind;
 	if (kind == PROBE)
 		return ask(skb);
-	if (kind != DATA && kind != HANDED && kind != RETURNED)
+	if (kind != DATA && kind != HANDED && kind != RETURNED && kind != YOURS)
 		return TC_ACT_OK;
 	which = frame.from.leg;
 	number = bpf_ntohs(frame.from.shard);
@@ -738,8 +740,10 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 	if (!leg || !shard)
 		return drop(DROPPED_MALFORMED);
 	if ((kind == DATA && shard->former != NOBODY) || kind == HANDED) {
-		if (parse(skb, &flow) == 0 && !flow.begins && !knows(skb, &flow)) {
-			frame.from.kind = kind == DATA ? HANDED : RETURNED;
+		int whole = kind == DATA && shard->begins;
+
+		if (parse(skb, &flow) == 0 && (whole || !flow.begins) && !knows(skb, &flow)) {
+			frame.from.kind = whole ? YOURS : kind == DATA ? HANDED : RETURNED;
 			count(kind == DATA ? HANDED_OVER : HANDED_BACK);
 			return hand(skb, self, kind == DATA ? shard->former : frame.from.from, frame.from);
 		}

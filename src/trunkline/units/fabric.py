@@ -39,6 +39,8 @@ COUNTED = (
 _NUMBER = struct.Struct("=I")
 _LEG = struct.Struct("=I6sBxI")
 _SELF = struct.Struct("=IIBBxx")
+#: struct shard.
+_SHARD = struct.Struct("=HHH")
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,16 @@ class Fabric:
         value = struct.pack("=6sBx", _mac(mac or "00:00:00:00:00:00"), mac is not None)
         self._object.put("units", _NUMBER.pack(unit), value)
 
-    def tell_shard(self, shard: int, owner: int | None, former: int | None = None) -> None:
-        """Which unit has a shard, and which one has flows of it that the owner may not know."""
-        value = struct.pack("=HH", *(_NOBODY if unit is None else unit for unit in (owner, former)))
-        self._object.put("shards", _NUMBER.pack(shard), value)
+    def tell_shard(
+        self, shard: int, owner: int | None, former: int | None = None, *, begins: bool = False
+    ) -> None:
+        """Which unit has a shard, and which one has flows of it that the owner may not know.
+
+        Args:
+            begins: what the owner does not know begins at the former one.
+        """
+        units = (_NOBODY if unit is None else unit for unit in (owner, former))
+        self._object.put("shards", _NUMBER.pack(shard), _SHARD.pack(*units, begins))
 
     def tell_blocks(self, blocks: Mapping[str, Blocks]) -> None:
         """The addresses that sources are translated to."""

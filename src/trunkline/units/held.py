@@ -2,7 +2,8 @@
 
     at rest          owner A, second X
     announced        B is told that it is the owner, and that A is the former one; A that it is the second
-    switched         dispatchers send to B; what B does not know it hands to A. A gives B all flows, twice
+    switched         dispatchers send to B; what B does not know it hands to A. A gives B all flows, twice;
+                     what begins before the first time is over begins at A, for it knows which ports are taken
     settled          A is the second: it has everything, for B informed it since it was announced. What ends
                      in A's sockets stays there: B hands it what B does not know, until A says that it ended
     filling          the owner informs C, and gives it all flows; then dispatchers know that C is the second
@@ -37,6 +38,8 @@ class Held:
     #: Has flows that the owner may not know; how often it gave them.
     former: int = NOBODY
     handed: int = 0
+    #: What begins, begins there.
+    begins: bool = False
     #: Was the former owner's second.
     spare: int = NOBODY
     #: Was the owner, and may have connections that end in its sockets: it gets what the owner does not know.
@@ -67,7 +70,8 @@ def word_for(shard: int, held: Held, unit: int, *, spreads: bool) -> ShardWord:
     if held.heir != NOBODY:
         # Dispatchers send to the owner still, who hands to whoever had the shard before.
         former = {held.heir: held.owner, held.owner: held.ends}.get(unit, NOBODY)
-        return ShardWord(shard, held.heir, held.owner, former)
+        begins = unit == held.heir and former != NOBODY
+        return ShardWord(shard, held.heir, held.owner, former, begins)
     filled = held.second if held.filling == NOBODY else held.filling
     if unit == held.former:
         # It gives what it has until it is told otherwise. What dispatchers sent before they switched may be
@@ -75,7 +79,8 @@ def word_for(shard: int, held: Held, unit: int, *, spreads: bool) -> ShardWord:
         before = held.owner if held.ends == held.owner else unit
     elif unit != held.owner:
         before = NOBODY
-    return ShardWord(shard, held.owner, filled, before)
+    begins = unit == held.owner and held.former != NOBODY and held.begins
+    return ShardWord(shard, held.owner, filled, before, begins)
 
 
 def announced(held: Held, heir: int) -> Held:
@@ -91,7 +96,7 @@ def switched(held: Held) -> Held:
     spare = held.second if held.second != held.heir else NOBODY
     return replace(
         held, owner=held.heir, heir=NOBODY, second=held.owner, stale=False,
-        former=held.owner, handed=0, spare=spare,
+        former=held.owner, handed=0, begins=True, spare=spare,
     )  # fmt: skip
 
 
@@ -99,7 +104,7 @@ def settled(held: Held) -> Held:
     """The owner knows all that the former one did, but for what ends in that one's sockets."""
     # Who never was the owner has nothing that ends there.
     ends = held.former if held.ends in (NOBODY, held.owner) else held.ends
-    rest = replace(held, former=NOBODY, handed=0, spare=NOBODY, ends=ends)
+    rest = replace(held, former=NOBODY, handed=0, begins=False, spare=NOBODY, ends=ends)
     return _littered(rest, held.former, held.spare)
 
 
@@ -181,7 +186,10 @@ def passed(held: Held) -> Held:
 def _bereft(held: Held) -> Held:
     """The shard when its owner is lost: dispatchers send to the second by themselves, and so it is."""
     if held.former != NOBODY:
-        rest = replace(held, owner=held.former, former=NOBODY, handed=0, second=held.spare, spare=NOBODY)
+        rest = replace(
+            held, owner=held.former, former=NOBODY, handed=0, begins=False,
+            second=held.spare, spare=NOBODY,
+        )  # fmt: skip
         if held.former != held.second:
             rest = _littered(rest, held.second)
         return replace(rest, stale=rest.second != NOBODY)
@@ -190,7 +198,7 @@ def _bereft(held: Held) -> Held:
         newest = held.filling if held.filling != held.second else NOBODY
         rest = replace(
             held, owner=held.second, second=NOBODY, stale=False,
-            former=newest, handed=0, heir=NOBODY, filling=NOBODY,
+            former=newest, handed=0, begins=False, heir=NOBODY, filling=NOBODY,
         )  # fmt: skip
         return _littered(rest, held.heir)
     # Better some of the flows than none.

@@ -49,7 +49,7 @@ _FRAME = struct.Struct(f"!6sBBBBHH6sBBI{LEGS}III")
 _LOCAL, _PROBE, _ECHO, _ETHERTYPE = 0x02, 5, 6, 0x88B5
 _READY, _LEAVES = 1, 2
 _NUMBER = struct.Struct("=I")
-_LEG, _SELF, _SHARD = struct.Struct("=12sI"), struct.Struct("=8sBBxx"), struct.Struct("=HH")
+_LEG, _SELF, _SHARD = struct.Struct("=12sI"), struct.Struct("=8sBBxx"), struct.Struct("=HHH")
 _NO_UNIT = 0xFFFF
 #: Who wakes so much later than he wanted may be what is slow.
 _LATE = 0.01
@@ -353,7 +353,7 @@ class Prober:
 
     def _use(self, units: dict[int, int]) -> None:
         for shard, unit in units.items():
-            value = _SHARD.pack(_NO_UNIT if unit == NOBODY else unit, _NO_UNIT)
+            value = _SHARD.pack(_NO_UNIT if unit == NOBODY else unit, _NO_UNIT, 0)
             self._maps["shards"].put(_NUMBER.pack(shard), value)
 
     def _leg(self, number: int) -> tuple[bytes, int]:

@@ -375,7 +375,8 @@ def _after(held: Held, task: Give | Drop, *, well: bool) -> Held:
     if isinstance(task, Drop):
         return held if task.unit in held.parts() else replace(held, litter=held.litter - {task.unit})
     if (held.former, held.owner) == (task.unit, task.to):
-        return replace(held, handed=held.handed + 1)
+        # The owner knows them all: what begins from when it is told is its own.
+        return replace(held, handed=held.handed + 1, begins=False)
     return held
 
 
@@ -395,7 +396,7 @@ def _learned(said: Mapping[int, ShardWord], dispatchers: Set[int], planes: Set[i
         return sure, word.former != NOBODY, counted[word.owner]
 
     word = max(words, key=newest)
-    held = Held(word.owner, word.second, former=word.former)
+    held = Held(word.owner, word.second, former=word.former, begins=_begins(said.get(word.owner), word))
     if word.former != NOBODY != word.second != word.former:
         # As long as a shard moves, whoever had it is the second: so it has moved.
         held = replace(held, former=NOBODY, ends=word.former)
@@ -405,6 +406,11 @@ def _learned(said: Mapping[int, ShardWord], dispatchers: Set[int], planes: Set[i
             held = steps.without(held, unit)
     # Whether the second has everything was known to a manager that is no more.
     return replace(held, stale=held.second != NOBODY)
+
+
+def _begins(own: ShardWord | None, word: ShardWord) -> bool:
+    """Whether what begins does so at the former owner, as far as the owner says."""
+    return own is not None and own.begins and (own.owner, own.former) == (word.owner, word.former)
 
 
 def by_shard(shards: Iterable[ShardWord]) -> dict[int, ShardWord]:

@@ -53,6 +53,9 @@ class ShardWord(msgspec.Struct, frozen=True, array_like=True):
     second: int = NOBODY
     #: Who has flows of it still that the owner may not know.
     former: int = NOBODY
+    #: What the owner does not know is the former one's, and begins there: who does not know all connections
+    #: of a shard might give one the port of another.
+    begins: bool = False
 
 
 class Shards(msgspec.Struct, frozen=True, tag=True):
