@@ -46,6 +46,7 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=0.2, help="seconds between two events")
     parser.add_argument("--quiet", type=float, default=10.0, help="seconds before the first")
     parser.add_argument("--every", type=float, default=8.0, help="seconds between two words of a connection")
+    parser.add_argument("--begin", type=float, default=20.0, help="connections that begin in each second")
     parser.add_argument("--silent", type=float, default=10.0, help="seconds after which one is broken")
     parser.add_argument("--data-planes", type=int, default=3)
     parser.add_argument("--dispatchers", type=int, default=2)
@@ -132,7 +133,7 @@ def _by_cloud(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
 
 
 def _measure(appliance: Appliance, options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
-    with Loads(appliance, options.connections, options.every, options.silent) as loads:
+    with Loads(appliance, options.connections, options.every, options.silent, options.begin) as loads:
         made = loads.ready(60 + options.connections / 200)
         # Each has sent at least once.
         time.sleep(options.every)
@@ -148,7 +149,10 @@ def _measure(appliance: Appliance, options: argparse.Namespace) -> tuple[list[Fi
         # All have a turn, and a connection that fell silent is known.
         time.sleep(options.every + options.silent)
         results, plain = loads.end(), loads.end_plain()
-    established = {name: each.established for name, each in made.items()}
+    established = {
+        name: each.near.established + sum(each.near.broken.values()) for name, each in results.items()
+    }
+    established |= {name: each.established for name, each in made.items()}
     found = events.figures(run, established, results, plain, appliance.shares())
     return found, [run.problem, events.broken(results), events.outages(next(iter(results.values())))]
 

@@ -53,8 +53,8 @@ class Run:
 def put_through(
     appliance: Appliance, loads: Loads, *, events: int, kills: bool, seed: int, quiet: float, pause: float
 ) -> Run:
-    """A quiet time, then so many events; it ends with one after which not all is as it is to be, and where the
-    program is interrupted.
+    """A quiet time, then so many events; it ends with one after which not all is as it is to be, and when
+    the program is interrupted.
     """
     run = Run(quiet=quiet)
     chance, told = random.Random(seed), set[tuple[str, int]]()

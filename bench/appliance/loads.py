@@ -12,15 +12,24 @@ from trunkline.traffic.words import Broken, Live, SetUp
 
 #: By each way that has any.
 _FLOWS = 32
+#: As results are called of connections that begin all the time, and where they go: one target, so that no two
+#: of them may have the same port. So many begin at the most: of the ports, a third is taken then.
+_BEGINNING, _TARGET, _MOST = "source translation, connections that begin meanwhile", "192.0.2.9:8002", 16_000
 
 
 class Loads:
-    """Owns a `Traffic` for each of `WAYS`, and one by the plain router, for as long as the block."""
+    """Owns a `Traffic` for each of `WAYS`, and one by the plain router, for as long as the block; and one of
+    connections that begin, from when the others are ready.
+    """
 
-    def __init__(self, appliance: Appliance, connections: int, every: float, silent: float) -> None:
+    def __init__(
+        self, appliance: Appliance, connections: int, every: float, silent: float, begin: float
+    ) -> None:
+        """`begin`: how many connections begin in each second."""
         self._parts = {
             way.name: _traffic(appliance, way, round(connections * way.part), every, silent) for way in WAYS
         }
+        self._beginning = _beginning(appliance, begin, every, silent) if begin else None
         self._plain = _beside(appliance) if appliance.plain else None
         self._stack = contextlib.ExitStack()
 
@@ -43,7 +52,11 @@ class Loads:
 
     def ready(self, seconds: float) -> dict[str, SetUp]:
         """When all connections were made or refused, by way."""
-        return {name: traffic.ready(seconds) for name, traffic in self._parts.items()}
+        made = {name: traffic.ready(seconds) for name, traffic in self._parts.items()}
+        if self._beginning is not None:
+            self._stack.enter_context(self._beginning)
+            self._parts[_BEGINNING] = self._beginning
+        return made
 
     def mark(self, name: str) -> None:
         """Whatever happens from now on is counted for this."""
@@ -83,6 +96,11 @@ def _traffic(appliance: Appliance, way: Way, connections: int, every: float, sil
         setup_rate=1000.0,
     )
     return Traffic(near=near, plan=plan, far={far: FarPlan(listen=way.listens)})
+
+
+def _beginning(appliance: Appliance, rate: float, every: float, silent: float) -> Traffic:
+    plan = NearPlan(targets=(_TARGET,), connections=_MOST, every=every, silent=silent, setup_rate=rate)
+    return Traffic(near=appliance.inside, plan=plan, far={appliance.outside: FarPlan(listen=plan.targets)})
 
 
 def _beside(appliance: Appliance) -> Traffic:
