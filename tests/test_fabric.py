@@ -133,10 +133,11 @@ class Scene:
         for fabric in self.fabrics.values():
             fabric.close()
 
-    def tell(self, shard: int, owner: int, former: int | None = None) -> None:
+    def tell(self, shard: int, owner: int, former: int | None = None, *, begins: bool = False) -> None:
         """Everybody who has a shard; the owner, who had it, before dispatchers send to it."""
         for number in (*PLANES, DISPATCHER):
-            self.fabrics[number].tell_shard(shard, owner, former if number == owner else None)
+            before = former if number == owner else None
+            self.fabrics[number].tell_shard(shard, owner, before, begins=begins and before is not None)
         self.owner[shard] = owner
 
     def move(self, shard: int, to: int) -> None:
@@ -230,6 +231,43 @@ def test_what_the_owner_does_not_know_the_former_one_forwards(scene: Scene) -> N
             Tcp(scene.client, scene.server, "192.0.2.9", 81), Udp(scene.client, scene.server, "192.0.2.9", 7)
         )
         assert sum(scene.fabrics[n].counters()["handed_back"] for n in PLANES) > 0
+
+
+@pytest.mark.machine
+@pytest.mark.parametrize("begins", [False, True])
+def test_fragments_stay_together_while_shards_move(scene: Scene, begins: bool) -> None:
+    flows = [
+        Udp(scene.client, scene.server, address.format(9), 7, source_port=4000 + n, size=4000)
+        for address in OUTSIDE
+        for n in range(8)
+    ]
+    must_pass(*flows)
+    # Who knows them is the former owner ...
+    for shard, owner in enumerate(scene.owner):
+        scene.tell(shard, (owner + 1) % len(PLANES), owner, begins=begins)
+    must_pass(*flows)
+    # ... or the owner, too.
+    for shard, owner in enumerate(scene.owner):
+        before = (owner - 1) % len(PLANES)
+        scene.tell(shard, before)
+        scene.move(shard, owner)
+        scene.tell(shard, owner, before, begins=begins)
+    must_pass(*flows)
+
+
+@pytest.mark.machine
+def test_what_begins_may_begin_at_the_former_one(scene: Scene) -> None:
+    for shard, owner in enumerate(scene.owner):
+        scene.tell(shard, (owner + 1) % len(PLANES), owner, begins=True)
+    before = sum(scene.fabrics[n].counters()["handed_back"] for n in PLANES)
+    with contextlib.ExitStack() as stack:
+        connections = scene.many(stack)
+        must_pass(*connections, Udp(scene.client, scene.server, "192.0.2.9", 7))
+        assert sum(scene.fabrics[n].counters()["handed_back"] for n in PLANES) == before
+        for shard, owner in enumerate(scene.owner):
+            # Nobody knows them but who had the shard before.
+            scene.tell(shard, (owner - 1) % len(PLANES))
+        must_pass(*connections)
 
 
 @pytest.mark.machine

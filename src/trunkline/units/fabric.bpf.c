@@ -468,6 +468,16 @@ static __always_inline __u32 shard_of(struct flow *flow, int outside)
 	return (mixed(flow->source, flow->sport) + mixed(flow->target, flow->dport)) % SHARDS;
 }
 
+/* What the fragments of a packet have in common. */
+static __always_inline struct fragment fragment_of(struct flow *flow)
+{
+	struct fragment fragment = { .id = flow->id, .protocol = flow->protocol };
+
+	__builtin_memcpy(fragment.source, flow->source, 16);
+	__builtin_memcpy(fragment.target, flow->target, 16);
+	return fragment;
+}
+
 /* ---- Frames on the bus ---- */
 
 static __always_inline int send_by(struct __sk_buff *skb, struct self *self, __u32 device, const __u8 *mac,
@@ -574,7 +584,7 @@ SEC("tc") int spread(struct __sk_buff *skb)
 	__u32 zero = 0, device = skb->ifindex, number;
 	struct self *self = bpf_map_lookup_elem(&here, &zero);
 	__u32 *which = bpf_map_lookup_elem(&devices, &device);
-	struct fragment fragment = {};
+	struct fragment fragment;
 	struct shard *shard;
 	struct flow flow;
 	struct leg *leg;
@@ -590,12 +600,7 @@ SEC("tc") int spread(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	if (trouble)
 		return drop(DROPPED_MALFORMED);
-	if (flow.late || flow.first) {
-		__builtin_memcpy(fragment.source, flow.source, 16);
-		__builtin_memcpy(fragment.target, flow.target, 16);
-		fragment.id = flow.id;
-		fragment.protocol = flow.protocol;
-	}
+	fragment = fragment_of(&flow);
 	if (flow.late) {
 		__u32 *first = bpf_map_lookup_elem(&fragments, &fragment);
 
@@ -714,6 +719,27 @@ static __always_inline int knows(struct __sk_buff *skb, struct flow *flow)
 	return 1;
 }
 
+/* Whether another unit is to see to a packet, as it may know its flow; `begins`: also of what begins. */
+static __always_inline int is_elsewhere(struct __sk_buff *skb, int begins)
+{
+	struct fragment fragment;
+	struct flow flow;
+	__u32 *first, elsewhere;
+
+	if (parse(skb, &flow))
+		return 0;
+	fragment = fragment_of(&flow);
+	if (flow.late) {
+		/* It has no ports: it goes where the first one went. */
+		first = bpf_map_lookup_elem(&fragments, &fragment);
+		return first && *first;
+	}
+	elsewhere = (begins || !flow.begins) && !knows(skb, &flow);
+	if (flow.first)
+		bpf_map_update_elem(&fragments, &fragment, &elsewhere, BPF_ANY);
+	return elsewhere;
+}
+
 /* What comes by the bus arrives at the device of its leg, with leg and shard as its mark, if it is ours. */
 SEC("tc") int dataplane(struct __sk_buff *skb)
 {
@@ -721,8 +747,8 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 	struct self *self = bpf_map_lookup_elem(&here, &zero);
 	struct shard *shard;
 	struct frame frame;
-	struct flow flow;
 	struct leg *leg;
+	int whole;
 	__u8 kind;
 
 	/* A bus that floods brings what is for others. */
@@ -732,21 +758,18 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 	if (kind == PROBE)
 		return ask(skb);
 	if (kind != DATA && kind != HANDED && kind != RETURNED && kind != YOURS)
-		return TC_ACT_OK;
+		return drop(DROPPED_MALFORMED);
 	which = frame.from.leg;
 	number = bpf_ntohs(frame.from.shard);
 	leg = bpf_map_lookup_elem(&legs, &which);
 	shard = bpf_map_lookup_elem(&shards, &number);
 	if (!leg || !shard)
 		return drop(DROPPED_MALFORMED);
-	if ((kind == DATA && shard->former != NOBODY) || kind == HANDED) {
-		int whole = kind == DATA && shard->begins;
-
-		if (parse(skb, &flow) == 0 && (whole || !flow.begins) && !knows(skb, &flow)) {
-			frame.from.kind = whole ? YOURS : kind == DATA ? HANDED : RETURNED;
-			count(kind == DATA ? HANDED_OVER : HANDED_BACK);
-			return hand(skb, self, kind == DATA ? shard->former : frame.from.from, frame.from);
-		}
+	whole = kind == DATA && shard->begins;
+	if (((kind == DATA && shard->former != NOBODY) || kind == HANDED) && is_elsewhere(skb, whole)) {
+		frame.from.kind = whole ? YOURS : kind == DATA ? HANDED : RETURNED;
+		count(kind == DATA ? HANDED_OVER : HANDED_BACK);
+		return hand(skb, self, kind == DATA ? shard->former : frame.from.from, frame.from);
 	}
 	passed(skb, RECEIVED, RECEIVED_BYTES);
 	skb->mark = which << 16 | number;
