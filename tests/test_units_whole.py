@@ -233,11 +233,17 @@ def test_a_policy_comes_into_force(whole: Whole) -> None:
 
 
 def test_what_begins_while_shards_move_breaks_nothing(whole: Whole) -> None:
-    # To one target, so that no two of them may have the same port; of a shard's, a third is taken in the end.
+    # To one target, so that no two of them may have the same port; of a shard's, a tenth is taken in the end.
     target = ("192.0.2.9:8002",)
-    plan = NearPlan(targets=target, connections=6000, setup_rate=1000.0, every=2.0, silent=30.0)
+    plan = NearPlan(targets=target, connections=6000, setup_rate=600.0, every=2.0, silent=30.0)
     near, far = whole.lab.client.netns, {whole.lab.server.netns: FarPlan(listen=target)}
-    whole.lab.set_policy(POLICY)
+    many = {
+        "source": [{"from": "inside", "to": "outside", "addresses": ["192.0.2.1"], "ports": "1024-65535"}]
+    }
+    whole.lab.set_policy({"firewall": {"rules": [OUT]}, "nat": many})
+    revision = whole.lab.policy.revision
+    for unit in (*whole.planes(), *whole.lab.of("dispatcher")):
+        unit.must_say(lambda status: status.policy_revision == revision, SOON)
     whole.settle()
     with Traffic(near=near, plan=plan, far=far) as traffic:
         whole.shrink(whole.grow(2))

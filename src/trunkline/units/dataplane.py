@@ -285,8 +285,9 @@ class DataPlane:
         self._changed()
 
     def _share(self) -> float:
-        """How much of what the appliance forwards begins here."""
-        return (sum(map(self._owns, self._table)) or SHARDS) / SHARDS
+        """How much of what the appliance forwards begins here: also for who has it next, for a while."""
+        begin = (self._number in (word.owner, word.former) for word in self._table.values())
+        return (sum(begin) or SHARDS) / SHARDS
 
     async def _settles(self) -> None:
         """What was a copy is kept as long as is usual, if no packet has seen to that; what is one, longer."""

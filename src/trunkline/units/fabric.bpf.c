@@ -30,6 +30,7 @@
 #define UNITS 256
 #define LEGS 8
 #define NOBODY 0xffff
+#define KEEP 0x04
 #define ETH_P_PROBE 0x88b5 /* for experiments and private use (IEEE 802) */
 
 /* What a frame on the bus is. */
@@ -40,7 +41,6 @@ enum kind {
 	OUT = 4, /* from a data plane, to a dispatcher, to be sent */
 	PROBE = 5, /* from a dispatcher: are you there? And these legs are mine */
 	ECHO = 6, /* the answer */
-	YOURS = 7, /* from a shard's owner to its former one, that knows all there is: it begins, or is known, there */
 };
 
 /* What is counted; fabric.py has the same names. */
@@ -61,7 +61,7 @@ enum counted {
 
 /* A frame's source address on the bus; its destination address is the unit's. */
 struct label {
-	__u8 local; /* 02: of nobody else's making */
+	__u8 local; /* 02: of nobody else's making; 04: who gets what is handed is to keep it */
 	__u8 kind;
 	__u8 leg;
 	__u8 from; /* which unit */
@@ -486,7 +486,7 @@ static __always_inline int send_by(struct __sk_buff *skb, struct self *self, __u
 	struct frame frame = { .from = label };
 
 	__builtin_memcpy(frame.to, mac, 6);
-	frame.from.local = 0x02;
+	frame.from.local |= 0x02;
 	frame.from.from = self->unit;
 	if (bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), 0))
 		return drop(DROPPED_MALFORMED);
@@ -748,8 +748,7 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 	struct shard *shard;
 	struct frame frame;
 	struct leg *leg;
-	int whole;
-	__u8 kind;
+	__u8 kind, keep;
 
 	/* A bus that floods brings what is for others. */
 	if (!self || skb->pkt_type != PACKET_HOST || bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame)))
@@ -757,7 +756,7 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 	kind = frame.from.kind;
 	if (kind == PROBE)
 		return ask(skb);
-	if (kind != DATA && kind != HANDED && kind != RETURNED && kind != YOURS)
+	if (kind != DATA && kind != HANDED && kind != RETURNED)
 		return drop(DROPPED_MALFORMED);
 	which = frame.from.leg;
 	number = bpf_ntohs(frame.from.shard);
@@ -765,9 +764,10 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 	shard = bpf_map_lookup_elem(&shards, &number);
 	if (!leg || !shard)
 		return drop(DROPPED_MALFORMED);
-	whole = kind == DATA && shard->begins;
-	if (((kind == DATA && shard->former != NOBODY) || kind == HANDED) && is_elsewhere(skb, whole)) {
-		frame.from.kind = whole ? YOURS : kind == DATA ? HANDED : RETURNED;
+	keep = kind == DATA ? shard->begins : frame.from.local & KEEP;
+	if (((kind == DATA && shard->former != NOBODY) || (kind == HANDED && !keep)) && is_elsewhere(skb, keep)) {
+		frame.from.kind = kind == DATA ? HANDED : RETURNED;
+		frame.from.local = keep ? KEEP : 0;
 		count(kind == DATA ? HANDED_OVER : HANDED_BACK);
 		return hand(skb, self, kind == DATA ? shard->former : frame.from.from, frame.from);
 	}

@@ -69,9 +69,9 @@ class ProbedMember(msgspec.Struct, frozen=True, array_like=True):
 
     unit: int
     kind: Literal["data-plane", "dispatcher"]
-    #: On the in-band bus, and on the other one.
     mac: str
-    beside: str
+    #: On the out-of-band bus; "" where it is not asked there.
+    beside: str = ""
 
 
 class Told(msgspec.Struct, frozen=True, array_like=True):
@@ -136,7 +136,8 @@ class Prober:
         self._unit = unit
         self._parent = socket.socket(fileno=parent)
         self._parent.setblocking(False)
-        self._bus, self._beside = _Bus(bus), _Bus(control)
+        self._bus = _Bus(bus)
+        self._beside = _Bus(control) if control else None
         self._maps = maps
         self._legs = [_Leg(LegDevice(name), Advertiser(name)) for name in legs]
         self._members: dict[int, ProbedMember] = {}
@@ -159,8 +160,8 @@ class Prober:
     def run(self) -> None:
         poll = select.poll()
         poll.register(self._parent, select.POLLIN)
-        for bus in (self._bus, self._beside):
-            poll.register(bus.socket, select.POLLIN)
+        for each in filter(None, (self._bus, self._beside)):
+            poll.register(each.socket, select.POLLIN)
         began = woke = time.monotonic()
         due, asked, pace = began, began, _SUSPECTED
         while True:
@@ -225,8 +226,9 @@ class Prober:
 
     def _hear(self) -> None:
         now = time.monotonic()
-        for member, *_ in self._echoes(self._beside):
-            self._watch.heard_beside(member.unit)
+        if self._beside is not None:
+            for member, *_ in self._echoes(self._beside):
+                self._watch.heard_beside(member.unit)
         for member, flags, beat, takes, about, age in self._echoes(self._bus):
             self._watch.heard(member.unit)
             self._direct[member.unit] = now
@@ -375,7 +377,7 @@ class Prober:
         for unit in units:
             member = self._members[unit]
             self._send(self._bus, member.mac, takes, about)
-            if self._watch.misses(unit) and not about:
+            if self._beside is not None and member.beside and self._watch.misses(unit) and not about:
                 # Takes are for the in-band bus alone: they say where on it this one is.
                 self._send(self._beside, member.beside, [0] * LEGS, 0)
 
@@ -417,7 +419,7 @@ def main() -> int:
     )
     parser.add_argument("--unit", type=int, required=True)
     parser.add_argument("--bus", required=True, help="the interface on the in-band bus")
-    parser.add_argument("--control", required=True, help="the interface on the out-of-band bus")
+    parser.add_argument("--control", default="", help="the interface on the out-of-band bus")
     parser.add_argument("--leg", action="append", default=[], help="the legs' interfaces, in their order")
     parser.add_argument("--map", action="append", default=[], help="NAME=DESCRIPTOR of one that is inherited")
     parser.add_argument("--socket", type=int, required=True, help="the descriptor of that to the dispatcher")

@@ -206,6 +206,8 @@ class _Receiver:
                 self.anew(self._replicas.shards_of(self._number))
                 refresh = loop.time() + _REFRESH
             problem: Refusal | None = None
+            # Who waits from now on waits for what is noted from now on: of that there may be no end.
+            waiting, self._waiting = self._waiting, []
             try:
                 await self._tell()
             except Refusal as error:
@@ -215,7 +217,6 @@ class _Receiver:
             if problem is not None and problem.message != self.trouble:
                 log.warning("unit %d is not told of connections: %s", self._number, problem.message)
             self.trouble = problem.message if problem else ""
-            waiting, self._waiting = self._waiting, []
             for each in waiting:
                 if each.done():
                     continue
@@ -228,7 +229,7 @@ class _Receiver:
                 await asyncio.sleep(_AGAIN)
 
     async def _tell(self) -> None:
-        """All that there is to tell. Nothing is told to one who has no part in any shard."""
+        """All that there is to tell now. Nothing is told to one who has no part in any shard."""
         self._news.clear()
         shards = self._replicas.shards_of(self._number)
         if not shards:
@@ -242,11 +243,10 @@ class _Receiver:
         if not (self._anew or self._changed):
             # Whether it is there still is seen only when it is told something.
             await wire.ask(Entries, patience=PATIENCE)
-        while self._anew or self._changed:
-            if self._anew:
-                await self._tell_all(self._anew & self._replicas.shards_of(self._number))
-            else:
-                await self._tell_changes()
+        if self._anew:
+            await self._tell_all(self._anew & self._replicas.shards_of(self._number))
+        if self._changed:
+            await self._tell_changes()
 
     async def _tell_all(self, shards: set[int]) -> None:
         self._anew = set()

@@ -126,6 +126,10 @@ class Moves:
     def silent(self, unit: int) -> int:
         """Dispatchers send past a data plane, wherever another one has what it has; of how many shards."""
         self.turn += 1
+        for shard, held in enumerate(self.held):
+            if held.former == unit and held.begins:
+                # What began there would not come through: better some port is another one's.
+                self._set(shard, replace(held, begins=False))
         owned = [shard for shard, held in enumerate(self.held) if held.owner == unit]
         for shard in owned:
             self._set(shard, steps.passed(self.held[shard]))

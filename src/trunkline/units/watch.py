@@ -98,7 +98,8 @@ class Watch:
             and not (unit.answered or unit.beside)
         ]
         for number in lost:
-            self._units[number].misses, self._units[number].silent = MISSES, True
+            self._units[number].misses += 1
+            self._units[number].silent = True
         return lost
 
     def misses(self, unit: int) -> int:
