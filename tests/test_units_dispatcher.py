@@ -351,6 +351,34 @@ def test_who_leaves_gives_up_its_legs_first(scene: Scene) -> None:
         must_pass(*connections)
 
 
+def test_who_is_no_member_any_more_is_passed_by(scene: Scene) -> None:
+    one = PLANES[0]
+    with contextlib.ExitStack() as stack:
+        connections = scene.many(stack)
+        wait_for(lambda: copied(scene), 20, "two know each connection")
+        own = scene.lab.members.pop(one)
+        try:
+            # It is there, and answers; no manager says anything.
+            for number in (FIRST, OTHER):
+                scene.unit(number).tell()
+            for number in (FIRST, OTHER):
+                scene.unit(number).must_say(
+                    lambda _, number=number: happened(scene.unit(number), "is no member")
+                )
+            # It says how it is once a second.
+            time.sleep(1.5)
+            before = scene.status(one).packets
+            must_pass(*connections)
+            time.sleep(1.5)
+            assert scene.status(one).packets < before + 10
+        finally:
+            scene.lab.members[one] = own
+            scene.lab.tell_all()
+        for number in (one, FIRST, OTHER):
+            scene.tell(number)
+        must_pass(*connections)
+
+
 def test_what_a_killed_data_plane_had_goes_on_with_the_seconds(scene: Scene) -> None:
     one = PLANES[0]
     with contextlib.ExitStack() as stack:

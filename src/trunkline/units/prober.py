@@ -28,7 +28,7 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -141,6 +141,8 @@ class Prober:
         self._maps = maps
         self._legs = [_Leg(LegDevice(name), Advertiser(name)) for name in legs]
         self._members: dict[int, ProbedMember] = {}
+        #: Who was one.
+        self._gone: frozenset[int] = frozenset()
         self._watch, self._owners = Watch(), Owners()
         # A prober that is started again goes on with what the one before it served.
         self._serving = Serving(unit, [self._leg(number)[1] for number in range(len(self._legs))])
@@ -195,10 +197,11 @@ class Prober:
         known, self._members = self._members, {member.unit: member for member in told.members}
         new = [unit for unit, member in self._members.items() if known.get(unit) != member]
         self._watch.members(self._members, new)
+        self._leave(known.keys() - self._members.keys())
         self._leaves = told.leaves
         if told.aside:
             self._aside = time.monotonic() + told.aside
-        self._use(self._owners.tell(told.shards, self._watch.silent, dict(told.moved)))
+        self._use(self._owners.tell(told.shards, self._unused, dict(told.moved)))
         self._suspect(told.suspects)
         for leg, advertised in zip(self._legs, told.advertised, strict=False):
             if advertised != leg.advertised:
@@ -258,6 +261,25 @@ class Prober:
 
     # What follows.
 
+    @property
+    def _unused(self) -> frozenset[int]:
+        """Who is sent nothing, where another one has what it has."""
+        return self._watch.silent | self._gone
+
+    def _leave(self, units: Set[int]) -> None:
+        """These are no members any more: nobody waits for their silence, nor for a manager."""
+        self._gone = (self._gone | units) - self._members.keys()
+        went = self._pass_by() if units else Counter()
+        for unit in units & went.keys():
+            self._events.append((f"Unit {unit} is no member; {_shards(went[unit])} to their seconds.", ""))
+
+    def _pass_by(self) -> Counter[int]:
+        """Sends past those that are unused; returns how many shards of each went to their seconds."""
+        before = dict(self._owners.used)
+        moved = self._owners.without(self._unused)
+        self._use(moved)
+        return Counter(before[shard] for shard in moved)
+
     def _interval(self, now: float, *, late: bool) -> None:
         self._look(now)
         self._follow(now, *self._watch.interval(late=late))
@@ -287,11 +309,7 @@ class Prober:
 
     def _follow(self, now: float, lost: list[int], back: list[int]) -> None:
         """What follows when these are silent, and those are not any more."""
-        silent = self._watch.silent
-        before = dict(self._owners.used) if silent else {}
-        moved = self._owners.without(silent) if silent else {}
-        self._use(moved)
-        went = Counter(before[shard] for shard in moved)
+        went = self._pass_by() if self._watch.silent else Counter[int]()
         for unit in lost:
             passed = 1000 * (now - self._direct.get(unit, now))
             missed = self._watch.misses(unit)
