@@ -246,6 +246,62 @@ def test_who_is_said_to_have_died_is_asked_at_once_and_silent_sooner() -> None:
     assert watch.interval(late=False) == ([], [])
 
 
+def test_who_is_gone_is_silent_at_once_until_it_answers_again() -> None:
+    watch = Watch()
+    watch.members([1, 2])
+    for unit in (1, 2):
+        watch.heard(unit, 5)
+    watch.interval(late=False)
+    watch.heard(1, 6)
+    assert watch.gone(1, 6)
+    assert (watch.silent, watch.answers(1), watch.is_gone(1)) == ({1}, False, True)
+    # It is told once, and is not waited for.
+    assert not watch.gone(1, 6)
+    assert (watch.unheard(), watch.suspects, watch.last()) == ([2], [], [])
+    # It sends, others hear it, and an answer was on its way: its kernel forwards.
+    watch.heard(1)
+    watch.heard(1, 6)
+    watch.heard_beside(1, 6)
+    watch.suspect(1)
+    watch.heard(2, 6)
+    assert watch.interval(late=False) == ([], [])
+    assert watch.silent == {1}
+    # A new process; what the one before left on its way is not of it.
+    watch.heard(1, 7)
+    assert not watch.gone(1, 6)
+    watch.heard(2, 7)
+    assert watch.interval(late=False) == ([], [1])
+    assert (watch.silent, watch.is_gone(1)) == (frozenset(), False)
+
+
+def test_who_is_gone_may_answer_on_the_other_bus_first() -> None:
+    watch = Watch()
+    watch.members([1])
+    watch.heard(1, 1)
+    watch.interval(late=False)
+    assert watch.gone(1, 2)
+    watch.heard_beside(1, 3)
+    assert watch.interval(late=False) == ([], [])
+    assert (watch.silent, watch.is_gone(1)) == ({1}, False)
+    watch.heard(1)
+    assert watch.interval(late=False) == ([], [1])
+
+
+def test_of_who_never_answered_it_is_no_news_that_it_is_gone() -> None:
+    watch = Watch()
+    watch.members([1])
+    assert not watch.gone(1, 0)
+    assert not watch.gone(3, 0)
+    assert watch.knows()
+    assert watch.silent == {1}
+    # One of the same number that is new.
+    watch.members([1], new=[1])
+    assert not watch.knows()
+    watch.heard(1)
+    assert watch.interval(late=False) == ([], [])
+    assert watch.answers(1)
+
+
 def test_who_answers_on_the_other_bus_alone_is_silent_later() -> None:
     watch = Watch()
     watch.members([1])

@@ -31,6 +31,7 @@
 #define LEGS 8
 #define NOBODY 0xffff
 #define KEEP 0x04
+#define GONE 0x04
 #define ETH_P_PROBE 0x88b5 /* for experiments and private use (IEEE 802) */
 
 /* What a frame on the bus is. */
@@ -79,7 +80,7 @@ struct frame {
  */
 struct probe {
 	__u8 mac[6]; /* where to answer, and where what leaves by these legs is to be sent */
-	__u8 flags; /* a dispatcher's prober has a meaning for them; in an answer, the answering one's */
+	__u8 flags; /* a dispatcher's prober has a meaning for them; in an answer, the answering one's, or GONE */
 	__u8 beat; /* ... which changes as long as that runs */
 	__be32 round;
 	__be32 takes[LEGS]; /* of the legs that a dispatcher serves, 0 for others; that a data plane goes by */
@@ -227,7 +228,7 @@ struct {
 
 /*
  * Who answers probes. The kernel empties it as soon as nobody has the map open, which is when the unit's process has
- * ended; the namespace takes its time after that, and forwards what it should not or nothing at all.
+ * ended. The namespace is there for a while after that, and forwards as it did.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -559,21 +560,36 @@ SEC("tc") int answers_following(struct __sk_buff *skb)
 	return self ? answer(skb, self, 1) : TC_ACT_SHOT;
 }
 
-static __always_inline int ask(struct __sk_buff *skb)
+/* Nobody is living: the answer says so. The rest of it is the question's. */
+static __always_inline int answer_gone(struct __sk_buff *skb, struct self *self)
+{
+	struct probe probe;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &probe, sizeof(probe)))
+		return drop(DROPPED_MALFORMED);
+	probe.flags = GONE;
+	if (bpf_skb_store_bytes(skb, ETH_HLEN, &probe, sizeof(probe), 0))
+		return drop(DROPPED_MALFORMED);
+	return send_by(skb, self, skb->ifindex, probe.mac, (struct label){ .kind = ECHO });
+}
+
+static __always_inline int ask(struct __sk_buff *skb, struct self *self)
 {
 	bpf_tail_call(skb, &living, 0);
-	return TC_ACT_SHOT;
+	return answer_gone(skb, self);
 }
 
 /* What arrives by the out-of-band bus: probes are answered, the rest is for the unit's process. */
 SEC("tc") int beside(struct __sk_buff *skb)
 {
+	__u32 zero = 0;
+	struct self *self = bpf_map_lookup_elem(&here, &zero);
 	struct frame frame;
 
-	if (skb->protocol != bpf_htons(ETH_P_PROBE) || skb->pkt_type != PACKET_HOST ||
+	if (!self || skb->protocol != bpf_htons(ETH_P_PROBE) || skb->pkt_type != PACKET_HOST ||
 	    bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame)) || frame.from.kind != PROBE)
 		return TC_ACT_OK;
-	return ask(skb);
+	return ask(skb, self);
 }
 
 /* ---- Dispatchers ---- */
@@ -637,7 +653,7 @@ SEC("tc") int dispatcher(struct __sk_buff *skb)
 	if (!self || skb->pkt_type != PACKET_HOST || bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame)))
 		return TC_ACT_OK;
 	if (frame.from.kind == PROBE)
-		return ask(skb);
+		return ask(skb, self);
 	from = frame.from.from;
 	when = bpf_map_lookup_elem(&heard, &from);
 	if (when)
@@ -755,7 +771,7 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	kind = frame.from.kind;
 	if (kind == PROBE)
-		return ask(skb);
+		return ask(skb, self);
 	if (kind != DATA && kind != HANDED && kind != RETURNED)
 		return drop(DROPPED_MALFORMED);
 	which = frame.from.leg;

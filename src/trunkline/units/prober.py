@@ -7,11 +7,12 @@
 
 It probes all on the in-band bus, gives the shards of who is silent to their seconds, and takes legs and
 yields them (`serving`). Who misses a probe is asked on the out-of-band bus, too: a kernel that is late with
-what the one brings is not dead as long as it answers on the other.
+what the one brings is not dead as long as it answers on the other. Where the program of a unit has ended, its
+kernel answers just that, and forwards for a moment still: nobody waits for it to miss probes.
 
 It is scheduled before everything else that is not promised a processor, so that no answer is missed because
-nobody looked; where that is refused it says so and goes on. It ends with its dispatcher, for a unit whose
-process is gone forwards nothing.
+nobody looked; where that is refused it says so and goes on. It ends with its dispatcher, whose kernel says so
+then.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -47,7 +48,7 @@ from trunkline.units.words import NOBODY, ShardWord
 LEGS = 8
 _FRAME = struct.Struct(f"!6sBBBBHH6sBBI{LEGS}III")
 _LOCAL, _PROBE, _ECHO, _ETHERTYPE = 0x02, 5, 6, 0x88B5
-_READY, _LEAVES = 1, 2
+_READY, _LEAVES, _GONE = 1, 2, 4
 _NUMBER = struct.Struct("=I")
 _LEG, _SELF, _SHARD = struct.Struct("=12sI"), struct.Struct("=8sBBxx"), struct.Struct("=HHH")
 _NO_UNIT = 0xFFFF
@@ -106,6 +107,20 @@ class Seen(msgspec.Struct, frozen=True, array_like=True):
     unscheduled: str = ""
 
 
+class _Echo(NamedTuple):
+    """An answer: of what the kernel of a unit knows."""
+
+    member: ProbedMember
+    #: Of the probe.
+    round: int
+    flags: int
+    beat: int
+    takes: tuple[int, ...]
+    #: Another unit, and how long ago it was heard there, microseconds.
+    about: int
+    age: int
+
+
 @dataclass
 class _Leg:
     device: LegDevice
@@ -142,7 +157,7 @@ class Prober:
         self._legs = [_Leg(LegDevice(name), Advertiser(name)) for name in legs]
         self._members: dict[int, ProbedMember] = {}
         #: Who was one.
-        self._gone: frozenset[int] = frozenset()
+        self._former: frozenset[int] = frozenset()
         self._watch, self._owners = Watch(), Owners()
         # A prober that is started again goes on with what the one before it served.
         self._serving = Serving(unit, [self._leg(number)[1] for number in range(len(self._legs))])
@@ -229,23 +244,35 @@ class Prober:
 
     def _hear(self) -> None:
         now = time.monotonic()
-        if self._beside is not None:
-            for member, *_ in self._echoes(self._beside):
-                self._watch.heard_beside(member.unit)
-        for member, flags, beat, takes, about, age in self._echoes(self._bus):
-            self._watch.heard(member.unit)
-            self._direct[member.unit] = now
-            lately = min(INTERVAL, now - self._suspected.get(about, 0.0))
-            if age < lately * 1e6 and now - self._direct.get(about, 0.0) < _HEARSAY:
-                self._watch.heard(about)
-            if member.kind == "data-plane":
-                self._serving.noticed(takes)
-            else:
-                heard = Heard(takes, bool(flags & _READY), bool(flags & _LEAVES), beat)
-                self._serving.heard(member.unit, heard, now)
+        gone = []
+        for bus in filter(None, (self._beside, self._bus)):
+            for echo in self._echoes(bus):
+                unit = echo.member.unit
+                if echo.flags & _GONE:
+                    gone += [unit] if self._watch.gone(unit, echo.round) else []
+                elif bus is self._beside:
+                    self._watch.heard_beside(unit, echo.round)
+                else:
+                    self._answered(echo, now)
+        if gone:
+            self._follow(now, gone, [])
 
-    def _echoes(self, bus: _Bus) -> Iterator[tuple[ProbedMember, int, int, tuple[int, ...], int, int]]:
-        """The answers that have come: whose, its flags, its beat and its takes; another unit and the age."""
+    def _answered(self, echo: _Echo, now: float) -> None:
+        """A unit answers on the in-band bus."""
+        member, about = echo.member, echo.about
+        self._watch.heard(member.unit, echo.round)
+        self._direct[member.unit] = now
+        lately = min(INTERVAL, now - self._suspected.get(about, 0.0))
+        if echo.age < lately * 1e6 and now - self._direct.get(about, 0.0) < _HEARSAY:
+            self._watch.heard(about)
+        if member.kind == "data-plane":
+            self._serving.noticed(echo.takes)
+        else:
+            ready, leaves = bool(echo.flags & _READY), bool(echo.flags & _LEAVES)
+            self._serving.heard(member.unit, Heard(echo.takes, ready, leaves, echo.beat), now)
+
+    def _echoes(self, bus: _Bus) -> Iterator[_Echo]:
+        """The answers that have come."""
         with contextlib.suppress(BlockingIOError, OSError):
             while True:
                 frame = bus.socket.recv(2000)
@@ -253,22 +280,23 @@ class Prober:
                     continue
                 to, _, kind, _, unit, _, _, _, flags, beat, round_, *rest = _FRAME.unpack_from(frame)
                 member = self._members.get(unit)
-                # What was on its way for long says nothing of now.
-                if kind != _ECHO or to != bus.mac or member is None or self._round - round_ >= MISSES:
+                # What was on its way for long says nothing of now, nor what a prober before this one asked.
+                lately = 0 <= self._round - round_ < MISSES
+                if kind != _ECHO or to != bus.mac or member is None or not lately:
                     continue
                 *takes, about, age = rest
-                yield member, flags, beat, tuple(takes[: len(self._legs)]), about, age
+                yield _Echo(member, round_, flags, beat, tuple(takes[: len(self._legs)]), about, age)
 
     # What follows.
 
     @property
     def _unused(self) -> frozenset[int]:
         """Who is sent nothing, where another one has what it has."""
-        return self._watch.silent | self._gone
+        return self._watch.silent | self._former
 
     def _leave(self, units: Set[int]) -> None:
         """These are no members any more: nobody waits for their silence, nor for a manager."""
-        self._gone = (self._gone | units) - self._members.keys()
+        self._former = (self._former | units) - self._members.keys()
         went = self._pass_by() if units else Counter()
         for unit in units & went.keys():
             self._events.append((f"Unit {unit} is no member; {_shards(went[unit])} to their seconds.", ""))
@@ -312,8 +340,10 @@ class Prober:
         went = self._pass_by() if self._watch.silent else Counter[int]()
         for unit in lost:
             passed = 1000 * (now - self._direct.get(unit, now))
-            missed = self._watch.misses(unit)
-            why = f"{missed} probes were not answered: nothing came from it for {passed:.0f} ms"
+            why = "its program ended, as its kernel says"
+            if not self._watch.is_gone(unit):
+                missed = self._watch.misses(unit)
+                why = f"{missed} probes were not answered: nothing came from it for {passed:.0f} ms"
             self._events.append((f"Unit {unit} is silent; {_shards(went[unit])} to their seconds.", why))
         self._events += [(f"Unit {unit} answers again.", "") for unit in back]
         self._begun = self._begun or self._watch.knows()

@@ -30,6 +30,14 @@ class _Unit:
     mute: int = 0
     #: None: not known yet.
     silent: bool | None = None
+    #: The rounds of the newest probe that it answered, and of the newest of which its kernel said that the
+    #: unit's program has ended.
+    round: int = 0
+    ended: int = -1
+
+    @property
+    def gone(self) -> bool:
+        return self.ended >= self.round
 
 
 class Watch:
@@ -43,15 +51,43 @@ class Watch:
         known = {number: unit for number, unit in self._units.items() if number not in new}
         self._units = {number: known.get(number) or _Unit() for number in units}
 
-    def heard(self, unit: int) -> None:
-        """A sign of life."""
-        if unit in self._units:
-            self._units[unit].answered = True
+    def heard(self, unit: int, round_: int | None = None) -> None:
+        """A sign of life; an answer to a probe of that round, or something else.
 
-    def heard_beside(self, unit: int) -> None:
-        """A sign of life on the other bus."""
-        if unit in self._units:
-            self._units[unit].beside = True
+        The kernel of one that is gone forwards still: only a newer answer says that it is there again.
+        """
+        known = self._units.get(unit)
+        if known is not None and self._lives(known, round_):
+            known.answered = True
+
+    def heard_beside(self, unit: int, round_: int | None = None) -> None:
+        """A sign of life on the other bus, as `heard`."""
+        known = self._units.get(unit)
+        if known is not None and self._lives(known, round_):
+            known.beside = True
+
+    @staticmethod
+    def _lives(known: _Unit, round_: int | None) -> bool:
+        if round_ is not None and round_ > known.ended:
+            known.round = max(known.round, round_)
+        return not known.gone
+
+    def gone(self, unit: int, round_: int) -> bool:
+        """Its kernel has answered a probe of that round: the unit's program has ended.
+
+        Returns: whether it is silent by that, and was not.
+        """
+        known = self._units.get(unit)
+        if known is None:
+            return False
+        known.ended = max(known.ended, round_)
+        if not known.gone:
+            # This is of the process before.
+            return False
+        was, known.silent = known.silent, True
+        known.answered = known.beside = False
+        known.misses = max(known.misses, 1)
+        return was is False
 
     def suspect(self, unit: int) -> None:
         """It may have died just now: what was heard of it is of before."""
@@ -62,7 +98,7 @@ class Watch:
 
     def unheard(self) -> list[int]:
         """Those of whom nothing was heard since the last interval ended."""
-        return [number for number, unit in self._units.items() if not unit.answered]
+        return [number for number, unit in self._units.items() if not (unit.answered or unit.gone)]
 
     def interval(self, *, late: bool) -> tuple[list[int], list[int]]:
         """An interval has ended: who is silent since, and who is not any more.
@@ -105,6 +141,10 @@ class Watch:
     def misses(self, unit: int) -> int:
         """How many it did not answer, in a row."""
         return self._units[unit].misses if unit in self._units else 0
+
+    def is_gone(self, unit: int) -> bool:
+        """Whether its program has ended, as its kernel says."""
+        return unit in self._units and self._units[unit].gone
 
     def answers(self, unit: int) -> bool:
         return unit in self._units and self._units[unit].silent is False
