@@ -133,6 +133,7 @@ class Agent:
         )
         self._units = Units(config, self._buses, self._changed, self._wake.set, accelerated=self._accelerated)
         self._ports.held, self._ports.units = self._servers.held_ports, self._units.processes
+        self._ports.lingering = self._units.lingering
         self._images.in_use = self._servers.images
         self._servers.open()
         self._units.open()

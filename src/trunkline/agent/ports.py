@@ -12,8 +12,8 @@
                  integration bridge
 
 A tap is persistent: it is there before its server starts, and outlives it. The pair of a unit's port ends
-with the unit's process, whose namespace has the inner end; the next process gets another pair. Names end in
-the first 11 characters of the port's id.
+with the unit's namespace, which has the inner end: a moment after its process. The next process gets another
+pair. Names end in the first 11 characters of the port's id.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from trunkline.agent import guards
 from trunkline.agent.config import AgentConfig
@@ -93,6 +93,8 @@ class Ports:
         self.held: Callable[[], Iterable[str]] = tuple
         #: Says which processes units are now, by their ids: they get the inner ends of their ports.
         self.units: Callable[[], Mapping[str, int]] = dict
+        #: Says which units have theirs though their processes have ended, by their ids.
+        self.lingering: Callable[[], Collection[str]] = tuple
 
     def want(self, slice_: HostSlice) -> None:
         """The ports of this slice, and no others."""
@@ -151,7 +153,9 @@ class Ports:
         for port in self._wanted.values():
             if port.attach == "unit" and not (device(port) in present and _has_leg(units, port)):
                 found.add(device(port))
-        return found
+        # Asked after that, for a process may have ended meanwhile.
+        lingering = self.lingering()
+        return found - {device(port) for port in self._wanted.values() if port.server in lingering}
 
     def _ends(self) -> list[WantedPort]:
         config, wanted = self._config, []

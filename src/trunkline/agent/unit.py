@@ -6,7 +6,8 @@
          one of: stop, start, equip, connect, tell; or nothing
 
 A program that ends is seen at once (pidfd), and started again, with growing pauses if it keeps ending. So is
-one that is silent for long and does nothing at all: it is ended first.
+one that is silent for long and does nothing at all: it is ended first. After the program's end its kernel
+forwards for a moment still (`Runtime.linger`), until others have passed it by.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Unit:
         self._task: asyncio.Task[None] | None = None
         self._process: Process | None = None
         self._watcher: asyncio.Task[int | None] | None = None
-        self._since, self._begun = 0.0, 0.0
+        self._since, self._begun, self._ended = 0.0, 0.0, 0.0
         self._crashes = Crashes()
         self._not_before = 0.0
         self._failures = 0
@@ -103,6 +104,11 @@ class Unit:
     def pid(self) -> int | None:
         """Its process."""
         return self._process.pid if self._process is not None and self._process.alive() else None
+
+    @property
+    def lingers(self) -> bool:
+        """Its process has ended, and its interfaces are still there."""
+        return self._process is not None and not self._process.alive()
 
     def want(self, unit: UnitSlice | None) -> None:
         """What it should be from now on."""
@@ -230,8 +236,9 @@ class Unit:
                 self._watch(found)
         elif self._watcher is not None and self._watcher.done():
             status = self._watcher.result()
-            self._lose()
+            await asyncio.sleep(max(0.0, self._ended + self._runtime.linger - time.monotonic()))
             await asyncio.to_thread(self._runtime.cut)
+            self._lose()
             words = await asyncio.to_thread(self._runtime.last_words, killed=status == -signal.SIGKILL)
             at = time.strftime("%H:%M:%S")
             cause = f"its program ended at {at} ({_ending(status)}){': ' if words else ''}{words}"
@@ -253,6 +260,7 @@ class Unit:
         try:
             return await running.wait()
         finally:
+            self._ended = time.monotonic()
             self._wake.set()
 
     def _lose(self) -> None:

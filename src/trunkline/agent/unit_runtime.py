@@ -3,14 +3,16 @@
     start ──▶ process ──▶ equip (again and again, until all is there) ──▶ the agent speaks on `socket`
                  └──▶ ends by itself, or by `stop` ──▶ clear
 
-A process group in namespaces: one process is the first of a PID namespace and has a network namespace without
-a name, so that with it all others end and all its interfaces go. It may outlive the agent; its pid file and a
-state file with its control group tell the next one.
+A process group in namespaces: one process is the first of a PID namespace, so that with it all others end.
+Its network namespace has no name; the agent keeps it, so that it forwards until it is cut, and then all its
+interfaces go. It may outlive the agent; its pid file and a state file with its control group tell the next
+one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +31,9 @@ from trunkline.devices.process import Command, Process
 from trunkline.devices.units import python_environment
 from trunkline.errors import Refusal, Unavailable
 
+#: How long the kernel of a unit goes on when its process has ended, seconds: dispatchers hear of it and pass
+#: it by, before its interfaces are taken away.
+LINGER = 0.15
 #: The part of each processor that a dispatcher's prober may have before all others.
 _PROBES = 0.1
 #: A log that is longer is begun anew when the program is started, bytes.
@@ -42,6 +47,8 @@ class Runtime(Protocol):
     socket: Path
     #: How long a start may take, seconds. A process may use more than its part of the processors for it.
     starting: float
+    #: How long a process that ended by itself has ended before `cut`, seconds.
+    linger: float
 
     def find(self) -> Process | None:
         """The process, if it runs: one that an agent before this one started, too."""
@@ -65,10 +72,10 @@ class Runtime(Protocol):
         """Seconds of processor time that its processes had, and that its packets had."""
 
     def stop(self, running: Process) -> None:
-        """Ends it, and all that it started."""
+        """Ends it, and all that it started, and cuts it."""
 
     def cut(self) -> None:
-        """It has ended, by itself: nothing reaches its interfaces any more, whether they are there or not."""
+        """It has ended: nothing reaches its interfaces any more, whether they are there or not."""
 
     def clear(self) -> None:
         """It has ended: nothing of it stays on the host but its log. Raises Refusal, OSError."""
@@ -91,9 +98,11 @@ class Share:
 
 
 class InNamespaces:
-    """A process group in namespaces. Owns FOLDER/NAME, NAME.{pid,log,run}, and what `Leavings` tells."""
+    """A process group in namespaces. Owns FOLDER/NAME, NAME.{pid,log,run}, what `Leavings` tells, and a
+    descriptor of its network namespace, which is there until `cut` therefore."""
 
     starting = 10.0
+    linger = LINGER
     #: What is left of root's capabilities (capabilities(7)): networks, BPF, probes in time, and the users
     #: that balancers become.
     capabilities: tuple[str, ...] = (
@@ -119,9 +128,14 @@ class InNamespaces:
         self._log_start = 0
         #: By interface: the threads that have a part of a processor, and how much.
         self._threads: dict[str, tuple[int, float]] = {}
+        #: Of the network namespace.
+        self._held: int | None = None
 
     def find(self) -> Process | None:
-        return process.find(self._pidfile)
+        found = process.find(self._pidfile)
+        if found is not None:
+            self._hold(found)
+        return found
 
     def start(self, unit: UnitSlice) -> Process:
         self.clear()
@@ -159,7 +173,23 @@ class InNamespaces:
             apart=View(self._hidden, self.socket.parent),
             before=before,
         )
-        return process.spawn(command, self._pidfile)
+        started = process.spawn(command, self._pidfile)
+        self._hold(started)
+        return started
+
+    def _hold(self, running: Process) -> None:
+        """Its network namespace does not end with it, but when it is let go of."""
+        self._let_go()
+        with contextlib.suppress(OSError):
+            self._held = os.open(namespace.of_process(running.pid), os.O_RDONLY | os.O_CLOEXEC)
+        if not running.alive():
+            # It may be somebody else's.
+            self._let_go()
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            os.close(held)
 
     def _program(self, unit: UnitSlice) -> tuple[str, ...]:
         """The module of Python that it is, with options of its own. Raises Unavailable."""
@@ -225,12 +255,14 @@ class InNamespaces:
 
     def stop(self, running: Process) -> None:
         running.terminate(GRACE)
+        self.cut()
 
     def cut(self) -> None:
         self._threads = {}
         if (left := self._left.read()) is not None:
             links.down(*left.legs)
             self._buses.unplug(left.appliance, left.number)
+        self._let_go()
 
     def clear(self) -> None:
         self.cut()

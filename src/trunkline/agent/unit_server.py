@@ -27,6 +27,8 @@ class AsServer(InNamespaces):
 
     #: An emulated guest takes some seconds to be there, on a busy host many.
     starting = 90.0
+    #: What forwards ends with the process.
+    linger = 0.0
     #: For the taps; QEMU itself has none.
     capabilities = ("net_admin", "setpcap")
 

@@ -82,6 +82,10 @@ class Units:
         """The ids of the processes that units are now, by the units' ids."""
         return {id: pid for id, unit in self._units.items() if (pid := unit.pid) is not None}
 
+    def lingering(self) -> frozenset[str]:
+        """The ids of units whose processes have ended, and whose interfaces are not to go yet."""
+        return frozenset(id for id, unit in self._units.items() if unit.lingers)
+
     async def close(self) -> None:
         """Lets go of all; their programs go on."""
         await asyncio.gather(*(unit.close() for unit in self._units.values()))
