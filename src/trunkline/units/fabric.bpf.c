@@ -226,13 +226,20 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
+/* Who answers probes, and takes what is for the unit itself. */
+enum life {
+	ANSWERS,
+	TAKES,
+	LIVING,
+};
+
 /*
- * Who answers probes. The kernel empties it as soon as nobody has the map open, which is when the unit's process has
- * ended. The namespace is there for a while after that, and forwards as it did.
+ * The kernel empties it as soon as nobody has the map open, which is when the unit's process has ended. The namespace
+ * is there for a while after that, and forwards as it did.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, LIVING);
 	__type(key, __u32);
 	__type(value, __u32);
 } living SEC(".maps");
@@ -575,7 +582,7 @@ static __always_inline int answer_gone(struct __sk_buff *skb, struct self *self)
 
 static __always_inline int ask(struct __sk_buff *skb, struct self *self)
 {
-	bpf_tail_call(skb, &living, 0);
+	bpf_tail_call(skb, &living, ANSWERS);
 	return answer_gone(skb, self);
 }
 
@@ -594,6 +601,21 @@ SEC("tc") int beside(struct __sk_buff *skb)
 
 /* ---- Dispatchers ---- */
 
+SEC("tc") int takes(struct __sk_buff *skb)
+{
+	return TC_ACT_OK;
+}
+
+/*
+ * What is for the unit itself. Where nobody is living, another dispatcher has the leg's addresses now, or will: who
+ * asks for a neighbour is not to be told of this one.
+ */
+static __always_inline int own(struct __sk_buff *skb)
+{
+	bpf_tail_call(skb, &living, TAKES);
+	return TC_ACT_SHOT;
+}
+
 /* What arrives by a leg goes to the data plane that has its shard. */
 SEC("tc") int spread(struct __sk_buff *skb)
 {
@@ -606,14 +628,16 @@ SEC("tc") int spread(struct __sk_buff *skb)
 	struct leg *leg;
 	int trouble;
 
-	if (!self || !which || skb->pkt_type != PACKET_HOST)
+	if (!self || !which)
 		return TC_ACT_OK;
 	leg = bpf_map_lookup_elem(&legs, which);
 	if (!leg)
 		return TC_ACT_OK;
+	if (skb->pkt_type != PACKET_HOST)
+		return own(skb);
 	trouble = parse(skb, &flow);
 	if (trouble > 0)
-		return TC_ACT_OK;
+		return own(skb);
 	if (trouble)
 		return drop(DROPPED_MALFORMED);
 	fragment = fragment_of(&flow);

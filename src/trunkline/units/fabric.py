@@ -36,6 +36,8 @@ COUNTED = (
     "received_bytes",
     "sent_bytes",
 )
+#: enum life.
+_ANSWERS, _TAKES = 0, 1
 _NUMBER = struct.Struct("=I")
 _LEG = struct.Struct("=I6sBxI")
 _SELF = struct.Struct("=IIBBxx")
@@ -88,6 +90,9 @@ class Fabric:
         self._object.put("here", _NUMBER.pack(0), _SELF.pack(numbers[bus], unit, 0, 0))
         for shard in range(SHARDS):
             self.tell_shard(shard, None)
+        self._object.lead("living", _NUMBER.pack(_ANSWERS), "answers" if spreads else "answers_following")
+        if spreads:
+            self._object.lead("living", _NUMBER.pack(_TAKES), "takes")
         for number, leg in enumerate(legs):
             device = numbers[leg.device]
             value = _LEG.pack(device, _mac(leg.dispatcher), leg.outside, 0)
@@ -97,7 +102,6 @@ class Fabric:
                 self._object.attach(netns, leg.device, "spread", Side.ARRIVING)
             else:
                 self._object.attach(netns, leg.device, "leave", Side.LEAVING)
-        self._object.lead("living", _NUMBER.pack(0), "answers" if spreads else "answers_following")
         self._object.attach(netns, bus, "dispatcher" if spreads else "dataplane", Side.ARRIVING)
         self._object.attach(netns, control, "beside", Side.ARRIVING)
 
