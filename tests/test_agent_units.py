@@ -5,6 +5,7 @@
 | a unit has namespaces, interfaces and limits of its own, and is told its slice | |
 | its processes have their part of a processor, and its packets theirs | a start may have more |
 | it is started again when it dies, with new interfaces that carry packets | nothing of the old one stays |
+| its kernel goes on for a moment when it was killed, whichever agent started it | then nothing is left |
 | it outlives its agent, which finds it again | |
 | when it is not wanted any more, nothing of it stays | |
 | what cannot be had is told, with its remedy | it is had once it can be |
@@ -12,6 +13,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -27,6 +29,7 @@ from agent_lab import AgentLab, changed, port, wait
 from probes import Space
 
 from trunkline.agent.unit_files import Left, end
+from trunkline.agent.unit_runtime import LINGER
 from trunkline.compiler.unit_slices import BusMember, BusSlice, LegSlice, UnitSlice
 from trunkline.devices import namespace, process
 from trunkline.resources.reports import UnitReport
@@ -192,6 +195,49 @@ def test_one_that_is_killed_is_started_again(lab: AgentLab) -> None:
     # A fresh start is no accident.
     want(lab, serial=1)
     running(lab, lambda u: u.serial == 1 and u.restarts == 0)
+
+
+def test_its_kernel_goes_on_for_a_moment_when_it_is_killed(lab: AgentLab) -> None:
+    want(lab)
+    switch(lab)
+    must_linger(lab, running(lab))
+    again = running(lab, lambda u: u.restarts == 1)
+    lab.kill("agent")
+    lab.start_agent()
+    assert running(lab).pid == again.pid
+    must_linger(lab, again)
+    running(lab, lambda u: u.restarts == 2)
+
+
+def must_linger(lab: AgentLab, found: process.Process) -> None:
+    """It is killed: for so long its leg is there and carries, and then its namespace is gone."""
+    netns, before = os.readlink(f"/proc/{found.pid}/ns/net"), index(lab)
+    leg = f"tlv{LEG[:11]}"
+    wait(lambda: leg in lab.vsctl("list-ports", "br-g"))
+    wait(lambda: netns in held(str(lab.processes["agent"].pid)))
+    began = time.monotonic()
+    found.signal(signal.SIGKILL)
+    wait(lambda: not found.alive())
+    while namespace.inside(lab.netns, lambda: carries(leg)) and before == index(lab):
+        time.sleep(0.005)
+    passed = time.monotonic() - began
+    assert passed > LINGER, f"its leg is gone after {passed:.3f} s"
+    wait(lambda: netns not in held())
+
+
+def carries(device: str) -> bool:
+    """Whether both ends of a pair are there, and up."""
+    shown = subprocess.run(["ip", "link", "show", "dev", device], capture_output=True, text=True, check=False)
+    return "LOWER_UP" in shown.stdout and ",UP" in shown.stdout
+
+
+def held(pids: str = "[0-9]*") -> set[str]:
+    """The network namespaces that processes are in, or hold open."""
+    found = set()
+    for place in [*Path("/proc").glob(f"{pids}/fd/*"), *Path("/proc").glob(f"{pids}/ns/net")]:
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(place))
+    return found
 
 
 def test_it_outlives_its_agent_and_goes_with_its_slice(lab: AgentLab) -> None:

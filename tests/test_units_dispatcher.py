@@ -3,13 +3,13 @@
 | claim | and in reverse |
 | --- | --- |
 | traffic flows both ways, spread over all; the legs' addresses answer; hops and path MTU are right | |
-| each of two dispatchers serves a leg; killed, the other serves both, nothing ends | it gets its share back |
+| each of two dispatchers serves a leg; when one dies, the other serves both, nothing ends | it gets it back |
 | a paused one goes on; so does one whose prober ends, which is started again | |
 | a cut of the bus that heals ends with one server for each leg | |
 | who gives a leg up and has it again at once has its routes, of IPv4 too | |
 | on a busy machine nobody is silent who is there | |
 | who leaves gives up its legs first, and next to nothing is lost | |
-| a data plane that is killed: all goes on with the seconds; one that answers again waits for the manager | |
+| a data plane dies: all goes on with the seconds; one that answers again waits for the manager | |
 """
 
 from __future__ import annotations
@@ -223,14 +223,27 @@ def test_traffic_flows(scene: Scene) -> None:
         assert status.silent == ()
 
 
-def test_a_killed_dispatcher_breaks_nothing(scene: Scene) -> None:
+def lose(scene: Scene, number: int, how: str) -> None:
+    """Kills a unit, of which others hear by its kernel; or cuts it off, and it misses probes."""
+    (scene.lab.kill if how == "killed" else scene.lab.cut)(number)
+
+
+#: What dispatchers say then.
+CAUSES = {"killed": "its program ended", "cut off": "probes were not answered"}
+
+
+@pytest.mark.parametrize("how", CAUSES)
+def test_a_dispatcher_that_dies_breaks_nothing(scene: Scene, how: str) -> None:
     with contextlib.ExitStack() as stack:
         connections = scene.many(stack)
-        with flowing(scene, "a dispatcher is killed"):
-            scene.lab.kill(FIRST)
+        before = serials(scene.unit(OTHER))
+        with flowing(scene, f"a dispatcher is {how}"):
+            lose(scene, FIRST, how)
             scene.must_serve_all(OTHER)
         must_pass(*connections)
         scene.unit(OTHER).must_say(lambda status: status.silent == (FIRST,))
+        (cause,) = happened(scene.unit(OTHER), f"Unit {FIRST} is silent", before)
+        assert CAUSES[how] in cause
         # One that is new serves when it knows the policy and the shards.
         scene.lab.begin(member(FIRST, "dispatcher"))
         scene.unit(OTHER).must_say(lambda status: status.silent == ())
@@ -379,16 +392,21 @@ def test_who_is_no_member_any_more_is_passed_by(scene: Scene) -> None:
         must_pass(*connections)
 
 
-def test_what_a_killed_data_plane_had_goes_on_with_the_seconds(scene: Scene) -> None:
+@pytest.mark.parametrize("how", CAUSES)
+def test_what_a_dead_data_plane_had_goes_on_with_the_seconds(scene: Scene, how: str) -> None:
     one = PLANES[0]
     with contextlib.ExitStack() as stack:
         connections = scene.many(stack)
         wait_for(lambda: copied(scene), 20, "two know each connection")
-        with flowing(scene, "a data plane is killed"):
-            scene.lab.kill(one)
+        before = {number: serials(scene.unit(number)) for number in (FIRST, OTHER)}
+        with flowing(scene, f"a data plane is {how}"):
+            lose(scene, one, how)
             for number in (FIRST, OTHER):
                 scene.unit(number).must_say(lambda status: status.silent == (one,))
         must_pass(*connections)
+        for number in (FIRST, OTHER):
+            (cause,) = happened(scene.unit(number), f"Unit {one} is silent", before[number])
+            assert CAUSES[how] in cause
         assert any(happened(scene.unit(number), "to their seconds") for number in (FIRST, OTHER))
         # One that is new gets nothing before a manager says so.
         scene.lab.begin(member(one, "data-plane"))

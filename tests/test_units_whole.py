@@ -5,7 +5,9 @@
 | client and server reach each other through it, and all data planes have as many shards and copies | |
 | data planes come and go, and no connection breaks | who leaves has nothing left |
 | then each connection is at two data planes, at one as a copy, which does not end by itself | |
-| a data plane is killed, and no connection breaks | |
+| a data plane is killed, or its host is cut off, and no connection breaks | |
+| its kernel forwards as long as nobody asks it, and it is passed by at once when somebody does | |
+| a dispatcher is killed, and flows go on, of those who ask for the neighbour meanwhile, too | |
 | the leading manager is killed: the other one leads, and nothing moves | |
 | without any manager connections go on, old and new; a new manager learns, and nothing moves | |
 | a policy comes into force at all units, and breaks nothing | one that is refused changes nothing anywhere |
@@ -15,17 +17,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from flows import Tcp, must_pass, must_stop
 from probes import wait_for
 from unit_lab import RunningUnit, UnitLab, member
 
+from trunkline.agent.unit_runtime import LINGER
 from trunkline.devices.conntrack import Conntrack, Entry
 from trunkline.plan.shards import SHARDS
-from trunkline.resources.reports import UnitStatus
+from trunkline.resources.reports import UnitEvent, UnitStatus
 from trunkline.traffic.pair import Traffic
 from trunkline.traffic.plans import FarPlan, NearPlan
 from trunkline.units.connections import SHARD
@@ -39,6 +45,10 @@ POLICY = {"firewall": {"rules": [OUT]}, "nat": NAT}
 NARROW = {"firewall": {"rules": [OUT | {"service": "tcp/81"}]}, "nat": NAT}
 #: How long whatever is to happen may take, on a machine that has no time.
 SOON = 60.0
+#: How long a flow may stand still when a program ends and kernels forward, seconds; three probes take longer.
+STILL = 0.08
+#: And how long dispatchers may take to say of a killed unit that they pass it by.
+AT_ONCE = 0.1
 #: No kernel keeps a connection so long of which it sees nothing, seconds: those are copies.
 COPY = 6 * 24 * 3600
 
@@ -174,12 +184,132 @@ def test_data_planes_come_and_go(whole: Whole) -> None:
     whole.must_be_copied()
 
 
-def test_a_data_plane_is_killed(whole: Whole) -> None:
+@pytest.mark.parametrize("how", [RunningUnit.kill, RunningUnit.cut])
+def test_a_data_plane_dies(whole: Whole, how: Callable[[RunningUnit], None]) -> None:
     (one,) = whole.grow()
-    whole.lab.kill(one)
+    whole.must_be_copied()
+    how(whole.lab.units[one])
     whole.must_carry()
     whole.forget(one)
     whole.settle()
+    whole.must_carry()
+
+
+@contextlib.contextmanager
+def flowing(whole: Whole) -> Iterator[Traffic]:
+    """Connections and flows through the appliance: none is to break, and none to be translated anew."""
+    targets = ("192.0.2.9:8003", "[fd00:b::9]:8003")
+    plan = NearPlan(targets=targets, connections=100, flows=32, flow_rate=100.0, every=0.2, silent=8.0)
+    far = {whole.lab.server.netns: FarPlan(listen=targets)}
+    with Traffic(near=whole.lab.client.netns, plan=plan, far=far) as traffic:
+        assert traffic.ready().refused == 0
+        whole.must_be_copied()
+        yield traffic
+
+
+def must_go_on(traffic: Traffic, *marks: str) -> None:
+    """No connection broke, no flow was translated anew, and none stood still in these times."""
+    result = traffic.end()
+    gaps = {mark: round(1000 * result.period(mark).longest_gap) for mark in marks}
+    print(f"flows stood still for, ms: {gaps}")
+    assert not result.broken
+    assert not result.moved
+    assert max(gaps.values()) < 1000 * STILL, gaps
+
+
+@contextlib.contextmanager
+def asleep(units: Iterable[RunningUnit]) -> Iterator[None]:
+    """These dispatchers' probers stand still."""
+    pids = []
+    for unit in units:
+        asked = ["pgrep", "-P", str(unit.process.pid)]
+        pids.append(int(subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout))
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_the_kernel_of_a_killed_data_plane_forwards_until_it_is_passed_by(whole: Whole) -> None:
+    (one,) = whole.grow()
+    unit, dispatchers = whole.lab.units[one], list(whole.lab.of("dispatcher"))
+    with flowing(whole) as traffic:
+        with asleep(dispatchers):
+            traffic.mark("nobody asks")
+            unit.end()
+            # Each connection is heard several times, and each flow.
+            time.sleep(1.0)
+            traffic.mark("somebody asks")
+        passed_by(one, dispatchers)
+        # Others pass it by: nothing changes when its kernel is gone, too.
+        traffic.mark("it is cut")
+        unit.unplug()
+        time.sleep(1.0)
+        must_go_on(traffic, "nobody asks", "somebody asks", "it is cut")
+    whole.forget(one)
+    whole.settle()
+    whole.must_carry()
+
+
+def passed_by(unit: int, dispatchers: Iterable[RunningUnit]) -> list[UnitEvent]:
+    """What dispatchers say of a unit whose program has ended, as soon as they do; it did not miss probes."""
+    found = []
+    for each in dispatchers:
+        status = each.must_say(lambda status: unit in status.silent, SOON)
+        event = [event for event in status.events if f"Unit {unit} is silent" in event.what][-1]
+        assert "program ended" in event.cause
+        found.append(event)
+    return found
+
+
+def test_a_killed_data_plane_is_passed_by_at_once(whole: Whole) -> None:
+    (one,) = whole.grow()
+    unit, dispatchers = whole.lab.units[one], list(whole.lab.of("dispatcher"))
+    with flowing(whole) as traffic:
+        traffic.mark("it is killed")
+        killed = time.time()
+        unit.end()
+        # Its kernel is there until all have said so.
+        told = passed_by(one, dispatchers)
+        assert max(event.at for event in told) - killed < AT_ONCE
+        assert "table inet" in unit.run("nft", "list", "tables")
+        traffic.mark("it is cut")
+        unit.unplug()
+        time.sleep(1.0)
+        must_go_on(traffic, "it is killed", "it is cut")
+    whole.forget(one)
+    whole.settle()
+    whole.must_carry()
+
+
+def test_flows_through_a_killed_dispatcher_go_on(whole: Whole) -> None:
+    dispatchers = list(whole.lab.of("dispatcher"))
+    ends = (whole.lab.client, whole.lab.server)
+    # Each serves a leg: one is killed, and then the other.
+    for one, unit in zip(DISPATCHERS, dispatchers, strict=True):
+        for each in dispatchers:
+            each.must_say(lambda status: len(status.serves) == 1, SOON)
+        with flowing(whole) as traffic:
+            traffic.mark("it is killed")
+            began = time.monotonic()
+            unit.end()
+            while time.monotonic() < began + LINGER - 0.02:
+                # Who asks now may hear of either.
+                for end in ends:
+                    end.ip("neigh flush dev eth0")
+                time.sleep(0.02)
+            time.sleep(max(0.0, began + LINGER - time.monotonic()))
+            traffic.mark("it is cut")
+            unit.unplug()
+            time.sleep(1.0)
+            must_go_on(traffic, "it is killed", "it is cut")
+        whole.lab.begin(member(one, "dispatcher"))
+        dispatchers = list(whole.lab.of("dispatcher"))
+    for each in dispatchers:
+        each.must_say(lambda status: len(status.serves) == 1, SOON)
     whole.must_carry()
 
 

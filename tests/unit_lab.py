@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 from probes import Space, wait_for
 
+from trunkline.agent.unit_runtime import LINGER
 from trunkline.compiler.unit_slices import BusMember, LegSlice, PolicySlice, UnitSlice
 from trunkline.devices import links, namespace
 from trunkline.resources.reports import UnitStatus
@@ -78,6 +79,8 @@ class RunningUnit:
         # From then on it is a namespace of its own.
         wait_for(lambda: self._speaks(), 20, f"unit {own.number} listens: {self.log.read_text()[-2000:]}")
         pid = self.process.pid
+        #: Of its network namespace, which would end with the process: -1 when it is let go of.
+        self.namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
         for bus, mac in (("bus", own.bus_mac), ("control", own.control_mac)):
             lab.plug(bus, own.number, pid, mac, names[bus])
         for name, leg in zip(legs, LEGS, strict=False):
@@ -108,8 +111,8 @@ class RunningUnit:
                 return
 
     def run(self, *command: str) -> str:
-        """What a command says that runs in the unit's network namespace."""
-        inside = ["nsenter", f"--target={self.process.pid}", "--net", "--", *command]
+        """What a command says that runs in the unit's network namespace; its process may have ended."""
+        inside = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{self.namespace}", "--", *command]
         return subprocess.run(inside, capture_output=True, text=True, timeout=20, check=True).stdout
 
     def tell(self, **other: Any) -> None:
@@ -148,15 +151,34 @@ class RunningUnit:
         with contextlib.suppress(OSError):
             self._agent.shutdown(socket.SHUT_RDWR)
         self._agent.close()
+        self._let_go()
 
-    def kill(self) -> None:
-        """As ``kill -9``; its interfaces go with it.
+    def _let_go(self) -> None:
+        held, self.namespace = self.namespace, -1
+        if held >= 0:
+            os.close(held)
 
-        The kernel takes its time to end a namespace, on a busy machine seconds; agents do not wait for that.
-        """
+    def end(self) -> None:
+        """As ``kill -9``: its program ends, and its kernel forwards until `unplug`."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
+
+    def unplug(self) -> None:
+        """As its agent does when its process has ended: its interfaces go, and its namespace with them."""
         self._lab.unplug(self.own.number)
+        self._let_go()
+
+    def kill(self) -> None:
+        """As ``kill -9``, with what its agent does then."""
+        self.end()
+        time.sleep(LINGER)
+        self.unplug()
+
+    def cut(self) -> None:
+        """As when its host is cut off, and does not come back: nobody hears that it ended."""
+        self._lab.unplug(self.own.number)
+        self.end()
+        self._let_go()
 
 
 class UnitLab:
@@ -238,6 +260,10 @@ class UnitLab:
     def kill(self, *numbers: int) -> None:
         for number in numbers:
             self.units[number].kill()
+
+    def cut(self, *numbers: int) -> None:
+        for number in numbers:
+            self.units[number].cut()
 
     def of(self, kind: str) -> Iterable[RunningUnit]:
         return [unit for unit in self.units.values() if unit.own.kind == kind]

@@ -5,9 +5,10 @@ python -m bench.appliance --growth
 
 Units are started by hand on one host, and may use of its processors what they can: threads of their own take
 their packets, as on a host, or with --no-threads whoever is interrupted. With --cloud, a cloud of four hosts
-runs them, and hosts are cut off, too. Events come at random (--seed), one after the other. Every
-byte of every connection is compared; what is told at the end is how many broke, and how long nothing came
-through, beside what was to be reached.
+runs them. With --kills, programs of units are killed, and hosts are cut off: in a cloud a whole host is, that
+comes back; by hand it is a data plane or a dispatcher that loses its interfaces before its program, and nobody
+is told. Events come at random (--seed), one after the other. Every byte of every connection is compared; what
+is told at the end is how many broke, and how long nothing came through, beside what was to be reached.
 `python -m bench.appliance.peers` is for others on the same path.
 
 --growth measures something else alone: data planes by hand, each with a small part of a processor that the
@@ -41,7 +42,7 @@ def main() -> int:
     )
     parser.add_argument("--events", type=int, default=1000)
     parser.add_argument("--connections", type=int, default=20_000)
-    parser.add_argument("--kills", action="store_true", help="units die, too")
+    parser.add_argument("--kills", action="store_true", help="units die, and hosts are cut off, too")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pause", type=float, default=0.2, help="seconds between two events")
     parser.add_argument("--quiet", type=float, default=10.0, help="seconds before the first")

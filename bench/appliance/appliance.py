@@ -80,7 +80,7 @@ class Appliance(Protocol):
     #: Namespaces of the ends.
     inside: str
     outside: str
-    #: Whether it has hosts that can be cut off.
+    #: Whether a host can be cut off.
     cuts: bool
     #: The far end by a plain router of the same path, as a flow's target; "" where there is none.
     plain: str
@@ -104,7 +104,7 @@ class Appliance(Protocol):
         """As by ``kill -9``; done when there is another one."""
 
     def cut(self) -> str:
-        """A host with units is cut off, and comes back; done when all is well again."""
+        """A host with units is cut off, and comes back, or its units are replaced; done when all is well."""
 
     def settle(self) -> None:
         """Returns when all have what they are to have. Raises AssertionError where that takes too long."""

@@ -99,7 +99,7 @@ class ByHand:
         seed: int,
         threads: Threads | None = None,
     ) -> None:
-        self.inside, self.outside, self.cuts = path.client, path.server, False
+        self.inside, self.outside, self.cuts = path.client, path.server, True
         self.plain = f"{PLAIN}:8000"
         self.threads = threads or Threads()
         self._lab = _Lab(path, self.threads)
@@ -195,16 +195,30 @@ class ByHand:
 
     def kill(self, kind: Kind) -> str:
         unit = self._chance.choice(self._there(kind))
-        number = unit.own.number
         unit.kill()
-        self._forget(number)
+        return f"{kind} {unit.own.number} killed, {self._another(unit)} came"
+
+    def cut(self) -> str:
+        # Who is the only dispatcher has nobody in its place.
+        kinds: list[Kind] = ["data-plane", *(["dispatcher"] if self.size("dispatcher") > 1 else [])]
+        unit = self._chance.choice([unit for kind in kinds for unit in self._there(kind)])
+        kind, number = unit.own.kind, unit.own.number
+        unit.cut()
+        # Nobody says so: it is missed.
+        others = [each for each in self._there("dispatcher") if each is not unit]
+        self._until(
+            lambda: all(number in each.statuses[-1].silent for each in others), f"{kind} {number} is missed"
+        )
+        return f"{kind} {number} cut off, {self._another(unit)} came"
+
+    def _another(self, lost: RunningUnit) -> int:
+        """A new one in the place of one that is lost; returns its number."""
+        kind = lost.own.kind
+        self._forget(lost.own.number)
         new = self._number(kind)
         self._lab.begin(member(new, kind))
         self._until(lambda: bool(self._lab.units[new].statuses), f"{kind} {new} says something")
-        return f"{kind} {number} killed, {new} came"
-
-    def cut(self) -> str:
-        raise NotImplementedError("there is one host")
+        return new
 
     def shares(self) -> list[float]:
         return self._shares
