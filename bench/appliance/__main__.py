@@ -5,10 +5,10 @@ python -m bench.appliance --growth
 
 Units are started by hand on one host, and may use of its processors what they can: threads of their own take
 their packets, as on a host, or with --no-threads whoever is interrupted. With --cloud, a cloud of four hosts
-runs them. With --kills, programs of units are killed, and hosts are cut off: in a cloud a whole host is, that
-comes back; by hand it is a data plane or a dispatcher that loses its interfaces before its program, and nobody
-is told. Events come at random (--seed), one after the other. Every byte of every connection is compared; what
-is told at the end is how many broke, and how long nothing came through, beside what was to be reached.
+runs them. With --kills, programs of units are killed, and hosts are cut off: in a cloud a whole host, which
+comes back; by hand a data plane or a dispatcher loses its interfaces before its program, and nobody is told.
+Events come at random (--seed), one after the other. Every byte of every connection is compared; what is told
+at the end is how many broke, and how long nothing came through, beside what was to be reached.
 `python -m bench.appliance.peers` is for others on the same path.
 
 --growth measures something else alone: data planes by hand, each with a small part of a processor that the
