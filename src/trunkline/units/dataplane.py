@@ -95,9 +95,8 @@ class DataPlane:
             self._enforcer = Enforcer(self._proxy, slice_.memory_mib)
             self._router = Router(self._place.bus, own.bus_mac, self._place.control, own.control_address)
             self._local = LocalShards(self._place.control)
-            self._conntrack = Conntrack(None)
             self._connections = Connections()
-            self._replicas = Replicas(self._peers, self._conntrack, self._connections)
+            self._replicas = Replicas(self._peers, self._connections)
             self._router.want(slice_.legs)
             dispatcher = next((m.bus_mac for m in slice_.members if m.kind == "dispatcher"), _NO_MAC)
             legs = [Leg(leg.zone, leg.outside, dispatcher) for leg in slice_.legs]
@@ -309,7 +308,7 @@ class DataPlane:
             self._settle.clear()
             fresh, self._fresh = self._fresh, set()
             for some in self._connections.read(fresh):
-                self._conntrack.change(entry for entry in map(lasts, some) if entry is not None)
+                self._connections.change(entry for entry in map(lasts, some) if entry is not None)
                 await asyncio.sleep(0)
 
     def _owns(self, mark: int) -> bool:
@@ -326,13 +325,8 @@ class DataPlane:
         self._replicas.copy(dict.fromkeys(shards))
         self._replicas.keep(shards)
         self._replicas.gather()
-        try:
-            for some in self._connections.forget(shards):
-                self._conntrack.drop(some)
-                await asyncio.sleep(0)
-        except BaseException:
-            self._connections.came(shards)
-            raise
+        for _ in self._connections.forget(shards):
+            await asyncio.sleep(0)
         self._begin_in_own()
         self._changed()
 
@@ -340,20 +334,19 @@ class DataPlane:
         """Connections of shards that are its own, or those of which it has copies."""
         entries = [Entry(mark, told) for mark, told in word.there]
         # What goes where it was before goes on here, perhaps: it ends by its own time.
-        self._conntrack.drop(Entry(mark, name) for mark, name in word.gone if not self._owns(mark))
+        self._connections.drop(Entry(mark, name) for mark, name in word.gone if not self._owns(mark))
         copies = {shard for shard in word.all_of if not self._owns(shard)}
         # Whoever tells all of a shard has all of it, and needs to be given nothing any more.
         self._replicas.keep(copies)
         if copies:
             await self._drop_stale(copies, {entry.name: entry.translations for entry in entries})
-        self._connections.came({entry.mark & SHARD for entry in entries})
-        refused = self._conntrack.put(
+        refused = self._connections.put(
             entry if self._owns(entry.mark) else entry.lasting(_COPY) for entry in entries
         )
         # One that was further here is newer, or, of copies, another one that had the name before.
         older = [entry for entry, error in refused if error == errno.EBUSY and not self._owns(entry.mark)]
-        self._conntrack.drop(older)
-        refused = [pair for pair in refused if pair[1] != errno.EBUSY] + self._conntrack.put(older)
+        self._connections.drop(older)
+        refused = [pair for pair in refused if pair[1] != errno.EBUSY] + self._connections.put(older)
         if refused:
             problem = f"{len(refused)} of {len(entries)}, {os.strerror(refused[0][1])}"
             log.warning("connections are not taken: %s", problem)
@@ -362,7 +355,7 @@ class DataPlane:
         """Of copies of these shards, leaves those that are there, by name, with their translations."""
         for some in self._connections.read(shards):
             stale = (entry for entry in some if there.get(entry.name) != entry.translations)
-            self._conntrack.drop(entry for entry in stale if not self._owns(entry.mark))
+            self._connections.drop(entry for entry in stale if not self._owns(entry.mark))
             await asyncio.sleep(0)
 
 

@@ -13,12 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
-from trunkline.devices.conntrack import Conntrack, Entry, Event, Lost, Watch
+from trunkline.devices.conntrack import Entry, Event, Lost, Watch
 from trunkline.errors import Refusal, Unavailable
-from trunkline.plan.shards import SHARDS
 from trunkline.units.connections import SHARD, THROUGH, Connections
 from trunkline.units.peers import PATIENCE, Peers
 from trunkline.units.words import Entries
@@ -26,8 +25,9 @@ from trunkline.units.words import Entries
 log = logging.getLogger(__name__)
 #: How long news are gathered, seconds: a burst costs one message.
 _GATHER = 0.012
-#: How many connections one message tells of; of all that there are, and of those that changed.
-_MANY, _SOME = 4096, 512
+#: How many connections one message tells of, more or less: who is told is not to be busy with it for long,
+#: for what it does not know yet ends with this unit.
+_SOME = 512
 #: How often some thousand events are read before others have their turn.
 _ROUNDS = 16
 #: How long to wait before one that did not answer is tried again, and one is asked that had no news.
@@ -47,10 +47,9 @@ class Copied:
 class Replicas:
     """Keeps others informed of what becomes of the connections of shards. For one event loop."""
 
-    def __init__(self, peers: Peers, conntrack: Conntrack, connections: Connections) -> None:
-        """`conntrack` is by what this process changes its kernel's connections."""
-        self.conntrack, self.peers, self.connections = conntrack, peers, connections
-        self._watch = Watch(None, but=conntrack.port)
+    def __init__(self, peers: Peers, connections: Connections) -> None:
+        self.peers, self.connections = peers, connections
+        self._watch = Watch(None, but=connections.port)
         self._copied: dict[int, Copied] = {}
         #: Shards that are handed over: to whom.
         self._handed: dict[int, int] = {}
@@ -112,12 +111,17 @@ class Replicas:
             for _ in range(_ROUNDS):
                 events = self._watch.events()
                 if not events:
+                    self.connections.heard_all()
                     break
-                ended = {event.name for event in events if event.gone}
-                for name, event in {event.name: event for event in events}.items():
+                ended, last = set[bytes](), dict[bytes, Event]()
+                for event in events:
+                    name = event.name
+                    last[name] = event
+                    self.connections.heard(name, event.mark, gone=event.gone)
+                    if event.gone:
+                        ended.add(name)
+                for name, event in last.items():
                     shard = event.mark & THROUGH
-                    if shard < SHARDS:
-                        self.connections.came((shard,))
                     copied, to = self._copied.get(shard), self._handed.get(shard)
                     if copied is not None:
                         self._receivers[copied.second].note(name, event, name in ended)
@@ -125,7 +129,7 @@ class Replicas:
                         self._receivers[to].note(name, event, name in ended)
         except Lost:
             log.warning("more happened to connections than could be read: all are copied anew")
-            self.connections.came(range(SHARDS))
+            self.connections.lost()
             for number, receiver in self._receivers.items():
                 receiver.anew(self.shards_of(number))
 
@@ -251,30 +255,32 @@ class _Receiver:
     async def _tell_all(self, shards: set[int]) -> None:
         self._anew = set()
         complete = {shard for shard in shards if self._replicas.complete(self._number, shard)}
+        left = sorted(shards)
         try:
-            found: dict[int, list[Entry]] = {shard: [] for shard in shards}
-            for some in self._replicas.connections.read(shards):
-                for entry in some:
-                    found[entry.mark & SHARD].append(entry)
-                await asyncio.sleep(0)
-            there: list[Entry] = []
-            told: list[int] = []
-            for shard, entries in found.items():
-                if there and len(there) + len(entries) > _MANY:
-                    await self._say(there, [], complete & set(told))
-                    there, told = [], []
-                there += entries
-                told.append(shard)
-            await self._say(there, [], complete & set(told))
+            while left:
+                there: list[Entry] = []
+                told: set[int] = set()
+                while left and len(there) < _SOME:
+                    told.add(left[-1])
+                    for some in self._replicas.connections.read((left.pop(),)):
+                        there += some
+                        await asyncio.sleep(0)
+                await self._say(there, [], complete & told)
+                # What happens in other shards is not to wait for all of these.
+                await self._tell_changes({*left})
         except BaseException:
             self._anew |= shards
             raise
 
-    async def _tell_changes(self) -> None:
+    async def _tell_changes(self, but: Set[int] = frozenset()) -> None:
+        """`but`: shards of which it is yet to be told all, and changes after that."""
         changed, self._changed = self._changed, {}
         ended, self._ended = self._ended, set()
+        if but:
+            self._changed = {name: event for name, event in changed.items() if event.mark & SHARD in but}
+            self._ended = ended & self._changed.keys()
         try:
-            names = list(changed)
+            names = [name for name in changed if name not in self._changed]
             for start in range(0, len(names), _SOME):
                 there, gone = [], []
                 for name in names[start : start + _SOME]:
@@ -285,7 +291,7 @@ class _Receiver:
                         continue
                     if event.whole:
                         there.append(event.entry)
-                    elif (entry := self._replicas.conntrack.get(name)) is not None:
+                    elif (entry := self._replicas.connections.get(name)) is not None:
                         there.append(entry)
                 await self._say(there, gone, set())
         except BaseException:
