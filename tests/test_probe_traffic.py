@@ -7,6 +7,7 @@
 | of flows it names those with a gap, altered or moved, and no other | |
 | a gap belongs to the mark that was set before it | |
 | delays are what they are | what the far end itself does late is none, nor a gap |
+| connections that have lasted for as long as they are to are made anew | nobody counts them as broken |
 | when the far end dies all are broken | |
 """
 
@@ -186,6 +187,22 @@ def test_over_a_wire_all_bytes_come_back(wire: tuple[Space, Space]) -> None:
     assert result.far.accepted == 1000
     assert result.near.bytes == result.far.bytes > 1000 * (HEAD.size + plan.size)
     assert result.near.sent == result.near.answered == result.far.datagrams > 1000
+
+
+@pytest.mark.machine
+def test_connections_that_have_lasted_are_made_anew(wire: tuple[Space, Space]) -> None:
+    near, far = wire
+    targets = (f"{THERE[0]}:8000",)
+    plan = NearPlan(targets=targets, connections=100, every=0.5, lasts=1.0)
+    with Traffic(near=near.netns, plan=plan, far={far.netns: FarPlan(listen=targets)}) as traffic:
+        assert traffic.ready().established == 100
+        time.sleep(4.0)
+        result = traffic.end()
+    # Each lasts for a second, and until its turn comes; then there is another one.
+    assert 200 <= result.near.ended <= 400
+    assert result.near.established == 100
+    assert result.far.accepted == 100 + result.near.ended
+    assert (result.broken, result.refused, result.near.unanswered) == ({}, (), 0)
 
 
 @pytest.mark.machine
@@ -392,9 +409,9 @@ def test_of_several_processes_lateness_is_that_of_the_flows() -> None:
     def total(late: float, flows: int) -> NearTotal:
         own, seen = Delays(count=9, p999=late), Delays(count=flows)
         period = Period(name="", began=0.0, flows=seen, own=own)
-        counts = dict.fromkeys(("established", "refused", "unanswered", "bytes", "sent", "answered"), 0)
+        names = ("established", "refused", "ended", "unanswered", "bytes", "sent", "answered")
         return NearTotal(
-            **counts,
+            **dict.fromkeys(names, 0),
             at=1.0,
             broken={},
             longest_gap=0.0,

@@ -47,7 +47,9 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=0.2, help="seconds between two events")
     parser.add_argument("--quiet", type=float, default=10.0, help="seconds before the first")
     parser.add_argument("--every", type=float, default=8.0, help="seconds between two words of a connection")
-    parser.add_argument("--begin", type=float, default=20.0, help="connections that begin in each second")
+    parser.add_argument(
+        "--begin", type=float, default=20.0, help="connections that begin in each second, and last a minute"
+    )
     parser.add_argument("--silent", type=float, default=10.0, help="seconds after which one is broken")
     parser.add_argument("--data-planes", type=int, default=3)
     parser.add_argument("--dispatchers", type=int, default=2)
@@ -151,7 +153,8 @@ def _measure(appliance: Appliance, options: argparse.Namespace) -> tuple[list[Fi
         time.sleep(options.every + options.silent)
         results, plain = loads.end(), loads.end_plain()
     established = {
-        name: each.near.established + sum(each.near.broken.values()) for name, each in results.items()
+        name: each.near.established + each.near.ended + sum(each.near.broken.values())
+        for name, each in results.items()
     }
     established |= {name: each.established for name, each in made.items()}
     found = events.figures(run, established, results, plain, appliance.shares())

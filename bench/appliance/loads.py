@@ -13,8 +13,10 @@ from trunkline.traffic.words import Broken, Live, SetUp
 #: By each way that has any.
 _FLOWS = 32
 #: As results are called of connections that begin all the time, and where they go: one target, so that no two
-#: of them may have the same port. So many begin at the most: of the ports, a third is taken then.
+#: of them may have the same port. So many are there at the most: of the ports, a third is taken then.
 _BEGINNING, _TARGET, _MOST = "source translation, connections that begin meanwhile", "192.0.2.9:8002", 16_000
+#: How long each of them lasts, seconds.
+_LASTS = 60.0
 
 
 class Loads:
@@ -99,7 +101,14 @@ def _traffic(appliance: Appliance, way: Way, connections: int, every: float, sil
 
 
 def _beginning(appliance: Appliance, rate: float, every: float, silent: float) -> Traffic:
-    plan = NearPlan(targets=(_TARGET,), connections=_MOST, every=every, silent=silent, setup_rate=rate)
+    plan = NearPlan(
+        targets=(_TARGET,),
+        connections=min(_MOST, round(rate * _LASTS)),
+        every=every,
+        silent=silent,
+        lasts=_LASTS,
+        setup_rate=rate,
+    )
     return Traffic(near=appliance.inside, plan=plan, far={appliance.outside: FarPlan(listen=plan.targets)})
 
 

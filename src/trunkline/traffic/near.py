@@ -44,7 +44,7 @@ _OPENING, _GREETING, _UP, _SILENT, _GONE = range(5)
 class _Connection:
     """One of them: `sent` and `received` are positions in its stream."""
 
-    __slots__ = ("good", "number", "pending", "received", "sent", "socket", "state")
+    __slots__ = ("began", "good", "number", "pending", "received", "sent", "socket", "state")
 
     def __init__(self, number: int, made: socket.socket, now: float) -> None:
         self.number, self.socket = number, made
@@ -52,7 +52,7 @@ class _Connection:
         self.sent = self.received = 0
         #: Ends of what was sent and has not come back, and when it was sent.
         self.pending: list[tuple[int, float]] = []
-        self.good = now
+        self.began = self.good = now
 
 
 class Near:
@@ -84,7 +84,7 @@ class Near:
         self._opening: deque[tuple[float, _Connection]] = deque()
         self._waiting: deque[tuple[float, _Connection, int]] = deque()
         self._broken: Counter[str] = Counter()
-        self._making = self._established = self._refused = self._bytes = 0
+        self._making = self._established = self._refused = self._ended = self._bytes = 0
         self._lately = Histogram()
         self._next_live = now + 1.0
         self._set_up = False
@@ -178,9 +178,19 @@ class Near:
     def _send(self, now: float) -> None:
         for index, late in self._turns.due(now):
             connection = self._ours[index]
-            if connection is not None and connection.state == _UP:
-                self._periods.now.own.add(max(late, 0.0))
+            if connection is None or connection.state != _UP:
+                continue
+            self._periods.now.own.add(max(late, 0.0))
+            if 0 < self._plan.lasts <= now - connection.began and not connection.pending:
+                self._renew(connection, now)
+            else:
                 self._send_piece(connection, self._plan.size, now)
+
+    def _renew(self, connection: _Connection, now: float) -> None:
+        self._established -= 1
+        self._ended += 1
+        self._close(connection)
+        self._open(connection.number, now)
 
     def _send_piece(self, connection: _Connection, size: int, now: float) -> None:
         try:
@@ -348,6 +358,7 @@ class Near:
                 established=self._established,
                 refused=self._refused,
                 broken=dict(self._broken),
+                ended=self._ended,
                 unanswered=self._unanswered(),
                 bytes=self._bytes,
                 sent=self._flows.sent,

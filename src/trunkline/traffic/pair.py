@@ -323,6 +323,8 @@ def make_room(netns: str) -> None:
     """
     settings: list[tuple[str, str | int]] = [
         ("ipv4/ip_local_port_range", "1024 65535"),
+        # Those are for who listens.
+        ("ipv4/ip_local_reserved_ports", "8000-8099"),
         ("core/somaxconn", 4096),
         ("ipv4/tcp_max_syn_backlog", 4096),
     ]

@@ -37,6 +37,9 @@ class NearPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     flow_size: int = 100
     #: A flow's time without an answer that is told at once, seconds.
     gap: float = 0.1
+    #: A connection that has lasted so long, seconds, is ended when all came back, and another one made in its
+    #: place, of the same number; 0: none is.
+    lasts: float = 0.0
     #: An answer that takes longer is none: the connection is broken.
     silent: float = 10.0
     #: Connections made in a second.

@@ -152,6 +152,8 @@ class NearTotal(msgspec.Struct, frozen=True, kw_only=True, tag="near total"):
     established: int
     refused: int
     broken: dict[str, int]
+    #: Connections that never broke, and whose time was over.
+    ended: int
     #: Connections that never broke, and whose last bytes had not come back when the program was to end.
     unanswered: int
     #: Of connections, sent and compared.
