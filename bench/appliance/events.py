@@ -17,12 +17,15 @@ from bench.appliance.appliance import Appliance, draw
 from bench.appliance.loads import Loads
 from bench.figures import Figure, columns
 from trunkline.traffic.pair import Result
-from trunkline.traffic.words import Period
+from trunkline.traffic.words import Broken, Period
 
 _QUIET = "quiet"
 _SCALING = ("scale out", "scale in")
 #: Connections of which is told when they break, at each event at most.
 _TOLD = 40
+#: Copies of a connection take their time: who begins in so many seconds before a unit dies is told apart.
+_YOUNG = 0.1
+_DEATHS = ("data plane killed", "dispatcher killed", "host cut")
 #: What dies, and how long a flow may wait then, ms.
 _BOUNDS = {"data plane killed": 150.0, "dispatcher killed": 150.0, "host cut": 150.0}
 
@@ -119,8 +122,11 @@ def figures(
     found = [Figure("events after which not all was as it is to be", [float(bool(run.problem))], "", 0.0)]
     for name, result in results.items():
         why = Counter(said[0].why for said in result.broken.values())
+        young = sum(_young(said, result) for said in result.broken.values())
         what = f"{name}: connections broken, of {established[name]:,}, in {len(run.happened):,} events"
         note = ", ".join(f"{count} {each}" for each, count in why.items())
+        if young:
+            note += f"; {young} of them begun less than {_YOUNG * 1e3:.0f} ms before a unit died"
         found.append(Figure(what, [why.total()], "", 0.0, note=note))
         found.append(Figure(f"{name}: refused at the beginning", [len(result.refused)], "", 0.0))
     first = next(iter(results.values()))
@@ -155,6 +161,17 @@ def _of_events(run: Run, periods: Mapping[str, Period]) -> list[Figure]:
         )
         found.append(Figure(f"{name}: until all was settled", [event.took for event in events], "s"))
     return found
+
+
+def _young(said: Sequence[Broken], result: Result) -> bool:
+    """Whether a connection that broke had just begun when a unit died after its last answer."""
+    began = {period.name: period.began for period in result.near.periods}
+    return any(
+        began[mark] - _YOUNG < each.made < began[mark] + _YOUNG
+        for each in said
+        for mark in each.marks
+        if mark.endswith(_DEATHS)
+    )
 
 
 def broken(results: Mapping[str, Result]) -> str:

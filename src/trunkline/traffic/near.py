@@ -265,6 +265,7 @@ class Near:
                     why=why,
                     position=connection.received if position < 0 else position,
                     good=connection.good,
+                    made=connection.began,
                     marks=self._periods.since(connection.good),
                     detail=detail,
                 )

@@ -90,6 +90,8 @@ class Broken(msgspec.Struct, frozen=True, kw_only=True, tag="broken"):
     position: int
     #: When the last answer came, and the marks since then, the one that held at that time first.
     good: float
+    #: When it was begun, as far as this end knows; 0: it does not.
+    made: float = 0.0
     marks: tuple[str, ...] = ()
     detail: str = ""
 

@@ -23,8 +23,9 @@ from trunkline.units.peers import PATIENCE, Peers
 from trunkline.units.words import Entries
 
 log = logging.getLogger(__name__)
-#: How long news are gathered, seconds: a burst costs one message.
-_GATHER = 0.012
+#: How long news are gathered, seconds, where there are many: a burst costs one message. Where there were few,
+#: they are told at once, for what is not copied ends with this unit.
+_GATHER, _AT_ONCE, _MANY = 0.012, 0.002, 4
 #: How many connections one message tells of, more or less: who is told is not to be busy with it for long,
 #: for what it does not know yet ends with this unit.
 _SOME = 512
@@ -105,14 +106,19 @@ class Replicas:
             (number, receiver.trouble) for number, receiver in self._receivers.items() if receiver.trouble
         ]
 
-    def gather(self) -> None:
-        """Takes note of all that happened up to now: it is of those who have the shards now."""
+    def gather(self) -> int:
+        """Takes note of all that happened up to now: it is of those who have the shards now.
+
+        Returns: how much that was.
+        """
+        happened = 0
         try:
             for _ in range(_ROUNDS):
                 events = self._watch.events()
                 if not events:
                     self.connections.heard_all()
                     break
+                happened += len(events)
                 ended, last = set[bytes](), dict[bytes, Event]()
                 for event in events:
                     name = event.name
@@ -132,18 +138,21 @@ class Replicas:
             self.connections.lost()
             for number, receiver in self._receivers.items():
                 receiver.anew(self.shards_of(number))
+        return happened
 
     async def run(self) -> None:
         """Ends when it is cancelled."""
         loop, readable = asyncio.get_running_loop(), asyncio.Event()
+        pause = _AT_ONCE
         try:
             while True:
                 readable.clear()
                 loop.add_reader(self._watch.fileno(), readable.set)
                 await readable.wait()
                 loop.remove_reader(self._watch.fileno())
-                await asyncio.sleep(_GATHER)
-                self.gather()
+                await asyncio.sleep(pause)
+                # What took long to be read was much, too.
+                pause = _GATHER if self.gather() > _MANY else _AT_ONCE
         finally:
             loop.remove_reader(self._watch.fileno())
             for receiver in self._receivers.values():
