@@ -42,6 +42,7 @@ def main() -> int:
     )
     parser.add_argument("--events", type=int, default=1000)
     parser.add_argument("--connections", type=int, default=20_000)
+    parser.add_argument("--flows", type=int, default=32, help="of 50 datagrams a second: for outages, delays")
     parser.add_argument("--kills", action="store_true", help="units die, and hosts are cut off, too")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pause", type=float, default=0.2, help="seconds between two events")
@@ -136,7 +137,8 @@ def _by_cloud(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
 
 
 def _measure(appliance: Appliance, options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
-    with Loads(appliance, options.connections, options.every, options.silent, options.begin) as loads:
+    asked = (options.connections, options.flows, options.every, options.silent, options.begin)
+    with Loads(appliance, *asked) as loads:
         made = loads.ready(60 + options.connections / 200)
         # Each has sent at least once.
         time.sleep(options.every)

@@ -10,8 +10,6 @@ from trunkline.traffic.pair import Result, Traffic, together
 from trunkline.traffic.plans import FarPlan, NearPlan
 from trunkline.traffic.words import Broken, Live, SetUp
 
-#: By each way that has any.
-_FLOWS = 32
 #: As results are called of connections that begin all the time, and where they go: one target, so that no two
 #: of them may have the same port. So many are there at the most: of the ports, a third is taken then.
 _BEGINNING, _TARGET, _MOST = "source translation, connections that begin meanwhile", "192.0.2.9:8002", 16_000
@@ -25,14 +23,18 @@ class Loads:
     """
 
     def __init__(
-        self, appliance: Appliance, connections: int, every: float, silent: float, begin: float
+        self, appliance: Appliance, connections: int, flows: int, every: float, silent: float, begin: float
     ) -> None:
-        """`begin`: how many connections begin in each second."""
+        """Args:
+        flows: by each way that has any.
+        begin: how many connections begin in each second.
+        """
         self._parts = {
-            way.name: _traffic(appliance, way, round(connections * way.part), every, silent) for way in WAYS
+            way.name: _traffic(appliance, way, round(connections * way.part), flows, every, silent)
+            for way in WAYS
         }
         self._beginning = _beginning(appliance, begin, every, silent) if begin else None
-        self._plain = _beside(appliance) if appliance.plain else None
+        self._plain = _beside(appliance, flows) if appliance.plain else None
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Loads:
@@ -86,7 +88,9 @@ class Loads:
         return self._plain.end() if self._plain else None
 
 
-def _traffic(appliance: Appliance, way: Way, connections: int, every: float, silent: float) -> Traffic:
+def _traffic(
+    appliance: Appliance, way: Way, connections: int, flows: int, every: float, silent: float
+) -> Traffic:
     near, far = (appliance.inside, appliance.outside)[:: 1 if way.outward else -1]
     plan = NearPlan(
         targets=way.targets,
@@ -94,7 +98,7 @@ def _traffic(appliance: Appliance, way: Way, connections: int, every: float, sil
         connections=connections,
         every=every,
         silent=silent,
-        flows=_FLOWS if way.flows else 0,
+        flows=flows if way.flows else 0,
         setup_rate=1000.0,
     )
     return Traffic(near=near, plan=plan, far={far: FarPlan(listen=way.listens)})
@@ -112,7 +116,7 @@ def _beginning(appliance: Appliance, rate: float, every: float, silent: float) -
     return Traffic(near=appliance.inside, plan=plan, far={appliance.outside: FarPlan(listen=plan.targets)})
 
 
-def _beside(appliance: Appliance) -> Traffic:
+def _beside(appliance: Appliance, flows: int) -> Traffic:
     """As many flows as go through the appliance, and at the same times."""
-    plan = NearPlan(targets=(appliance.plain,), flows=_FLOWS)
+    plan = NearPlan(targets=(appliance.plain,), flows=flows)
     return Traffic(near=appliance.inside, plan=plan, far={appliance.outside: FarPlan(listen=plan.targets)})
