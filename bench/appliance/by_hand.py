@@ -237,6 +237,8 @@ class ByHand:
         self._until(lambda: bool(self._leaders()), "a manager leads")
         self._until(self._spread, "every shard is somebody's, and has a copy")
         self._until(self._all_apply, "all units have the policy")
+        said = {unit.own.number: len(unit.statuses) for unit in self._leaders()}
+        self._until(lambda: self._copied(said), "no connection is lost with one unit")
 
     # How it is.
 
@@ -253,6 +255,13 @@ class ByHand:
         shards, copies = [each.shards for each in said], [each.copies for each in said]
         whole = sum(shards) == SHARDS and len(said) > 0 and max(shards) - min(shards) <= 1
         return whole and (len(said) == 1 or sum(copies) == SHARDS)
+
+    def _copied(self, said: Mapping[int, int]) -> bool:
+        """Whether managers that lead say so; what they had said so often before is of then."""
+        return any(
+            len(unit.statuses) > said.get(unit.own.number, 0) and not unit.statuses[-1].uncopied
+            for unit in self._leaders()
+        )
 
     def _until(self, what: Callable[[], bool], claim: str) -> None:
         wait_for(what, _PATIENCE, lambda: f"{claim}; {self._picture()}")
