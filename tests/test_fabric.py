@@ -7,7 +7,8 @@
 | targets that are published are translated | |
 | shards that move with their state break nothing | without state, what is translated ends |
 | what the new owner does not know, the former one forwards | |
-| a probe is answered from the kernel | |
+| a probe is answered from the kernel | when the unit's process has ended it says so |
+| who asks for a dispatcher's address is answered | when its process has ended nobody is |
 | the object is of this source | |
 """
 
@@ -33,6 +34,8 @@ TAG = f"fb{os.getpid()}"
 DISPATCHER, PLANES = 200, (0, 1, 2)
 INSIDE, OUTSIDE = ("10.0.0.{}", "fd00:a::{}"), ("192.0.2.{}", "fd00:b::{}")
 CONTROL = "02:0c:00:00:00:01"
+#: Of an answer's flags (units/fabric.bpf.c).
+GONE = 0x04
 BLOCKS = Blocks(2048, 64)
 RULES = """
 table inet t {{
@@ -283,37 +286,49 @@ def test_without_state_what_is_translated_ends(scene: Scene) -> None:
 
 @pytest.mark.machine
 @pytest.mark.parametrize("by", ["bus", "control"])
-def test_a_probe_is_answered_from_the_kernel_while_the_unit_lives(scene: Scene, by: str) -> None:
+def test_a_probe_is_answered_from_the_kernel_which_says_who_is_gone(scene: Scene, by: str) -> None:
     # On the out-of-band bus here is nobody but the unit.
-    place, to = (scene.dispatcher.netns, bus(1)) if by == "bus" else (scene.planes[0].netns, CONTROL)
+    place, to = (scene.dispatcher.netns, bus(1)) if by == "bus" else (scene.units[1].netns, CONTROL)
     with contextlib.closing(Space(place, by if by == "bus" else f"{by}-").frames()) as ear:
         ear.setblocking(False)
         me, kind = bytes.fromhex(bus(DISPATCHER).replace(":", "")), 5
         label = bytes((2, kind, 0, DISPATCHER, 0, 0))
         probe = bytes.fromhex(to.replace(":", "")) + label + b"\x88\xb5" + me + bytes(60)
 
-        def answers() -> int:
-            """How many came since this was asked last."""
-            heard = 0
+        def answers() -> list[int]:
+            """The flags of those that came since this was asked last."""
+            heard = []
             with contextlib.suppress(BlockingIOError):
                 while True:
                     frame = ear.recv(2000)
-                    heard += frame[:6] == me and frame[6:10] == bytes((2, kind + 1, 0, 1))
+                    if frame[:6] == me and frame[6:10] == bytes((2, kind + 1, 0, 1)):
+                        heard.append(frame[20])
             return heard
 
         ear.send(probe)
-        wait_for(answers, 5, "an answer")
+        assert wait_for(lambda: answers() or None, 5, "an answer") == [0]
         # As the kernel does when a process ends: nobody has its maps open any more.
         scene.fabrics.pop(1).close()
 
-        def silent() -> bool:
+        def gone() -> bool:
             ear.send(probe)
             time.sleep(0.05)
-            return not answers()
+            return answers()[-1:] == [GONE]
 
-        wait_for(silent, 5, "no answer")
-        # Its programs are still there: they have nobody who answers.
-        assert "dataplane" in scene.planes[0].run("tc", "filter", "show", "dev", "bus", "ingress").stdout
+        wait_for(gone, 5, "it says that its program is gone")
+
+
+def test_nobody_hears_of_the_addresses_of_a_dispatcher_whose_process_has_ended(scene: Scene) -> None:
+    def is_told() -> bool:
+        scene.client.run("ip", "neigh", "flush", "dev", "eth0")
+        for address in INSIDE:
+            scene.client.run("ping", "-c1", "-W0.2", address.format(1))
+        shown = scene.client.run("ip", "neigh", "show", "dev", "eth0").stdout
+        return "lladdr" in shown
+
+    assert is_told()
+    scene.fabrics.pop(DISPATCHER).close()
+    wait_for(lambda: not is_told(), 5, "nobody is told")
 
 
 def test_the_object_is_of_this_source() -> None:
