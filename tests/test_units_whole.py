@@ -19,19 +19,21 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from flows import Tcp, must_pass, must_stop
-from probes import wait_for
+from probes import Space, wait_for
 from unit_lab import RunningUnit, UnitLab, member
 
 from trunkline.agent.unit_runtime import LINGER
 from trunkline.devices.conntrack import Conntrack, Entry
 from trunkline.plan.shards import SHARDS
-from trunkline.resources.reports import UnitEvent, UnitStatus
+from trunkline.resources.reports import UnitStatus
 from trunkline.traffic.pair import Traffic
 from trunkline.traffic.plans import FarPlan, NearPlan
 from trunkline.units.connections import SHARD
@@ -47,8 +49,10 @@ NARROW = {"firewall": {"rules": [OUT | {"service": "tcp/81"}]}, "nat": NAT}
 SOON = 60.0
 #: How long a flow may stand still when a program ends and kernels forward, seconds; three probes take longer.
 STILL = 0.08
-#: And how long dispatchers may take to say of a killed unit that they pass it by.
+#: And how long dispatchers may send packets to a unit whose program has ended.
 AT_ONCE = 0.1
+#: Of units/fabric.bpf.c, enum kind; of asm-generic/socket.h.
+DATA, _RCVBUFFORCE, _TIMESTAMPNS = 1, 33, 35
 #: No kernel keeps a connection so long of which it sees nothing, seconds: those are copies.
 COPY = 6 * 24 * 3600
 
@@ -254,14 +258,25 @@ def test_the_kernel_of_a_killed_data_plane_forwards_until_it_is_passed_by(whole:
     whole.must_carry()
 
 
-def passed_by(unit: int, dispatchers: Iterable[RunningUnit]) -> list[UnitEvent]:
-    """What dispatchers say of a unit whose program has ended, as soon as they do; it did not miss probes."""
-    found = []
+def passed_by(unit: int, dispatchers: Iterable[RunningUnit]) -> None:
+    """Dispatchers say of a unit that its program has ended; it did not miss probes."""
     for each in dispatchers:
         status = each.must_say(lambda status: unit in status.silent, SOON)
         event = [event for event in status.events if f"Unit {unit} is silent" in event.what][-1]
         assert "program ended" in event.cause
-        found.append(event)
+
+
+def given_at(ear: socket.socket) -> list[float]:
+    """When dispatchers sent packets to the unit whose bus it hears, seconds since the epoch."""
+    found = []
+    ear.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            frame, told, _, _ = ear.recvmsg(2000, socket.CMSG_SPACE(16))
+            ((_, _, when),) = told
+            seconds, rest = struct.unpack("=qq", when)
+            if frame[7] == DATA:
+                found.append(seconds + rest / 1e9)
     return found
 
 
@@ -270,12 +285,17 @@ def test_a_killed_data_plane_is_passed_by_at_once(whole: Whole) -> None:
     unit, dispatchers = whole.lab.units[one], list(whole.lab.of("dispatcher"))
     with flowing(whole) as traffic:
         traffic.mark("it is killed")
-        killed = time.time()
-        unit.end()
-        # Its kernel is there until all have said so.
-        told = passed_by(one, dispatchers)
-        assert max(event.at for event in told) - killed < AT_ONCE
+        with Space(whole.lab.switch.netns, f"bus{one}").frames() as ear:
+            ear.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, 1 << 24)
+            ear.setsockopt(socket.SOL_SOCKET, _TIMESTAMPNS, 1)
+            unit.end()
+            ended = time.time()
+            # Its kernel is there until all have said so.
+            passed_by(one, dispatchers)
+            given = given_at(ear)
         assert "table inet" in unit.run("nft", "list", "tables")
+        assert given
+        assert max(given) - ended < AT_ONCE
         traffic.mark("it is cut")
         unit.unplug()
         time.sleep(1.0)
