@@ -6,6 +6,7 @@
 | ... and when their data plane is killed, for its seconds have copies | what ended at the owner has none |
 | a copy goes on with the usual timeouts where it is the owner's | |
 | a policy that is prepared, or refused, changes nothing; one that is committed does, and breaks nothing | |
+| what began at the owner is not changed by what the former one had left of it | what it was told of is |
 | news that were lost are made good | |
 | who comes by a leg does not reach the out-of-band bus | |
 """
@@ -36,6 +37,7 @@ from trunkline.units.words import (
     PORT,
     Commit,
     Done,
+    Entries,
     Forget,
     Hand,
     Lead,
@@ -350,6 +352,31 @@ def test_a_policy_is_in_force_when_it_is_committed_and_breaks_nothing() -> None:
             return sum(unit.statuses[-1].drops.get("default", 0) for unit in planes) >= 6
 
         wait_for(dropped, 20, "what the rules drop is counted")
+
+
+def test_what_began_here_is_not_what_a_former_owner_had() -> None:
+    """A client may use a port anew for which the former owner has what is left of a connection."""
+    with managed(1, 2) as cloud, contextlib.ExitStack() as stack:
+        cloud.begin([ShardWord(shard, 2, 1) for shard in range(SHARDS)])
+        client, server = cloud.lab.client, cloud.lab.server
+        before = stack.enter_context(cloud.connected(Tcp(client, server, OUTSIDE[1], 80)))
+        cloud.copied()
+        (old,) = [entry for entry in cloud.known(2).values() if entry.protocol == socket.IPPROTO_TCP]
+        comes = [ShardWord(shard, 1, 2, 2) for shard in range(SHARDS)]
+        for number in (1, DISPATCHER):
+            cloud.ask(number, Shards, comes)
+        after = stack.enter_context(cloud.connected(Tcp(client, server, OUTSIDE[1], 80)))
+        known = [entry for entry in cloud.known(1).values() if entry.protocol == socket.IPPROTO_TCP]
+        (new,) = [entry for entry in known if entry.name != old.name]
+        said = [(entry.mark, entry.lasting(5).told) for entry in (old, new)]
+        cloud.ask(1, Entries, said, [], [])
+        assert cloud.known(1)[old.name].timeout <= 5
+        assert cloud.known(1)[new.name].timeout > 1000
+        must_pass(before, after)
+        # When it is all here, nobody else has anything of it, and what is told is so.
+        cloud.ask(1, Shards, [ShardWord(shard, 1, 2) for shard in range(SHARDS)])
+        cloud.ask(1, Entries, said, [], [])
+        assert cloud.known(1)[new.name].timeout <= 5
 
 
 def test_news_that_were_lost_are_made_good() -> None:

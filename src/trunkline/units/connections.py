@@ -39,6 +39,8 @@ class Connections:
         #: What was put since all was heard that had happened: the end of one of that name may be an earlier
         #: one's.
         self._put: dict[bytes, int] = {}
+        #: By shards that come here: what has changed here since, and is there.
+        self._changed: dict[int, set[bytes]] = {}
 
     @property
     def port(self) -> int:
@@ -56,6 +58,8 @@ class Connections:
             self._names[shard].add(name)
         elif self._put.get(name) != shard:
             self._names[shard].discard(name)
+        if (changed := self._changed.get(shard)) is not None:
+            (changed.discard if gone else changed.add)(name)
 
     def heard_all(self) -> None:
         """Nothing that happened until now is unheard."""
@@ -66,6 +70,23 @@ class Connections:
         self._whole = False
         self._losses += 1
         self._names.clear()
+        for changed in self._changed.values():
+            changed.clear()
+
+    def comes(self, shard: int, *, comes: bool) -> None:
+        """Whether a shard is on its way here: its packets come here, and another unit tells what it had."""
+        if comes:
+            self._changed.setdefault(shard, set())
+        else:
+            self._changed.pop(shard, None)
+
+    def is_newer(self, entry: Entry) -> bool:
+        """Whether this one has changed here since its shard is on its way, so that others know less of it.
+
+        That is to be asked when all is heard that has happened. Its client may have begun it anew with the
+        port that it had before: then another unit tells what is left of the former one.
+        """
+        return entry.name in self._changed.get(entry.mark & THROUGH, ())
 
     # What is done.
 

@@ -257,6 +257,8 @@ class DataPlane:
             copied[word.shard] = None
             if word.owner == self._number or word.former != self._number:
                 self._replicas.keep((word.shard,))
+            comes = word.owner == self._number and word.former not in (NOBODY, self._number)
+            self._connections.comes(word.shard, comes=comes)
             if word.owner == self._number:
                 complete = word.former == NOBODY
                 if word.second not in (NOBODY, self._number):
@@ -340,8 +342,12 @@ class DataPlane:
         self._replicas.keep(copies)
         if copies:
             await self._drop_stale(copies, {entry.name: entry.translations for entry in entries})
+        # What has happened here until now is newer than what is told of it.
+        self._replicas.gather()
         refused = self._connections.put(
-            entry if self._owns(entry.mark) else entry.lasting(_COPY) for entry in entries
+            entry if self._owns(entry.mark) else entry.lasting(_COPY)
+            for entry in entries
+            if not self._connections.is_newer(entry)
         )
         # One that was further here is newer, or, of copies, another one that had the name before.
         older = [entry for entry, error in refused if error == errno.EBUSY and not self._owns(entry.mark)]
