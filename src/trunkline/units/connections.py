@@ -66,10 +66,12 @@ class Connections:
         self._put.clear()
 
     def lost(self) -> None:
-        """The kernel could not tell all: what there is will be read anew."""
+        """The kernel could not tell all: what there is will be read anew.
+
+        Until then, what is known stays: who reads finds out what has ended.
+        """
         self._whole = False
         self._losses += 1
-        self._names.clear()
         for changed in self._changed.values():
             changed.clear()
 
@@ -144,8 +146,8 @@ class Connections:
             yield names[start : start + _SOME]
 
     def _learn(self) -> Iterator[list[Entry]]:
-        """Goes through the kernel's table, where that has to be."""
-        while not self._whole:
+        """Goes through the kernel's table, where that has to be; all that it has is known then."""
+        if not self._whole:
             losses, kernel = self._losses, Conntrack(self._netns)
             try:
                 for some in kernel.dump(lambda mark: mark & THROUGH < SHARDS):
