@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -84,6 +85,21 @@ class Moving(Balanced):
     def begin(self, kept: list[Kept], count: int = 12) -> None:
         kept += [Kept(self, "/long/60" if n % 3 == 0 else "/") for n in range(count)]
 
+    def begin_at(self, kept: list[Kept], *planes: int) -> None:
+        """As many, and some more until each of these has some: what begins while shards move does so where
+        they come from.
+        """
+        self.begin(kept)
+
+        def each_has() -> bool:
+            if all(map(self.ports, planes)):
+                return True
+            time.sleep(PAUSE)
+            self.begin(kept, 3)
+            return False
+
+        wait_for(each_has, SOON, f"{planes} have some")
+
     def must_go_on(self, kept: list[Kept]) -> None:
         """Each is answered once more."""
         before = [each.answers for each in kept]
@@ -119,8 +135,7 @@ def test_connections_stay_where_their_sockets_are(moving: Moving) -> None:
     moving.lab.begin(unit(2, "data-plane"), unit(3, "data-plane"))
     moving.settle(1, 2, 3)
     moving.must_go_on(kept)
-    moving.begin(kept)
-    wait_for(lambda: bool(moving.ports(2) and moving.ports(3)), SOON, "the new ones have some")
+    moving.begin_at(kept, 2, 3)
     moving.lab.set_policy({**POLICY, "firewall": {"rules": [], "default": "accept"}})
     moving.in_force()
     moving.must_go_on(kept)
@@ -141,9 +156,8 @@ def test_who_is_killed_takes_its_own_with_it(moving: Moving) -> None:
     moving.lab.begin(unit(2, "data-plane"))
     moving.settle(1, 2)
     kept: list[Kept] = []
-    moving.begin(kept)
-    own = wait_for(lambda: moving.ports(2) or None, SOON, "it has some")
-    own = {each.port for each in kept} & own
+    moving.begin_at(kept, 2)
+    own = {each.port for each in kept} & moving.ports(2)
     assert own | moving.ports(1) >= {each.port for each in kept}
     moving.lab.kill(2)
     moving.must_go_on([each for each in kept if each.port not in own])
