@@ -31,6 +31,7 @@ def result(*periods: Period, unscheduled: str = "") -> Result:
         at=0.0,
         established=0,
         refused=0,
+        ended=0,
         broken={},
         unanswered=0,
         bytes=0,
