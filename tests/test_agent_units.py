@@ -213,9 +213,7 @@ def must_linger(lab: AgentLab, found: process.Process) -> None:
     """It is killed: for so long its leg is there and carries, and then its namespace is gone."""
     before, leg = index(lab), f"tlv{LEG[:11]}"
     wait(lambda: leg in lab.vsctl("list-ports", "br-g"))
-    wait(lambda: os.readlink(f"/proc/{found.pid}/ns/net") in held(lab))
-    # An agent that has just begun holds it before it watches the process.
-    time.sleep(0.5)
+    wait(lambda: os.readlink(f"/proc/{found.pid}/ns/net") in held(lab) and watches(lab, found.pid))
     began = time.monotonic()
     found.signal(signal.SIGKILL)
     wait(lambda: not found.alive())
@@ -236,6 +234,12 @@ def carries(device: str) -> bool:
 def indices(lab: AgentLab) -> list[int]:
     """The numbers of all interfaces of the host."""
     return [number for number, _ in namespace.inside(lab.netns, socket.if_nameindex)]
+
+
+def watches(lab: AgentLab, pid: int) -> bool:
+    """Whether the agent would see that process end (pidfd_open(2))."""
+    told = Path(f"/proc/{lab.processes['agent'].pid}/fdinfo").iterdir()
+    return any(f"\nPid:\t{pid}\n" in place.read_text() for place in told)
 
 
 def held(lab: AgentLab) -> list[str]:

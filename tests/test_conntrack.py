@@ -196,6 +196,5 @@ def test_the_kernel_finds_what_has_a_mark(scene: Scene) -> None:
         named = {entry.name for entry in entries}
         assert {entry.name for entry in table.marked(7, 0xFFFF)} == named
         assert table.marked(8, 0xFFFF) == []
-        found = table.get(entries[0].name)
-        assert found is not None
+        (found,) = table.find([entries[0].name])
         assert found.mark == 7

@@ -156,16 +156,6 @@ class Conntrack:
                 if ends is not None and (which := key(ends)) is not None:
                     found[which] += 1
 
-    def get(self, name: bytes) -> Entry | None:
-        """The connection of that name, where there is one."""
-        self._socket.send(message(GET, _REQUEST, 0, name))
-        ((kind, _, body),) = messages(self._heard())
-        if kind != _ERROR:
-            return entry_of(body)
-        if (error := _error(body)).errno == errno.ENOENT:
-            return None
-        raise error
-
     def find(self, names: Sequence[bytes]) -> list[Entry]:
         """Those of these connections that there are: the kernel looks each up, and goes through no table."""
         found: list[Entry] = []

@@ -10,7 +10,7 @@ reads finds out.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from trunkline.devices.conntrack import Conntrack, Entry
 from trunkline.plan.shards import SHARDS
@@ -115,18 +115,18 @@ class Connections:
             self._names[shard].discard(name)
             self._put.pop(name, None)
 
-    def get(self, name: bytes) -> Entry | None:
-        """As `Conntrack.get`."""
-        return self._kernel.get(name)
-
     # What there is.
+
+    def find(self, names: Sequence[bytes]) -> list[Entry]:
+        """As `Conntrack.find`."""
+        return self._kernel.find(names)
 
     def read(self, shards: Iterable[int]) -> Iterator[list[Entry]]:
         """Those of these shards, some at a time, so that other work is done between them."""
         yield from self._learn()
         for shard in shards:
             for names in self._some(shard):
-                found = self._kernel.find(names)
+                found = self.find(names)
                 if len(found) < len(names):
                     self._names[shard].difference_update({*names} - {entry.name for entry in found})
                 yield [entry for entry in found if entry.mark & THROUGH == shard]

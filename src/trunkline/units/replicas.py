@@ -291,7 +291,7 @@ class _Receiver:
         try:
             names = [name for name in changed if name not in self._changed]
             for start in range(0, len(names), _SOME):
-                there, gone = [], []
+                there, gone, asked = [], [], []
                 for name in names[start : start + _SOME]:
                     event = changed[name]
                     if name in ended:
@@ -300,9 +300,9 @@ class _Receiver:
                         continue
                     if event.whole:
                         there.append(event.entry)
-                    elif (entry := self._replicas.connections.get(name)) is not None:
-                        there.append(entry)
-                await self._say(there, gone, set())
+                    else:
+                        asked.append(name)
+                await self._say(there + self._replicas.connections.find(asked), gone, set())
         except BaseException:
             self._anew |= self._replicas.shards_of(self._number)
             raise
