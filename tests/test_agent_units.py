@@ -213,6 +213,7 @@ def must_linger(lab: AgentLab, found: process.Process) -> None:
     """It is killed: for so long its leg is there and carries, and then its namespace is gone."""
     before, leg = index(lab), f"tlv{LEG[:11]}"
     wait(lambda: leg in lab.vsctl("list-ports", "br-g"))
+    wait(lambda: namespace.inside(lab.netns, lambda: carries(leg)))
     wait(lambda: os.readlink(f"/proc/{found.pid}/ns/net") in held(lab) and watches(lab, found.pid))
     began = time.monotonic()
     found.signal(signal.SIGKILL)

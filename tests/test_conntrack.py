@@ -26,6 +26,7 @@ from trunkline.devices.conntrack import Conntrack, Event, Watch, timeouts
 pytestmark = pytest.mark.machine
 TAG = f"ct{os.getpid()}"
 INSIDE, OUTSIDE = ("10.0.0.{}", "fd00:a::{}"), ("192.0.2.{}", "fd00:b::{}")
+#: Each router translates to PORTS of its own, as data planes do: so nothing goes on by chance.
 RULES = """
 table inet t {
   chain marks { type filter hook prerouting priority -150; ct mark set 7; }
@@ -35,8 +36,8 @@ table inet t {
     ct state new ct status dnat accept
   }
   chain sources { type nat hook postrouting priority 100;
-    oifname "out" meta nfproto ipv4 meta l4proto { tcp, udp } snat ip to 192.0.2.1:2000-2063
-    oifname "out" meta nfproto ipv6 meta l4proto { tcp, udp } snat ip6 to [fd00:b::1]:2000-2063
+    oifname "out" meta nfproto ipv4 meta l4proto { tcp, udp } snat ip to 192.0.2.1:PORTS
+    oifname "out" meta nfproto ipv6 meta l4proto { tcp, udp } snat ip6 to [fd00:b::1]:PORTS
   }
   chain targets { type nat hook prerouting priority -100;
     iifname "out" tcp dport 8080 dnat ip to 10.0.0.5:80
@@ -46,7 +47,7 @@ table inet t {
 
 
 class Scene:
-    """A client inside and a server outside, and between them two routers that are alike; one is in use."""
+    """A client inside and a server outside, and between them two routers; one is in use."""
 
     def __init__(self) -> None:
         self.client, self.server, self.switch = (Space(f"{TAG}-{name}", "eth0") for name in "cse")
@@ -67,7 +68,7 @@ class Scene:
                     ("netfilter/nf_conntrack_tcp_be_liberal", 1),
                 ],
             )
-            router.run("nft", "-f", "-", input=RULES)
+            router.run("nft", "-f", "-", input=RULES.replace("PORTS", f"{n}000-{n}063"))
             router.ip(
                 *(f"neigh replace {a.format(5)} lladdr 02:00:00:00:00:05 dev in" for a in INSIDE),
                 *(f"neigh replace {a.format(9)} lladdr 02:00:00:00:01:09 dev out" for a in OUTSIDE),
