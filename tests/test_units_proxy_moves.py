@@ -66,6 +66,7 @@ class Kept:
             self.trouble = repr(error)
 
     def end(self) -> None:
+        """After the request that is under way."""
         self._over.set()
         self._thread.join(60)
         self.client.close()
@@ -164,4 +165,4 @@ def test_who_is_killed_takes_its_own_with_it(moving: Moving) -> None:
     # And who comes is served.
     moving.must_answer()
     for each in kept:
-        each.client.close()
+        each.end()
