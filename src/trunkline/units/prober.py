@@ -41,7 +41,7 @@ from trunkline.errors import Unavailable
 from trunkline.units.advertiser import Advertiser
 from trunkline.units.leg import LegDevice
 from trunkline.units.serving import Change, Heard, Serving
-from trunkline.units.watch import INTERVAL, LAST, MISSES, Owners, Watch
+from trunkline.units.watch import INTERVAL, LAST, Owners, Watch
 from trunkline.units.words import NOBODY, ShardWord
 
 #: Of the fabric's frames (units/fabric.bpf.c): LEGS, `struct probe` with the header before it.
@@ -57,6 +57,8 @@ _LATE = 0.01
 #: How often those who missed one are probed until they are silent, or not: who has a full queue loses most.
 #: But no more of a processor is spent on that than this part: who goes before others is held to a tenth.
 _SUSPECTED, _SPENT = 0.002, 0.06
+#: An answer to what was asked so many rounds ago says nothing any more.
+_OLD = 3
 #: When a leg's neighbours are told, after it was taken, seconds.
 _ANNOUNCE = (0.0, 0.05, 0.3, 1.0)
 #: How long it is enough that another dispatcher hears a unit. It may be cut off from this one.
@@ -192,9 +194,10 @@ class Prober:
                 self._interval(woke, late=woke - due > _LATE)
                 began, due = woke, max(due + INTERVAL, woke + INTERVAL / 2)
             elif (suspects := self._watch.suspects) and woke - asked >= pace:
-                if woke - began >= LAST and woke - before < pace + _LATE:
+                asked_long = [unit for unit in suspects if woke - max(began, self._said_dead(unit)) >= LAST]
+                if asked_long and woke - before < pace + _LATE:
                     self._look(woke)
-                    self._follow(woke, self._watch.last(), [])
+                    self._follow(woke, self._watch.last(asked_long), [])
                 self._probe(suspects)
                 self._ask_about(suspects)
                 asked, pace = woke, max(_SUSPECTED, (time.monotonic() - woke) / _SPENT)
@@ -242,6 +245,10 @@ class Prober:
             self._suspected[unit] = time.monotonic()
             self._watch.suspect(unit)
 
+    def _said_dead(self, unit: int) -> float:
+        """When it was last said that the unit may have died."""
+        return self._suspected.get(unit, 0.0)
+
     def _hear(self) -> None:
         now = time.monotonic()
         gone = []
@@ -262,7 +269,7 @@ class Prober:
         member, about = echo.member, echo.about
         self._watch.heard(member.unit, echo.round)
         self._direct[member.unit] = now
-        lately = min(INTERVAL, now - self._suspected.get(about, 0.0))
+        lately = min(INTERVAL, now - self._said_dead(about))
         if echo.age < lately * 1e6 and now - self._direct.get(about, 0.0) < _HEARSAY:
             self._watch.heard(about)
         if member.kind == "data-plane":
@@ -281,7 +288,7 @@ class Prober:
                 to, _, kind, _, unit, _, _, _, flags, beat, round_, *rest = _FRAME.unpack_from(frame)
                 member = self._members.get(unit)
                 # What was on its way for long says nothing of now, nor what a prober before this one asked.
-                lately = 0 <= self._round - round_ < MISSES
+                lately = 0 <= self._round - round_ < _OLD
                 if kind != _ECHO or to != bus.mac or member is None or not lately:
                     continue
                 *takes, about, age = rest

@@ -13,12 +13,13 @@ from trunkline.units.words import NOBODY, ShardWord
 #: How often all are probed, seconds. BFD of FRR gave false alarms at 10 ms where it gave none at 30.
 INTERVAL = 0.03
 #: Who did not answer so many in a row is silent.
-MISSES = 3
+MISSES = 2
 #: And who answers on the other bus meanwhile, after so many: its kernel is alive, and may only be slow. That
 #: is who has said nothing there for fewer intervals than these.
 PATIENT, BESIDE = 10, 2
-#: How long the last of these may take. Who missed one is asked more often, so that this is not the only one.
-LAST = 0.015
+#: How long the last of these may take. Who missed one is asked every few milliseconds, on both buses, so that
+#: this is some ten probes.
+LAST = 0.025
 
 
 @dataclass
@@ -28,6 +29,8 @@ class _Unit:
     #: It answered on the other bus in this interval; how many intervals have passed without.
     beside: bool = False
     mute: int = 0
+    #: It is said to have died, in this interval: in what is left of it, it may not have been asked.
+    suspected: bool = False
     #: None: not known yet.
     silent: bool | None = None
     #: The rounds of the newest probe that it answered, and of the newest of which its kernel said that the
@@ -95,6 +98,7 @@ class Watch:
         if known is not None and known.silent is False:
             known.answered, known.misses = False, max(known.misses, 1)
             known.beside, known.mute = False, max(known.mute, 1)
+            known.suspected = True
 
     def unheard(self) -> list[int]:
         """Those of whom nothing was heard since the last interval ended."""
@@ -113,23 +117,24 @@ class Watch:
                     back.append(number)
                 unit.misses, unit.mute, unit.silent = 0, 0, False
             elif not late:
-                unit.misses += 1
-                unit.mute = 0 if unit.beside else unit.mute + 1
+                unit.misses += not unit.suspected
+                unit.mute = 0 if unit.beside else unit.mute + (not unit.suspected)
                 enough = MISSES if unit.mute >= BESIDE else PATIENT
                 if unit.misses >= enough and not unit.silent:
                     if unit.silent is False:
                         lost.append(number)
                     unit.silent = True
-            unit.answered = unit.beside = False
+            unit.answered = unit.beside = unit.suspected = False
         return lost, back
 
-    def last(self) -> list[int]:
-        """Who missed all before the last one has had the time for that: who is silent since."""
+    def last(self, asked: Collection[int]) -> list[int]:
+        """These were asked for as long as the last one may take: who missed all before is silent since."""
         lost = [
             number
             for number, unit in self._units.items()
-            if unit.misses >= MISSES - 1
-            and unit.mute >= BESIDE
+            if number in asked
+            and unit.misses >= MISSES - 1
+            and unit.mute >= BESIDE - 1
             and unit.silent is False
             and not (unit.answered or unit.beside)
         ]
