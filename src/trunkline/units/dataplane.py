@@ -79,7 +79,7 @@ class DataPlane:
         self._fresh: set[int] = set()
         self._settle = asyncio.Event()
         self._proxy = Proxy(place.folder, changed)
-        self._sockets = Sockets(self._owns, lambda: self._proxy.used, self._sockets_changed)
+        self._sockets = Sockets(self._owns, self._begins_in, lambda: self._proxy.used, self._sockets_changed)
         self._chronicle = Chronicle(changed)
         #: What was counted last, and the time before.
         self._counted = self._before = Counted({}, {})
@@ -278,7 +278,10 @@ class DataPlane:
         self._checks.disturbed()
         alone = {shard for shard in own if self._table[shard].former == NOBODY}
         # Who is about to leave serves those that it has still, and asks members for them.
-        self._local.have(alone or own or {*self._sockets.shards})
+        self._local.have(alone or own or {*self._sockets.there})
+
+    def _begins_in(self, shard: int) -> bool:
+        return self._local.begins_in(shard)
 
     def _sockets_changed(self) -> None:
         if not any(map(self._owns, self._table)):

@@ -65,6 +65,8 @@ class LocalShards:
         apply(_TABLE.format(name=_NAME, control=control, local=LOCAL, shards=SHARDS))
         self._wanted: dict[int, int] = {}
         self._there: dict[int, int] = {}
+        #: The shards of what may begin now.
+        self._begins: set[int] = set()
         self._news = asyncio.Event()
 
     def have(self, own: Collection[int]) -> None:
@@ -72,7 +74,12 @@ class LocalShards:
         wanted = elements(own)
         if wanted != self._wanted:
             self._wanted = wanted
+            self._begins.update(wanted.values())
             self._news.set()
+
+    def begins_in(self, shard: int) -> bool:
+        """Whether what begins may be of that shard: the kernel is told a moment later than `have`."""
+        return shard in self._begins
 
     async def run(self) -> None:
         """Ends when it is cancelled."""
@@ -83,6 +90,7 @@ class LocalShards:
             try:
                 await asyncio.to_thread(apply, changes(self._there, wanted))
                 self._there = wanted
+                self._begins = {*wanted.values(), *self._wanted.values()}
             except Refusal as error:
                 log.warning("own connections are of the shards that were here before: %s", error.message)
                 self._news.set()
