@@ -196,7 +196,7 @@ class UnitLab:
             dad = [(f"ipv6/conf/{which}/accept_dad", 0) for which in ("all", "default")]
             namespace.sysctl(space.netns, dad)
         for bridge in ("bus", "control", "inside", "outside"):
-            self.switch.ip(f"link add {bridge} mtu 9000 type bridge", f"link set dev {bridge} up")
+            self.bridge(bridge)
         for end, switch, addresses, leg in (
             (self.client, "inside", CLIENT, LEGS[0]),
             (self.server, "outside", SERVER, LEGS[-1]),
@@ -209,6 +209,11 @@ class UnitLab:
             end.ip(*(f"address add {a} dev eth0{' nodad' if ':' in a else ''}" for a in addresses))
         self.client.ip(*(f"route add default via {address}" for address in GATEWAYS))
         self.server.ip("route add 10.0.0.0/24 via 192.0.2.1", "route add fd00:a::/64 via fd00:b::1")
+
+    def bridge(self, name: str) -> None:
+        """One that keeps its own address when ports come and go: who has one there is to be found."""
+        mac = f"02:0b:00:00:00:{ord(name[0]):02x}"
+        self.switch.ip(f"link add {name} mtu 9000 address {mac} type bridge", f"link set dev {name} up")
 
     def inner(self, name: str, number: int) -> str:
         """What an interface of a unit is called: its bus, its control, or a leg."""

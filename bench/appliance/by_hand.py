@@ -64,7 +64,7 @@ class _Lab(UnitLab):
         dad = [(f"ipv6/conf/{which}/accept_dad", 0) for which in ("all", "default")]
         namespace.sysctl(path.switch, dad)
         for bridge in ("bus", "control"):
-            self.switch.ip(f"link add {bridge} mtu 9000 type bridge", f"link set dev {bridge} up")
+            self.bridge(bridge)
         for end in (self.client, self.server):
             end.ip(f"link set dev eth0 mtu {LEGS[0].mtu}")
 
