@@ -28,11 +28,11 @@ from first_match import first_match
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trunkline.compiler.classifier import layers
 from trunkline.compiler.unit_slices import LegSlice
 from trunkline.errors import BadField
 from trunkline.resources.appliance_policy import Misread, Rate, Zone, check, difference, parse, read
 from trunkline.resources.appliance_policy.carrier import allocations, subscriber
-from trunkline.units.classifier import layers
 from trunkline.units.fabric import Blocks
 from trunkline.units.rates import limit
 from trunkline.units.ruleset import published, ruleset, translated

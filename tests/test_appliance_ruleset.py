@@ -54,6 +54,7 @@ from trunkline.resources.appliance_policy.carrier import subscriber
 from trunkline.resources.appliance_policy.words import UDP
 from trunkline.units import counts, enforcer
 from trunkline.units.balancing import Seen
+from trunkline.units.documents import said
 from trunkline.units.enforcer import Enforcer
 from trunkline.units.filtering import LOG_GROUP
 from trunkline.units.proxy import Proxy
@@ -588,10 +589,10 @@ def test_of_policies_made_ready_the_last_is_in_force(
         made = Enforcer(Proxy(tmp_path))
         made.fit(LEGS, 1.0)
         for revision in (1, 2, 3):
-            await made.prepare(revision, document(revision))
+            await made.prepare(revision, said(document(revision)))
         await made.commit(3)
         for revision in (4, 5):
-            await made.prepare(revision, document(revision))
+            await made.prepare(revision, said(document(revision)))
         # What is in force changes for another reason meanwhile.
         made.fit(LEGS, 0.5)
         looking = asyncio.create_task(made.run())
@@ -603,7 +604,7 @@ def test_of_policies_made_ready_the_last_is_in_force(
         assert "rate 500/second" in scene.router.run("nft", "list", "table", "inet", "appliance").stdout
         await made.commit(5)
         assert made.revision == 5
-        await made.prepare(6, document(6))
+        await made.prepare(6, said(document(6)))
 
     monkeypatch.setattr(enforcer, "apply", apply)
     monkeypatch.setattr(enforcer, "counters", lambda: {"dropped_rate": (1, 40)})

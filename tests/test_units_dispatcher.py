@@ -36,6 +36,7 @@ from unit_lab import LEGS, TAG, RunningUnit, UnitLab, member
 from trunkline.devices import namespace
 from trunkline.plan.shards import SHARDS
 from trunkline.resources.reports import UnitStatus
+from trunkline.units.documents import said
 from trunkline.units.watch import PATIENT
 from trunkline.units.words import PORT, Commit, Done, Lead, Prepare, Shards, ShardWord, Word
 
@@ -74,7 +75,7 @@ class Manager:
         self._socket = wait_for(connect, 20, f"unit {number} listens")
         # An answer may come in pieces, for which a socket with a time limit does not wait.
         self._answers = self._socket.makefile("rb")
-        for word in (Lead(1, 1, 1), Prepare(2, 1, POLICY), Commit(3, 1)):
+        for word in (Lead(1, 1, 1), Prepare(2, 1, said(POLICY)), Commit(3, 1)):
             self.ask(word)
 
     def ask(self, word: Word) -> None:

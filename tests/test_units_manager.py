@@ -19,9 +19,10 @@ from typing import Any
 
 from trunkline.compiler.unit_slices import PolicySlice
 from trunkline.errors import Refusal, Unavailable
+from trunkline.units.documents import said
 from trunkline.units.election import BEAT, PATIENCE, Election
 from trunkline.units.policy_rounds import PolicyRounds
-from trunkline.units.words import Commit, Prepare, Recite
+from trunkline.units.words import Commit, Prepare, Recite, Recited
 
 
 class Pair:
@@ -145,7 +146,8 @@ class Units:
             raise Unavailable("It is dead.")
         self.asked.append((unit, word.__name__))
         if word is Recite:
-            self.rounds.recited(self.revisions[unit], {"revision": self.revisions[unit]})
+            has = self.revisions[unit]
+            self.rounds.recited(Recited(has, said({"revision": has})))
             return
         if word is Prepare:
             if self.refusing.get(unit) == revision:

@@ -2,6 +2,7 @@
 
 Unit ── host ──▶ UnitSlice ── appliance ──▶ BusSlice: where everybody is
   │                 └── Port ── Subnet ──▶ LegSlice: addresses and routes
+  ├── AppliancePolicy ──▶ PolicySlice: the document, and its rules' tables
   └── ports ──▶ PortSlice, by `compiler.hosts`
 """
 
@@ -9,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trunkline.compiler import rule_tables
 from trunkline.compiler.addresses import name_servers
 from trunkline.compiler.derive import View
 from trunkline.compiler.names import domain
 from trunkline.compiler.unit_slices import (
+    UNTOLD,
     AdvertisedSlice,
     BusMember,
     BusSlice,
@@ -20,7 +23,9 @@ from trunkline.compiler.unit_slices import (
     PolicySlice,
     UnitSlice,
 )
+from trunkline.errors import BadField
 from trunkline.resources.appliance import INSIDE, OUTSIDE, Appliance, AppliancePolicy, Unit, zones
+from trunkline.resources.appliance_policy import parse
 from trunkline.resources.network import APPLIANCE_DISPATCHER, Network, Port, Subnet
 
 #: The largest IP packet on a bus, bytes: between hosts it is carried by VXLAN over an underlay of 1500 (14 of
@@ -50,7 +55,6 @@ def unit_slice(view: View, key: str) -> UnitSlice:
     """A unit, as its host is told."""
     unit = view.need(Unit, key)
     appliance = view.need(Appliance, unit.appliance_id)
-    policy = view.get(AppliancePolicy, appliance.id) if unit.kind == "manager" else None
     return UnitSlice(
         id=unit.id,
         appliance=appliance.id,
@@ -64,8 +68,27 @@ def unit_slice(view: View, key: str) -> UnitSlice:
         legs=view.ask(legs, appliance.id)[: unit.legs],
         ports=tuple(unit.ports),
         members=view.ask(members, appliance.id),
-        policy=None if policy is None else PolicySlice(revision=policy.revision, document=policy.document),
+        policy=view.ask(policy_slice, appliance.id) if unit.kind == "manager" else None,
     )
+
+
+def policy_slice(view: View, key: str) -> PolicySlice | None:
+    """The policy of an appliance, with what its units would each have to make of many rules."""
+    found = view.get(AppliancePolicy, key)
+    if found is None:
+        return None
+    tables = UNTOLD
+    try:
+        tables = rule_tables.told(parse(found.document), view.ask(zone_names, key))
+    except BadField:
+        # It was stored by another version: units say what is wrong in it.
+        pass
+    return PolicySlice(revision=found.revision, document=found.document, tables=tables)
+
+
+def zone_names(view: View, key: str) -> tuple[str, ...]:
+    """The zones of an appliance."""
+    return tuple(zones(view.need(Appliance, key)))
 
 
 def bus_slice(view: View, key: str) -> BusSlice:

@@ -72,11 +72,47 @@ class LegSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     advertised: AdvertisedSlice | None = None
 
 
+class RuleLayer(msgspec.Struct, frozen=True, array_like=True):
+    """Boxes of rules that do not meet each other: a packet is in one of them at the most."""
+
+    #: The parts of a key as they are looked up: 0 source, 1 target, 2 target port or protocol, 3 source port.
+    order: tuple[int, ...]
+    #: The boxes as keys in that order, in the words of nft(8), and the number of each one's rule.
+    keys: tuple[str, ...]
+    rules: tuple[int, ...]
+
+
+class RuleTable(msgspec.Struct, frozen=True, array_like=True):
+    """What rules say of packets of one family of addresses and one kind of protocol."""
+
+    version: Literal[4, 6]
+    kind: Literal["tcp", "udp", "other"]
+    #: To be looked up one after the other: the first that has the packet decides.
+    layers: tuple[RuleLayer, ...]
+
+
+class RuleTables(msgspec.Struct, frozen=True, array_like=True):
+    """A firewall's rules as what packets are looked up in (`compiler.rule_tables`)."""
+
+    #: Of what is written here; a unit goes by none but its own.
+    form: int
+    #: Zones that connections come from and go to, and which of `tables` decides: -1 where no rule does.
+    pairs: tuple[tuple[str, str, int], ...] = ()
+    tables: tuple[tuple[RuleTable, ...], ...] = ()
+
+
+#: No tables, as JSON.
+UNTOLD = msgspec.Raw(b"null")
+
+
 class PolicySlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an appliance does: one document, as `units.policy` takes it."""
 
     revision: int
     document: dict[str, Any]
+    #: Its firewall's `RuleTables`, as JSON, which nobody reads on the way: they are made once, of what was
+    #: checked, and units that are given them do not check the rules again. Or each does all of that itself.
+    tables: msgspec.Raw = UNTOLD
 
 
 class UnitSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -118,7 +118,7 @@ class DataPlane:
             case Shards():
                 self._have(word.shards)
             case Prepare():
-                await self._enforcer.prepare(word.revision, word.document)
+                await self._enforcer.prepare(word.revision, word.document, word.tables)
             case Commit():
                 await self._enforcer.commit(word.revision)
                 self._checks.want(self._enforcer.policy)

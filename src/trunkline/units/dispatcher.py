@@ -16,15 +16,15 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import msgspec
 
 from trunkline.compiler.unit_slices import BusMember, LegSlice, UnitSlice
 from trunkline.devices import namespace
 from trunkline.errors import Conflict, Refusal
-from trunkline.resources.appliance_policy import Zone, check, parse
+from trunkline.resources.appliance_policy import Zone, check
 from trunkline.resources.reports import Condition, UnitEvent, UnitStatus
+from trunkline.units.documents import read
 from trunkline.units.ends import Ends
 from trunkline.units.fabric import COUNTED, Fabric, Leg
 from trunkline.units.prober import LEGS, ProbedMember, Seen, Told
@@ -138,8 +138,8 @@ class Dispatcher:
                 self._tell(aside=seconds)
             case Retake():
                 self._tell(retake=True)
-            case Prepare(revision=revision, document=document):
-                self._prepare(revision, document)
+            case Prepare():
+                self._prepare(word)
             case Commit(revision=revision):
                 if revision != self._prepared:
                     raise Conflict(f"Revision {revision} was not prepared, but {self._prepared}.")
@@ -164,13 +164,13 @@ class Dispatcher:
                 fabric.tell_shard(word.shard, None if word.owner == NOBODY else word.owner)
         self._tell(words)
 
-    def _prepare(self, revision: int, document: dict[str, Any]) -> None:
+    def _prepare(self, word: Prepare) -> None:
         assert self._slice is not None
         self._prepared = 0
-        policy = parse(document)
+        policy, _ = read(word.document, word.tables)
         check(policy, [Zone(leg.zone, leg.outside, leg.addresses) for leg in self._slice.legs])
         self._ends.prepare(policy)
-        self._prepared = revision
+        self._prepared = word.revision
 
     # The prober.
 

@@ -1,6 +1,6 @@
 """The policy that a data plane's kernel goes by: made ready, put in force, and kept fitting.
 
-    Prepare ── parse, ruleset, nft: maps ──▶ ready ── Commit: nft: rules ──▶ in force
+    Prepare ── read, ruleset, nft: maps  ──▶ ready ── Commit: nft: rules ──▶ in force
                proxy: checked                         proxy: both listen, then the one before ends
 
 What is in force depends on the legs, and, where a policy limits something, on how much of the appliance is
@@ -12,14 +12,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
-from trunkline.compiler.unit_slices import LegSlice
+from trunkline.compiler.unit_slices import LegSlice, RuleTables
 from trunkline.errors import Refusal
-from trunkline.resources.appliance_policy import Policy, parse
+from trunkline.resources.appliance_policy import Policy
 from trunkline.units.balancing import NOTHING, Seen, Slots, changes, slots_of
+from trunkline.units.documents import read
 from trunkline.units.proxy import Proxy
 from trunkline.units.router import DROPPED, apply, counters
 from trunkline.units.ruleset import discarded, ruleset, steps
@@ -38,6 +38,8 @@ class Rules(msgspec.Struct, frozen=True):
     #: Of the appliance's limits.
     share: float
     text: str
+    #: Of the firewall's rules, where they came with the policy.
+    tables: RuleTables | None
     #: What its maps of members hold.
     slots: Slots
 
@@ -104,16 +106,18 @@ class Enforcer:
         if self._force is not None and not self._fits(self._force):
             self._look.set()
 
-    async def prepare(self, revision: int, document: dict[str, Any]) -> None:
+    async def prepare(self, revision: int, document: msgspec.Raw, tables: bytes = b"") -> None:
         """Makes a policy ready: its maps are in the kernel, and no packet comes to them.
+
+        `document` and `tables`: as `words.Prepare`.
 
         Raises:
             Refusal: it is none, or does not fit the legs, or the kernel does not take it.
         """
         async with self._lock:
             self._ready = None
-            policy = await asyncio.to_thread(parse, document)
-            ready = await self._compiled(revision, policy)
+            policy, known = await asyncio.to_thread(read, document, tables)
+            ready = await self._compiled(revision, policy, known)
             await self._proxy.prepare(policy, self._memory_mib)
             await self._load(ready)
             self._ready = ready, self._force
@@ -129,7 +133,7 @@ class Enforcer:
                 raise Refusal(f"Policy {revision} is not ready.")
             (ready, force), self._ready = self._ready, None
             if force is not self._force or not self._fits(ready):
-                await self._load(ready := await self._compiled(revision, ready.policy))
+                await self._load(ready := await self._compiled(revision, ready.policy, ready.tables))
             # Whoever is let in by the new rules is listened to already, and by the old ones still.
             await self._proxy.start()
             try:
@@ -153,7 +157,8 @@ class Enforcer:
             try:
                 async with self._lock:
                     if self._force is not None and not self._fits(self._force):
-                        other = await self._compiled(self.revision, self._force.policy)
+                        force = self._force
+                        other = await self._compiled(force.revision, force.policy, force.tables)
                         await self._load(other)
                         await self._switch(other)
                     await self._lead()
@@ -194,8 +199,12 @@ class Enforcer:
             await asyncio.to_thread(apply, lines)
         self._slots, self._slots_of = wanted, seen
 
-    async def _compiled(self, revision: int, policy: Policy) -> Rules:
+    async def _compiled(self, revision: int, policy: Policy, tables: RuleTables | None) -> Rules:
         legs, share, seen = self._legs, self._share, self._seen
         before = self._force.text if self._force else None
-        text = await asyncio.to_thread(ruleset, policy, legs, replaces=before, share=share, seen=seen)
-        return Rules(revision, policy, legs, share, text, slots_of(policy, seen))
+
+        def compiled() -> str:
+            return ruleset(policy, legs, replaces=before, share=share, seen=seen, tables=tables)
+
+        text = await asyncio.to_thread(compiled)
+        return Rules(revision, policy, legs, share, text, tables, slots_of(policy, seen))

@@ -3,20 +3,18 @@
     forward ──by zones──▶ match_N ──by family, protocol──▶ match_N_4_tcp ──▶ map of layer 0, of layer 1 ...
                                                                   └─▶ accept, drop, or the chain of a rule
 
-`classifier` says which layer a rule is in. A map's element counts its packets and says whose it is: its
-comment is the rule's number in the policy.
+`compiler.rule_tables` says which layer a rule is in, and how it is looked up. A map's
+element counts its packets and says whose it is: its comment is the rule's number in the policy.
 """
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
+from trunkline.compiler.rule_tables import rule_tables
+from trunkline.compiler.unit_slices import RuleLayer, RuleTable, RuleTables
 from trunkline.resources.appliance_policy import Firewall, Rule, words
-from trunkline.resources.appliance_policy.document import ANY
-from trunkline.resources.appliance_policy.groups import all_prefixes, all_services
-from trunkline.resources.appliance_policy.words import TCP, UDP, Network, Ports, Service
-from trunkline.units.classifier import Box, depth, layers
 from trunkline.units.rates import limit
 from trunkline.units.tables import Table
 
@@ -24,31 +22,44 @@ from trunkline.units.tables import Table
 #: of each; at the most so many a second of one rule.
 LOG_GROUP, LOG_BYTES, LOG_RATE = 1, 128, 100
 
-_KINDS = {"tcp": TCP, "udp": UDP, "other": None}
-
 
 def filter_(
-    table: Table, forward: list[str], firewall: Firewall, zones: Sequence[str], share: float
+    table: Table,
+    forward: list[str],
+    firewall: Firewall,
+    zones: Sequence[str],
+    share: float,
+    told: RuleTables | None = None,
 ) -> dict[tuple[str, str], str]:
     """Adds the firewall to the rules of the chain `forward`: all that comes that far is decided.
+
+    Args:
+        told: the rules' tables, where they are known. Those of fewer zones are of no use.
 
     Returns: by zones that connections come from and go to, the chains that decide about them where there are
     rules for these.
     """
-    chains: dict[tuple[int, ...], str] = {}
+    places = {(near, far): place for near, far, place in told.pairs} if told is not None else {}
+    if told is None or any(pair not in places for pair in itertools.product(zones, zones)):
+        told = rule_tables(firewall, zones)
+        places = {(near, far): place for near, far, place in told.pairs}
+    chains: dict[int, str] = {}
     found: dict[tuple[str, str], str] = {}
-    for near in zones:
-        for far in zones:
-            met = tuple(
-                number
-                for number, rule in enumerate(firewall.rules)
-                if rule.from_ in (ANY, near) and rule.to in (ANY, far)
-            )
-            if met and met not in chains:
-                chains[met] = f"match_{len(chains)}"
-                _match(table, chains[met], firewall, met, share)
-            if met:
-                found[near, far] = chains[met]
+    verdicts: dict[int, str] = {}
+    for pair in itertools.product(zones, zones):
+        place = places[pair]
+        if place < 0:
+            continue
+        if place not in chains:
+            chains[place] = f"match_{len(chains)}"
+            tables = told.tables[place]
+            for each in tables:
+                for layer in each.layers:
+                    for number in layer.rules:
+                        if number not in verdicts:
+                            verdicts[number] = _of_rule(table, number, firewall.rules[number], share)
+            _match(table, chains[place], tables, verdicts)
+        found[pair] = chains[place]
     if found:
         pairs = [f'"{near}" . "{far}" : jump {table.named(name)}' for (near, far), name in found.items()]
         map_ = table.map("zones", "type ifname . ifname : verdict", pairs)
@@ -72,111 +83,31 @@ def _verdict(table: Table, action: str) -> str:
     return action
 
 
-def _match(table: Table, name: str, firewall: Firewall, met: Sequence[int], share: float) -> None:
-    """A chain that finds the first of these rules that fits, if any does."""
-    verdicts = {number: _of_rule(table, number, firewall.rules[number], share) for number in met}
+def _match(table: Table, name: str, found: Sequence[RuleTable], verdicts: Mapping[int, str]) -> None:
+    """A chain that finds the first rule that fits, if any does, of those that these tables are of."""
     rules = table.chain(name)
-    boxes = _boxes(firewall, met)
-    for version in (4, 6):
-        for kind, protocol in _KINDS.items():
-            ours = boxes.get((version, kind), [])
-            if not ours:
-                continue
-            inner = f"{name}_{version}_{kind}"
-            which = f"meta l4proto {kind} " if protocol else ""
-            rules.append(f"meta nfproto ipv{version} {which}goto {table.named(inner)}")
-            for layer, members in enumerate(_layered(ours)):
-                elements = [(box, number, verdicts[number]) for number, box in members]
-                looked_up = _looked_up(table, f"{inner}_{layer}", version, protocol, elements)
-                table.chain(inner).append(which + looked_up)
+    for each in found:
+        inner = f"{name}_{each.version}_{each.kind}"
+        which = f"meta l4proto {each.kind} " if each.kind != "other" else ""
+        rules.append(f"meta nfproto ipv{each.version} {which}goto {table.named(inner)}")
+        for number, layer in enumerate(each.layers):
+            looked_up = _looked_up(table, f"{inner}_{number}", each, layer, verdicts)
+            table.chain(inner).append(which + looked_up)
 
 
-def _layered(boxes: Sequence[tuple[int, Box]]) -> list[list[tuple[int, Box]]]:
-    found = layers(boxes)
-    members: list[list[tuple[int, Box]]] = [[] for _ in range(max(found) + 1)]
-    for each, layer in zip(boxes, found, strict=True):
-        members[layer].append(each)
-    return members
-
-
-def _looked_up(
-    table: Table, name: str, version: int, protocol: int | None, elements: Sequence[tuple[Box, int, str]]
-) -> str:
-    """Adds the map of a layer; returns what a rule says to look it up.
-
-    The kernel goes through the parts of a key in their order, and what fits the first of them is carried on
-    one by one: so that is the one that the fewest boxes can have in common.
-    """
-    ip = "ip" if version == 4 else "ip6"
+def _looked_up(table: Table, name: str, of: RuleTable, layer: RuleLayer, verdicts: Mapping[int, str]) -> str:
+    """Adds the map of a layer; returns what a rule says to look it up."""
+    ip, ports = "ip" if of.version == 4 else "ip6", of.kind != "other"
     keys = [f"ct original {ip} saddr", f"ct original {ip} daddr"]
-    keys.append("ct original proto-dst" if protocol else "meta l4proto")
-    types = [f"ipv{version}_addr"] * 2 + ["inet_service" if protocol else "inet_proto"]
-    if len(elements[0][0]) > len(keys):
-        keys.append("ct original proto-src")
-        types.append("inet_service")
-    order = sorted(range(len(keys)), key=lambda place: depth([box[place] for box, _, _ in elements]))
-    words_ = [
-        f'{" . ".join(_span(version, box, place) for place in order)} comment "{number}" : {verdict}'
-        for box, number, verdict in elements
+    keys += ["ct original proto-dst" if ports else "meta l4proto", "ct original proto-src"]
+    types = [f"ipv{of.version}_addr"] * 2 + ["inet_service" if ports else "inet_proto", "inet_service"]
+    elements = [
+        f'{key} comment "{number}" : {verdicts[number]}'
+        for key, number in zip(layer.keys, layer.rules, strict=True)
     ]
-    kept = f"type {' . '.join(types[place] for place in order)} : verdict"
-    map_ = table.map(name, kept, words_, "flags interval", "counter")
-    return f"{' . '.join(keys[place] for place in order)} vmap {map_}"
-
-
-def _boxes(firewall: Firewall, met: Sequence[int]) -> dict[tuple[int, str], list[tuple[int, Box]]]:
-    """By family and kind of protocol: the rules' ranges of sources, targets and ports (or protocols).
-
-    Where any rule looks at them, of source ports too, where there are ports.
-    """
-    from_ports = any(firewall.rules[number].source_port for number in met)
-    found: dict[tuple[int, str], list[tuple[int, Box]]] = {}
-    for number in met:
-        rule = firewall.rules[number]
-        sources = all_prefixes(firewall.groups, rule.source)
-        targets = all_prefixes(firewall.groups, rule.destination)
-        services = all_services(firewall.groups, rule.service)
-        for service in services:
-            kind, last = _kind(service)
-            more = (_from(rule),) if from_ports and service.has_ports else ()
-            for source in sources:
-                for target in targets:
-                    if source.version == target.version:
-                        box = (_range(source), _range(target), last, *more)
-                        found.setdefault((source.version, kind), []).append((number, box))
-    return found
-
-
-def _from(rule: Rule) -> tuple[int, int]:
-    """The source ports of a rule."""
-    span = words.ports(rule.source_port) if rule.source_port else Ports()
-    return span.first, span.last
-
-
-def _kind(service: Service) -> tuple[str, tuple[int, int]]:
-    if service.has_ports:
-        return "tcp" if service.first == TCP else "udp", (service.ports.first, service.ports.last)
-    return "other", (service.first, service.last)
-
-
-def _range(network: Network) -> tuple[int, int]:
-    return int(network.network_address), int(network.broadcast_address)
-
-
-def _span(version: int, box: Box, place: int) -> str:
-    """One side of a box, as a part of an element's key."""
-    first, last = box[place]
-    if place >= 2:
-        return str(first) if first == last else f"{first}-{last}"
-    return (
-        _address(version, first) if first == last else f"{_address(version, first)}-{_address(version, last)}"
-    )
-
-
-def _address(version: int, number: int) -> str:
-    if version == 4:
-        return socket.inet_ntop(socket.AF_INET, number.to_bytes(4, "big"))
-    return socket.inet_ntop(socket.AF_INET6, number.to_bytes(16, "big"))
+    kept = f"type {' . '.join(types[place] for place in layer.order)} : verdict"
+    map_ = table.map(name, kept, elements, "flags interval", "counter")
+    return f"{' . '.join(keys[place] for place in layer.order)} vmap {map_}"
 
 
 def _of_rule(table: Table, number: int, rule: Rule, share: float) -> str:

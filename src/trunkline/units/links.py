@@ -41,7 +41,7 @@ class Leader(Protocol):
     def said(self, link: Link) -> None:
         """The unit says how it is."""
 
-    def recited(self, revision: int, document: dict[str, Any]) -> None:
+    def recited(self, word: Recited) -> None:
         """The unit says which policy it has."""
 
     def refused(self, epoch: int, manager: int) -> None:
@@ -131,7 +131,7 @@ class Link:
                 if self.wire is not None:
                     self._leader.has(self)
             elif isinstance(word, Recited):
-                self._leader.recited(word.revision, word.document)
+                self._leader.recited(word)
             elif isinstance(word, Said):
                 self.status = word.status
                 if self.wire is not None:

@@ -14,9 +14,12 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from trunkline.compiler.unit_slices import PolicySlice
 from trunkline.errors import Refusal, Unavailable
-from trunkline.units.words import Commit, Prepare, Recite
+from trunkline.units.documents import said
+from trunkline.units.words import Commit, Prepare, Recite, Recited
 
 #: How long a unit may take, seconds: ten thousand rules with a tenth of a core.
 _PATIENCE = 60.0
@@ -26,6 +29,8 @@ _AGAIN = 5.0
 #: come later than a policy that speaks of it.
 _PAUSES = (0.5, 1.5)
 Ask = Callable[..., Awaitable[None]]
+#: A document and its rules' tables.
+Told = tuple[msgspec.Raw, bytes]
 
 
 class PolicyRounds:
@@ -35,7 +40,8 @@ class PolicyRounds:
         """`ask(unit, word, *values, patience)` as `Wire.ask`; `tell(what, cause)` of events."""
         self._ask, self._tell = ask, tell
         self._newest: PolicySlice | None = None
-        self._documents: dict[int, dict[str, Any]] = {}
+        #: By revision, as units are told it: made once for all of them.
+        self._told: dict[int, Told] = {}
         #: The revision in force; 0 where there is none.
         self.revision = 0
         #: Why the newest is not in force; "" where it is, or is about to be.
@@ -50,13 +56,13 @@ class PolicyRounds:
         """What the agent says."""
         if newest is not None and (self._newest is None or newest.revision > self._newest.revision):
             self._newest = newest
-            self._documents[newest.revision] = newest.document
+            self._told[newest.revision] = said(newest.document), bytes(newest.tables)
             self.refused = ""
 
-    def recited(self, revision: int, document: dict[str, Any]) -> None:
+    def recited(self, word: Recited) -> None:
         """A unit has this policy in force."""
-        if revision >= self.revision:
-            self._documents.setdefault(revision, document)
+        if word.revision >= self.revision:
+            self._told.setdefault(word.revision, (word.document, word.tables))
 
     def joined(self, unit: int, *, spreads: bool, revision: int) -> None:
         """A unit is there and has this revision. The highest that any has is in force."""
@@ -79,8 +85,8 @@ class PolicyRounds:
     def _is_in_force(self, revision: int) -> None:
         if revision > self.revision:
             self.revision = revision
-            for old in [old for old in self._documents if old < revision]:
-                del self._documents[old]
+            for old in [old for old in self._told if old < revision]:
+                del self._told[old]
 
     async def act(self) -> bool:
         """Does what is to be done next; returns whether there was anything."""
@@ -90,10 +96,10 @@ class PolicyRounds:
         now = asyncio.get_running_loop().time()
         behind = [unit for unit, (_, revision) in self.units.items() if revision != self.revision]
         behind = [unit for unit in behind if self._later.get(unit, 0.0) <= now]
-        if behind and self.revision not in self._documents:
+        if behind and self.revision not in self._told:
             # It was in force before this manager led, and what the agent says is another one.
             await self._learn()
-        if not behind or self.revision not in self._documents:
+        if not behind or self.revision not in self._told:
             return False
         await asyncio.gather(*(self._bring(unit) for unit in behind))
         return True
@@ -109,7 +115,7 @@ class PolicyRounds:
         """Returns whether it came to an end, one or the other."""
         units = dict(self.units)
         for pause in (*_PAUSES, None):
-            answers = await self._all(units, Prepare, policy.revision, policy.document)
+            answers = await self._all(units, Prepare, policy.revision, *self._told[policy.revision])
             if pause is None or not any(map(_refuses, answers.values())):
                 break
             await asyncio.sleep(pause)
@@ -145,7 +151,7 @@ class PolicyRounds:
     async def _bring(self, unit: int) -> None:
         revision = self.revision
         try:
-            await self._ask(unit, Prepare, revision, self._documents[revision], patience=_PATIENCE)
+            await self._ask(unit, Prepare, revision, *self._told[revision], patience=_PATIENCE)
             await self._ask(unit, Commit, revision, patience=_PATIENCE)
         except (Refusal, Unavailable) as error:
             self._later[unit] = asyncio.get_running_loop().time() + _AGAIN

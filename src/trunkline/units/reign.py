@@ -22,7 +22,7 @@ from trunkline.units.links import Link, views
 from trunkline.units.policy_rounds import PolicyRounds
 from trunkline.units.progress import Progress
 from trunkline.units.shard_moves import Drop, Give, Moves, Task, Tell, by_shard
-from trunkline.units.words import NOBODY, Aside, Forget, Hand, Members, Retake, Shards, Suspect
+from trunkline.units.words import NOBODY, Aside, Forget, Hand, Members, Recited, Retake, Shards, Suspect
 
 #: How long one that begins waits for all units to say what they have, seconds.
 _LEARN = 3.0
@@ -201,8 +201,8 @@ class Reign:
             self._tell(f"Unit {number} is gone.{others}", cause)
             self._cause = f"Unit {number} is gone."
 
-    def recited(self, revision: int, document: dict[str, Any]) -> None:
-        self.policies.recited(revision, document)
+    def recited(self, word: Recited) -> None:
+        self.policies.recited(word)
 
     def _is_of(self, link: Link) -> bool:
         """It is not the rest of a connection to a unit that is another one now."""

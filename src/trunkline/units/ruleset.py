@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trunkline.compiler.unit_slices import LegSlice
+from trunkline.compiler.unit_slices import LegSlice, RuleTables
 from trunkline.resources.appliance_policy import Policy, SynProtection, Zone, check, words
 from trunkline.resources.appliance_policy.zones import INSIDE
 from trunkline.units import filtering
@@ -43,6 +43,7 @@ def ruleset(
     replaces: str | None = None,
     share: float = 1.0,
     seen: Seen = NOTHING,
+    tables: RuleTables | None = None,
 ) -> str:
     """What `steps` divides into transactions for ``nft -f -``: a packet meets the old policy or the new.
 
@@ -52,6 +53,7 @@ def ruleset(
         share: of the appliance's connections, how many begin here (of the shards, how many are here): limits
             of the policy are for the whole appliance, and this data plane has so much of them.
         seen: what is known of members.
+        tables: of the policy's firewall, where they are known already.
 
     Raises:
         BadField: the policy does not fit the legs.
@@ -78,7 +80,7 @@ def ruleset(
         forward.append(f"ct status & dnat == 0 {table.counter('dropped_no_listener')} drop")
     decided: dict[tuple[str, str], str] = {}
     if firewall is not None:
-        decided = filtering.filter_(table, forward, firewall, [leg.zone for leg in legs], share)
+        decided = filtering.filter_(table, forward, firewall, [leg.zone for leg in legs], share, tables)
     own += [
         f"iifname != {zones} accept",
         "ct state established,related accept",

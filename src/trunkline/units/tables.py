@@ -21,11 +21,11 @@ import re
 from collections.abc import Iterable
 
 NAME = "appliance"
-_OBJECT = re.compile(r"^  ((?:map|set|chain) [abc]_\S+) \{$", re.MULTILINE)
 _SWITCH = "# switch"
 _LEFT = re.compile(r"^# leaves (.+)$", re.MULTILINE)
 _LASTS = re.compile(r"^# lasts (.+)$", re.MULTILINE)
-_NEW = re.compile(r"^  ((?:map|chain) k_\S+) \{$", re.MULTILINE)
+_MAKES = re.compile(r"^# makes (.+)$", re.MULTILINE)
+_BRINGS = re.compile(r"^# brings (.+)$", re.MULTILINE)
 #: Names of what stays begin with it.
 _LASTING = "k_"
 
@@ -38,7 +38,8 @@ class Table:
         self._replaces = replaces
         self._letter = {"# a": "b", "# b": "c"}.get((replaces or "")[:3], "a")
         self._counters: list[str] = []
-        self._sets: list[str] = []
+        #: Sets and maps as "map NAME", and as they are written.
+        self._sets: dict[str, str] = {}
         self._bases: dict[str, list[str]] = {}
         self._chains: dict[str, list[str]] = {}
         #: What stays, as "map NAME" and "chain NAME", and what it is.
@@ -74,7 +75,8 @@ class Table:
 
     def set(self, kind: str, name: str, lines: Iterable[str]) -> str:
         """Adds a set or a map; returns it as rules name it."""
-        self._sets.append(_block(f"{kind} {self.named(name)}", lines))
+        head = f"{kind} {self.named(name)}"
+        self._sets[head] = _block(head, lines)
         return f"@{self.named(name)}"
 
     def map(self, name: str, of: str, elements: Iterable[str], *options: str) -> str:
@@ -83,7 +85,7 @@ class Table:
 
     def text(self) -> str:
         """What `steps` divides; all of it at once is taken as well."""
-        replaces = self._replaces or ""
+        replaces = _head(self._replaces or "")
         left = _LEFT.findall(replaces)
         # What the one before did not need any more is there until this one is in force.
         there = {*_LASTS.findall(replaces), *left}
@@ -91,7 +93,7 @@ class Table:
         inner = [_block(f"counter {name}", ()) for name in self._counters]
         # Maps first: chains look them up.
         inner += [_block(name, new[name]) for name in sorted(new, reverse=True)]
-        inner += self._sets
+        inner += self._sets.values()
         inner += [_block(f"chain {name}", rules) for name, rules in self._chains.items()]
         bare = [_block(f"chain {name}", rules[:1]) for name, rules in self._bases.items()]
         full = [_block(f"chain {name}", rules) for name, rules in self._bases.items()]
@@ -99,10 +101,13 @@ class Table:
         if self._replaces is None:
             lines += [f"{verb} table inet {NAME}" for verb in ("add", "delete", "add")]
         else:
-            before = _OBJECT.findall(self._replaces) + _LASTS.findall(self._replaces)
+            before = _MAKES.findall(replaces) + _LASTS.findall(replaces)
             lines += [f"# leaves {each}" for each in before if each not in self._lasting]
             lines.append(f"add table inet {NAME}")
-        lines[1:1] = [f"# lasts {each}" for each in self._lasting]
+        # What is asked of a text is in its first lines, for all of it may be long.
+        made = [*self._sets, *(f"chain {name}" for name in self._chains)]
+        lines[1:1] = [f"# lasts {each}" for each in self._lasting] + [f"# brings {each}" for each in new]
+        lines[1:1] = [f"# makes {each}" for each in made]
         # Maps lead to chains, so those have to be there.
         lines += [f"add {each.replace(' ', f' inet {NAME} ')}" for each in new if each.startswith("chain ")]
         lines += [f"add chain inet {NAME} {name}" for name in self._chains]
@@ -127,7 +132,13 @@ def steps(text: str) -> list[str]:
 
 def discarded(text: str) -> str:
     """The transaction that takes away what the steps of a text brought, when the last one was not done."""
-    return "\n".join([*_removal(_OBJECT.findall(text) + _NEW.findall(text)), ""])
+    head = _head(text)
+    return "\n".join([*_removal(_MAKES.findall(head) + _BRINGS.findall(head)), ""])
+
+
+def _head(text: str) -> str:
+    """The first lines of a text, which say what it makes, and leaves to the next one."""
+    return text.partition("\nadd ")[0]
 
 
 def _removal(objects: Iterable[str]) -> list[str]:

@@ -221,7 +221,9 @@ class Unit:
                     await wire.say(Done(word.n))
                 elif isinstance(word, Recite):
                     if self._policy is not None:
-                        await wire.say(Recited(self._policy.revision, self._policy.document))
+                        await wire.say(
+                            Recited(self._policy.revision, self._policy.document, self._policy.tables)
+                        )
                     await wire.say(Done(word.n, "" if self._policy is not None else "It has no policy."))
                 else:
                     await wire.answer(word.n, self._told(role, word))

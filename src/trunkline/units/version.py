@@ -14,6 +14,8 @@ _PARTS = (
     "units",
     "devices",
     "plan",
+    "compiler/classifier.py",
+    "compiler/rule_tables.py",
     "compiler/unit_slices.py",
     "resources/appliance_policy",
     "resources/reports.py",

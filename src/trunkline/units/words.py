@@ -16,8 +16,6 @@ by itself. `wire.Wire` carries them.
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from trunkline.compiler.unit_slices import BusMember
@@ -91,11 +89,16 @@ class Retake(msgspec.Struct, frozen=True, tag=True):
 
 
 class Prepare(msgspec.Struct, frozen=True, tag=True):
-    """A unit is to make ready what it would do by this policy, and change nothing yet."""
+    """A unit is to make ready what it would do by this policy, and change nothing yet.
+
+    A document is thousands of rules, perhaps: who passes it on leaves it as it came (`documents`).
+    """
 
     n: int
     revision: int
-    document: dict[str, Any]
+    document: msgspec.Raw
+    #: As `PolicySlice.tables`; b"" of a manager that does not know of them.
+    tables: bytes = b""
 
 
 class Commit(msgspec.Struct, frozen=True, tag=True):
@@ -115,7 +118,8 @@ class Recited(msgspec.Struct, frozen=True, tag=True):
     """The policy that a unit has in force."""
 
     revision: int
-    document: dict[str, Any]
+    document: msgspec.Raw
+    tables: bytes = b""
 
 
 class Hand(msgspec.Struct, frozen=True, tag=True):

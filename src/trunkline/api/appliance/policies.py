@@ -85,8 +85,8 @@ def change(call: Call, appliance: Appliance, document: Any) -> tuple[AppliancePo
 
 
 def differences(old: dict[str, Any], new: Checked) -> list[str]:
-    """What would be otherwise with another document, a line for each thing."""
-    return difference(parse(old), new.policy) if new.document != old else []
+    """What would be otherwise with another document than the stored one, a line for each thing."""
+    return difference(parse(old, rules_checked=True), new.policy) if new.document != old else []
 
 
 def _summary(found: Sequence[str]) -> str:

@@ -20,8 +20,11 @@ ANY = "any"
 MASQUERADE_PORTS = "1024-65535"
 
 
-class _Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A part of the document: what it has no field for is refused."""
+class _Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """A part of the document: what it has no field for is refused.
+
+    None is part of itself, so that the collector of such cycles has no need to look at thousands of rules.
+    """
 
 
 class Groups(_Part, frozen=True, kw_only=True):

@@ -33,6 +33,8 @@ def services_of(groups: Groups, word: str) -> list[Service]:
 
 def all_prefixes(groups: Groups, said: Words) -> list[Network]:
     """What a field of addresses means; no address is in two of them."""
+    if isinstance(said, str) and said not in groups.addresses and said != ANY:
+        return [words.network(said)]
     return words.collapsed(network for word in listed(said) for network in prefixes(groups, word))
 
 

@@ -32,7 +32,7 @@ from trunkline.resources.appliance_policy.document import (
     Words,
 )
 from trunkline.resources.appliance_policy.endpoints import check_endpoints
-from trunkline.resources.appliance_policy.groups import listed, prefixes, services_of
+from trunkline.resources.appliance_policy.groups import prefixes, services_of
 from trunkline.resources.appliance_policy.proxying import check_proxied
 
 T = TypeVar("T")
@@ -45,8 +45,12 @@ _MOST_RULES = 20_000
 _MOST_RANGES = 100_000
 
 
-def parse(document: dict[str, Any]) -> Policy:
+def parse(document: dict[str, Any], *, rules_checked: bool = False) -> Policy:
     """The policy that a document says.
+
+    Args:
+        rules_checked: this very document was parsed before: of the firewall's rules, which may be thousands,
+            only shapes are looked at.
 
     Raises:
         BadField: it cannot be done; the field is the path of what is wrong, as ``firewall.rules[3].action``,
@@ -59,7 +63,7 @@ def parse(document: dict[str, Any]) -> Policy:
         _shape_named(document)
         raise _explained(str(error)) from None
     _shape_named(document)
-    if policy.firewall is not None:
+    if policy.firewall is not None and not rules_checked:
         _check_firewall(policy.firewall)
     if policy.nat is not None:
         _check_translation(policy.nat)
@@ -218,10 +222,9 @@ def _check_firewall(firewall: Firewall) -> None:
     unique("firewall.rules[{}].name", (rule.name for rule in firewall.rules))
     if len(firewall.rules) > _MOST_RULES:
         raise BadField("firewall.rules", f"there are {len(firewall.rules)}; {_MOST_RULES} are the most.")
-    room = _MOST_RANGES
+    room, read = _MOST_RANGES, _Read(groups)
     for number, rule in enumerate(firewall.rules):
-        _check_rule(f"firewall.rules[{number}]", groups, rule)
-        room -= _ranges(groups, rule)
+        room -= _check_rule(f"firewall.rules[{number}]", read, rule)
         if room < 0:
             raise BadField(
                 f"firewall.rules[{number}]",
@@ -246,27 +249,59 @@ def _check_group(path: str, name: str, members: Sequence[str], what: str) -> Non
     raise BadField(path, f"'{name}' may be taken for one of the {what}. Give the group another name.")
 
 
-def _check_rule(path: str, groups: Groups, rule: Rule) -> None:
+class _Read:
+    """What the words of rules mean: thousands of rules have few words in common, or all of them."""
+
+    def __init__(self, groups: Groups) -> None:
+        self._groups = groups
+        self._prefixes: dict[Words, tuple[int, int]] = {}
+        self._services: dict[Words, tuple[int, str]] = {}
+
+    def prefixes(self, path: str, said: Words) -> tuple[int, int]:
+        """How many prefixes of IPv4 a field has, and of IPv6. Raises BadField."""
+        found = self._prefixes.get(said)
+        if found is None:
+            versions = [
+                network.version
+                for where, word in placed(path, said)
+                for network in reads(where, functools.partial(prefixes, self._groups), word)
+            ]
+            found = self._prefixes[said] = versions.count(4), versions.count(6)
+        return found
+
+    def services(self, path: str, said: Words) -> tuple[int, str]:
+        """How many services a field has, and a word of it that has no ports, "" where all have. As above."""
+        found = self._services.get(said)
+        if found is None:
+            count, without = 0, ""
+            for where, word in placed(path, said):
+                services = reads(where, functools.partial(services_of, self._groups), word)
+                count += len(services)
+                without = without or ("" if all(service.has_ports for service in services) else word)
+            found = self._services[said] = count, without
+        return found
+
+
+def _check_rule(path: str, read: _Read, rule: Rule) -> int:
+    """Returns in how many elements of maps the rule is, at the most. Raises BadField."""
     _zone(f"{path}.from", rule.from_)
     _zone(f"{path}.to", rule.to)
-    families = []
-    for name, said in (("source", rule.source), ("destination", rule.destination)):
-        for where, word in placed(f"{path}.{name}", said):
-            reads(where, functools.partial(prefixes, groups), word)
-        families.append({network.version for word in listed(said) for network in prefixes(groups, word)})
-    for where, word in placed(f"{path}.service", rule.service):
-        found = reads(where, functools.partial(services_of, groups), word)
-        if rule.source_port and not all(service.has_ports for service in found):
+    sources = read.prefixes(f"{path}.source", rule.source)
+    targets = read.prefixes(f"{path}.destination", rule.destination)
+    services, without = read.services(f"{path}.service", rule.service)
+    if rule.source_port:
+        if without:
             raise BadField(
                 f"{path}.source_port",
-                f"'{word}' is not TCP or UDP, which have ports. Say tcp or udp.",
+                f"'{without}' is not TCP or UDP, which have ports. Say tcp or udp.",
             )
-    if rule.source_port:
         reads(f"{path}.source_port", words.ports, rule.source_port)
-    if not families[0] & families[1]:
+    pairs = sources[0] * targets[0] + sources[1] * targets[1]
+    if not pairs:
+        one, other = (6 if targets[1] else 4), (6 if sources[1] else 4)
         raise BadField(
             f"{path}.destination",
-            f"it is of IPv{min(families[1])} alone and the source of IPv{min(families[0])}, so that no "
+            f"it is of IPv{one} alone and the source of IPv{other}, so that no "
             "packet has both. Give addresses of one family.",
         )
     if rule.rate:
@@ -275,16 +310,7 @@ def _check_rule(path: str, groups: Groups, rule: Rule) -> None:
             raise BadField(
                 f"{path}.rate", f"a rule that says {rule.action} has no rate. Leave it out, or say accept."
             )
-
-
-def _ranges(groups: Groups, rule: Rule) -> int:
-    """In how many elements of maps the rule is, at the most."""
-    versions = [
-        [network.version for word in listed(said) for network in prefixes(groups, word)]
-        for said in (rule.source, rule.destination)
-    ]
-    served = sum(len(services_of(groups, word)) for word in listed(rule.service))
-    return served * sum(versions[0].count(version) * versions[1].count(version) for version in (4, 6))
+    return services * pairs
 
 
 def placed(path: str, said: Words) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import re
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -70,6 +71,11 @@ def address(text: str) -> Address:
 def network(text: str) -> Network:
     """Of a prefix or an address. Raises ValueError with the remedy."""
     try:
+        # Most are addresses of IPv4: read so, one takes a third of the time.
+        return ipaddress.IPv4Network((socket.inet_pton(socket.AF_INET, text), 32))
+    except (OSError, ValueError):
+        pass
+    try:
         return ipaddress.ip_network(text)
     except ValueError as error:
         if "has host bits set" in str(error):
@@ -92,14 +98,19 @@ def services(text: str) -> tuple[Service, ...]:
             f"'{text}' is neither a service, as tcp/80, udp/5000-5999, tcp, udp, icmp, esp, gre, sctp or "
             "ip/47, nor a group of this policy."
         )
-    span = Ports() if first is None else ports(text.partition("/")[2])
+    span = Ports() if first is None else _span(text.partition("/")[2], first, last)
     return tuple(Service(number, number, span) for number in _PROTOCOLS[protocol])
 
 
 def ports(text: str) -> Ports:
     """Raises ValueError with the remedy."""
     found = _PORTS.fullmatch(text)
-    span = Ports(int(found[1]), int(found[2] or found[1])) if found else Ports(1, 0)
+    return _span(text, *(found.groups() if found else ("0", None)))
+
+
+def _span(text: str, first: str, last: str | None) -> Ports:
+    """From one of these numbers to the other, which stand in a text. Raises as `ports`."""
+    span = Ports(int(first), int(last or first))
     if not 0 < span.first <= span.last < 65536:
         raise ValueError(
             f"'{text}' are no ports. Write one of 1 to 65535, or two with a dash, the lower first."

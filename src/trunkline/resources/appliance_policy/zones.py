@@ -32,6 +32,7 @@ def check(policy: Policy, zones: Sequence[Zone]) -> None:
         BadField: it does not.
     """
     by_name = {zone.name: zone for zone in zones}
+    known = {ANY, *by_name}
     owner = {words.address(text.partition("/")[0]): zone for zone in zones for text in zone.addresses}
 
     def zone(path: str, name: str) -> Zone | None:
@@ -59,8 +60,11 @@ def check(policy: Policy, zones: Sequence[Zone]) -> None:
 
     firewall, nat = policy.firewall, policy.nat
     for number, rule in enumerate(firewall.rules if firewall else ()):
-        zone(f"firewall.rules[{number}].from", rule.from_)
-        zone(f"firewall.rules[{number}].to", rule.to)
+        # They may be thousands.
+        if rule.from_ not in known:
+            zone(f"firewall.rules[{number}].from", rule.from_)
+        if rule.to not in known:
+            zone(f"firewall.rules[{number}].to", rule.to)
     for number, limits in enumerate(firewall.syn_protection if firewall else ()):
         zone(f"firewall.syn_protection[{number}].zone", limits.zone)
     sources: dict[str, NatSource | NatCarrier] = {

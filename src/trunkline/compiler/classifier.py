@@ -20,13 +20,49 @@ from operator import or_
 Box = tuple[tuple[int, int], ...]
 
 
+#: Two boxes may meet where they do so in one dimension: for each box so many are looked at, or sets are used.
+_FEW = 32
+
+
 def layers(boxes: Sequence[tuple[int, Box]]) -> list[int]:
     """The layer of each box, for boxes given as (number of the rule, box), rules in their order.
 
-    Boxes of one rule do not meet each other. Sets of boxes are integers, with a bit for each.
+    Boxes of one rule do not meet each other.
+    """
+    found = layers_of_few(boxes)
+    return layers_of_many(boxes) if found is None else found
+
+
+def layers_of_few(boxes: Sequence[tuple[int, Box]]) -> list[int] | None:
+    """As `layers`, in a time and a memory that go with the number of boxes; None where too many may meet.
+
+    A line is swept along the dimension in which the fewest have a value in common.
     """
     if not boxes:
         return []
+    columns = sorted(zip(*(box for _, box in boxes), strict=True), key=depth)
+    spans, others = columns[0], columns[1:]
+    earlier: dict[int, list[int]] = {}
+    open_: list[tuple[int, int]] = []
+    left = _FEW * len(boxes)
+    for number in sorted(range(len(boxes)), key=spans.__getitem__):
+        first, last = spans[number]
+        open_ = [each for each in open_ if each[0] >= first]
+        left -= len(open_)
+        if left < 0:
+            return None
+        for _, other in open_:
+            if all(c[number][0] <= c[other][1] and c[other][0] <= c[number][1] for c in others):
+                earlier.setdefault(max(number, other), []).append(min(number, other))
+        open_.append((last, number))
+    found: list[int] = []
+    for number in range(len(boxes)):
+        found.append(1 + max((found[other] for other in earlier.get(number, ())), default=-1))
+    return found
+
+
+def layers_of_many(boxes: Sequence[tuple[int, Box]]) -> list[int]:
+    """As `layers`, however many meet. Sets of boxes are integers, with a bit for each."""
     meets = _Meetings([box for _, box in boxes])
     found: list[int] = []
     members: list[int] = []
@@ -44,11 +80,12 @@ def layers(boxes: Sequence[tuple[int, Box]]) -> list[int]:
 
 def depth(spans: Sequence[tuple[int, int]]) -> int:
     """How many of these ranges have one value in common, at the most."""
-    steps = sorted([(first, 0) for first, _ in spans] + [(last, 1) for _, last in spans])
-    most = now = 0
-    for _, ends in steps:
-        now += -1 if ends else 1
-        most = max(most, now)
+    begin, end = (sorted(column) for column in zip(*spans, strict=True))
+    most = ended = 0
+    for begun, first in enumerate(begin, 1):
+        while end[ended] < first:
+            ended += 1
+        most = max(most, begun - ended)
     return most
 
 
