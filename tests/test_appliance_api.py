@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import msgspec
 from appliance_lab import BASE, HOSTS, Lab, lab
 
 from trunkline.compiler.network import logical_network
+from trunkline.compiler.rule_tables import rule_tables
 from trunkline.compiler.settings import Settings
+from trunkline.compiler.unit_slices import PolicySlice
 from trunkline.control.replica import Replica
+from trunkline.resources.appliance_policy import parse
 from trunkline.resources.reports import (
     Condition,
     UnitEvent,
 )
+from trunkline.units import documents
+from trunkline.units.ruleset import ruleset
 
 __all__ = ["lab"]
 
@@ -282,6 +288,30 @@ def test_a_policy_that_is_refused_is_told_and_the_old_one_stays(lab: Lab) -> Non
     assert ("revision 2 is refused" in told["what"], told["cause"]) == (True, "unit 3: line 7: no such set")
     managers = [u for s in lab.slices().values() for u in s.units if u.kind == "manager"]
     assert [(u.policy and u.policy.revision) for u in managers] == [2]
+
+
+def test_managers_are_told_the_rules_tables_as_units_would_make_them(lab: Lab) -> None:
+    id = lab.make(network_ids=[lab.network("10.7.0.0/24")])["id"]
+    rules = [
+        {"name": "one", "from": "inside", "source": "10.5.0.0/28", "service": "tcp/80", "action": "accept"},
+        {"name": "two", "to": "net1", "destination": ["10.7.0.9", "fd00:7::9"], "action": "reject"},
+        {"name": "all", "source": "10.5.0.0/24", "action": "drop"},
+    ]
+    policy = {"firewall": {"default": "drop", "rules": rules}}
+    lab.api.ok("PUT", f"{BASE}/{id}/policy", {"policy": policy}, by="demo")
+    units = [unit for slice_ in lab.slices().values() for unit in slice_.units]
+    (told,) = (unit.policy for unit in units if unit.policy is not None)
+    # By the channel, the agent and its file.
+    told = msgspec.json.decode(msgspec.json.encode(told), type=PolicySlice)
+    policy_, tables = documents.read(documents.said(told.document), bytes(told.tables))
+    assert tables is not None
+    legs = next(unit.legs for unit in units if unit.kind == "data-plane")
+    assert len(legs) == 3
+    assert policy_ == parse(policy)
+    assert policy_.firewall is not None
+    assert tables == rule_tables(policy_.firewall, [leg.zone for leg in legs])
+    assert {decides for _, _, decides in tables.pairs} == {0, 1, 2, 3}
+    assert ruleset(policy_, legs, tables=tables) == ruleset(policy_, legs)
 
 
 def test_a_dry_run_says_what_would_change_and_changes_nothing(lab: Lab) -> None:

@@ -9,6 +9,8 @@
 | each port of carrier-grade translation has one subscriber | |
 | a difference says what would change | and nothing of two that are the same |
 | maps find the rule that is first, whatever the rules | |
+| tables that control made are what a unit would make | a unit makes those that it was not told |
+| rules are checked by whoever makes their tables | what is too much for others is left to units |
 | as many layers as rules overlap, not as there are rules | |
 | limits are a data plane's share | |
 """
@@ -28,11 +30,13 @@ from first_match import first_match
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trunkline.compiler.classifier import layers
-from trunkline.compiler.unit_slices import LegSlice
+from trunkline.compiler import rule_tables
+from trunkline.compiler.classifier import depth, layers, layers_of_few, layers_of_many
+from trunkline.compiler.unit_slices import UNTOLD, LegSlice
 from trunkline.errors import BadField
 from trunkline.resources.appliance_policy import Misread, Rate, Zone, check, difference, parse, read
 from trunkline.resources.appliance_policy.carrier import allocations, subscriber
+from trunkline.units import documents
 from trunkline.units.fabric import Blocks
 from trunkline.units.rates import limit
 from trunkline.units.ruleset import published, ruleset, translated
@@ -550,6 +554,70 @@ def test_maps_find_the_rule_that_is_first(rules: list[dict[str, Any]], packets: 
         packet = (source, target, protocols[protocol], port)
         found = maps.rule(f'"{near}" . "{far}"', *packet)
         assert found == first_match(policy, *packet, near, far)
+
+
+@settings(max_examples=60)
+@given(rules=st.lists(RULES, max_size=12))
+def test_tables_that_control_made_are_what_a_unit_would_make(rules: list[dict[str, Any]]) -> None:
+    whole = {"firewall": {"rules": [{**rule, "name": str(n)} for n, rule in enumerate(rules)]}}
+    policy = parse(whole)
+    # The unit knows the newest network later.
+    told = bytes(rule_tables.told(policy, [*(leg.zone for leg in LEGS), "net1"]))
+    read_, tables = documents.read(documents.said(whole), told)
+    assert tables is not None
+    assert read_ == policy
+    assert ruleset(read_, LEGS, tables=tables) == ruleset(policy, LEGS)
+
+
+def test_a_unit_makes_the_tables_that_it_was_not_told() -> None:
+    whole = document()
+    policy, legs = parse(whole), (*LEGS, LegSlice(zone="net1", addresses=("10.7.0.1/24",), mtu=1442))
+    told = bytes(rule_tables.told(policy, [leg.zone for leg in LEGS]))
+    firewall = policy.firewall
+    assert firewall is not None
+    later = msgspec.structs.replace(rule_tables.rule_tables(firewall, ()), form=rule_tables.FORM + 1)
+    for nothing in (b"", bytes(UNTOLD), msgspec.json.encode(later), b'{"of": "another version"}'):
+        assert documents.read(documents.said(whole), nothing) == (policy, None)
+    # Of fewer zones than there are legs.
+    tables = rule_tables.heard(told)
+    assert tables is not None
+    assert ruleset(policy, legs, tables=tables) == ruleset(policy, legs)
+
+
+def test_rules_are_checked_by_whoever_makes_their_tables() -> None:
+    whole = document()
+    told = bytes(rule_tables.told(parse(whole), [leg.zone for leg in LEGS]))
+    whole["firewall"]["rules"][0]["source_port"] = "0"
+    with pytest.raises(BadField, match="source_port"):
+        documents.read(documents.said(whole), b"")
+    documents.read(documents.said(whole), told)
+    # What depends on the appliance, each unit knows for itself, and what may be another version's.
+    whole["nat"]["source"][0]["ports"] = "80"
+    with pytest.raises(BadField, match="ports"):
+        documents.read(documents.said(whole), told)
+
+
+def test_too_much_for_others_is_left_to_the_units() -> None:
+    nested = [{"name": str(n), "destination": f"10.{n}.0.0/16", "action": "drop"} for n in range(90)]
+    across = [{"name": f"p{n}", "source": f"10.{n}.0.0/16", "action": "drop"} for n in range(90)]
+    zones = [leg.zone for leg in LEGS]
+    for rules, enough in ((nested, True), (nested + across, False)):
+        policy = parse({"firewall": {"rules": rules}})
+        assert (rule_tables.heard(rule_tables.told(policy, zones)) is not None) == enough
+        assert policy.firewall is not None
+        assert rule_tables.rule_tables(policy.firewall, zones).tables
+
+
+SPANS = st.tuples(st.integers(0, 30), st.integers(0, 8)).map(lambda each: (each[0], each[0] + each[1]))
+
+
+@given(boxes=st.lists(st.tuples(SPANS, SPANS, SPANS), min_size=1, max_size=40))
+def test_layers_of_few_are_those_of_many(boxes: list[Any]) -> None:
+    numbered = list(enumerate(boxes))
+    assert layers_of_few(numbered) in (None, layers_of_many(numbered))
+    for place, spans in enumerate(zip(*boxes, strict=True)):
+        most = max(sum(first <= value <= last for first, last in spans) for value in range(40))
+        assert depth(spans) == most, place
 
 
 def test_layers_are_as_many_as_rules_overlap() -> None:

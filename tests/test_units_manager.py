@@ -9,6 +9,7 @@
 | all have a policy, dispatchers first | one refuses: nobody has it, and what was in force stays |
 | who learns of a network later than of the policy is asked again | |
 | who does not answer gets it later | ... and has no part before |
+| units are told the tables that came with a policy | one without them is a policy, too |
 | a revision that any unit has is in force | an older one is not taken |
 """
 
@@ -17,12 +18,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
+
 from trunkline.compiler.unit_slices import PolicySlice
 from trunkline.errors import Refusal, Unavailable
-from trunkline.units.documents import said
+from trunkline.resources.appliance_policy import parse
+from trunkline.units.documents import read, said
 from trunkline.units.election import BEAT, PATIENCE, Election
 from trunkline.units.policy_rounds import PolicyRounds
-from trunkline.units.words import Commit, Prepare, Recite, Recited
+from trunkline.units.words import Commit, Prepare, Recite, Recited, Word
 
 
 class Pair:
@@ -131,6 +135,8 @@ class Units:
         self.learns = False
         self.asked: list[tuple[int, str]] = []
         self.told: list[str] = []
+        #: What came with each policy.
+        self.carried: list[tuple[bytes, ...]] = []
         self.rounds = PolicyRounds(self.ask, lambda what, cause: self.told.append(f"{what} {cause}"))
         for number in numbers:
             self.join(number)
@@ -155,6 +161,7 @@ class Units:
                     del self.refusing[unit]
                 raise Refusal("Zone inside has no leg.")
             self.prepared[unit] = revision
+            self.carried.append(tuple(map(bytes, rest)))
         else:
             assert word is Commit
             assert self.prepared[unit] == revision
@@ -228,6 +235,33 @@ def test_who_does_not_answer_gets_it_later() -> None:
     units.act()
     assert units.revisions[2] == 1
     assert units.rounds.ready(2)
+
+
+def test_units_are_told_the_tables_that_came_with_the_policy() -> None:
+    units = Units(1, 200)
+    tables = msgspec.Raw(b"[1,[],[]]")
+    units.rounds.want(PolicySlice(revision=1, document={"firewall": {}}, tables=tables))
+    units.act()
+    assert set(units.carried) == {(msgspec.msgpack.encode({"firewall": {}}), bytes(tables))}
+    # One that comes, too.
+    units.carried.clear()
+    units.join(2)
+    units.act()
+    assert units.carried == [(msgspec.msgpack.encode({"firewall": {}}), bytes(tables))]
+
+
+def test_a_policy_without_tables_goes_between_versions_both_ways() -> None:
+    class Before(msgspec.Struct, frozen=True, tag="Prepare"):
+        n: int
+        revision: int
+        document: dict[str, Any]
+
+    new = Prepare(1, 2, said({"firewall": {}}), b"[1,[],[]]")
+    old = Before(1, 2, {"firewall": {}})
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(new), type=Before) == old
+    heard = msgspec.msgpack.decode(msgspec.msgpack.encode(old), type=Word)
+    assert isinstance(heard, Prepare)
+    assert read(heard.document, heard.tables) == (parse({"firewall": {}}), None)
 
 
 def test_what_a_unit_has_is_in_force() -> None:
