@@ -303,7 +303,7 @@ def test_managers_are_told_the_rules_tables_as_units_would_make_them(lab: Lab) -
     (told,) = (unit.policy for unit in units if unit.policy is not None)
     # By the channel, the agent and its file.
     told = msgspec.json.decode(msgspec.json.encode(told), type=PolicySlice)
-    policy_, tables = documents.read(documents.said(told.document), bytes(told.tables))
+    policy_, tables = documents.read(documents.said(told.document), told.tables)
     assert tables is not None
     legs = next(unit.legs for unit in units if unit.kind == "data-plane")
     assert len(legs) == 3

@@ -15,7 +15,6 @@ from trunkline.compiler.addresses import name_servers
 from trunkline.compiler.derive import View
 from trunkline.compiler.names import domain
 from trunkline.compiler.unit_slices import (
-    UNTOLD,
     AdvertisedSlice,
     BusMember,
     BusSlice,
@@ -77,11 +76,13 @@ def policy_slice(view: View, key: str) -> PolicySlice | None:
     found = view.get(AppliancePolicy, key)
     if found is None:
         return None
-    tables = UNTOLD
+    tables = b""
     try:
-        tables = rule_tables.told(parse(found.document), view.ask(zone_names, key))
-    except BadField:
-        # It was stored by another version: units say what is wrong in it.
+        # Who stored it had checked it.
+        policy = parse(found.document, rules_checked=True)
+        tables = rule_tables.told(policy, view.ask(zone_names, key))
+    except (BadField, ValueError):
+        # That was another version: units say what is wrong in it.
         pass
     return PolicySlice(revision=found.revision, document=found.document, tables=tables)
 

@@ -8,13 +8,14 @@ Control does this for the units of an appliance, and they do it themselves where
 from __future__ import annotations
 
 import socket
+import zlib
 from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 from trunkline.compiler.classifier import Box, depth, layers, layers_of_few
-from trunkline.compiler.unit_slices import UNTOLD, RuleLayer, RuleTable, RuleTables
+from trunkline.compiler.unit_slices import RuleLayer, RuleTable, RuleTables
 from trunkline.resources.appliance_policy import Firewall, Policy, Rule, words
 from trunkline.resources.appliance_policy.document import ANY, Groups, Words
 from trunkline.resources.appliance_policy.groups import all_prefixes, all_services
@@ -37,20 +38,25 @@ class TooMuch(Exception):
     """Rules make more tables, or overlap more, than is done for others."""
 
 
-def told(policy: Policy, zones: Sequence[str]) -> msgspec.Raw:
-    """What units are told of a policy's rules, for an appliance with these zones, as `PolicySlice.tables`."""
-    firewall = policy.firewall or Firewall()
+def told(policy: Policy, zones: Sequence[str]) -> bytes:
+    """What units are told of a policy's rules, for an appliance with these zones, as `PolicySlice.tables`.
+
+    Raises:
+        ValueError: the rules have words that mean nothing; those that were checked have none.
+    """
     try:
-        return msgspec.Raw(msgspec.json.encode(rule_tables(firewall, zones, most=_MOST)))
+        found = rule_tables(policy.firewall or Firewall(), zones, most=_MOST)
     except TooMuch:
-        return UNTOLD
+        return b""
+    # It goes to every unit, and is a tenth of that.
+    return zlib.compress(msgspec.msgpack.encode(found), 1)
 
 
-def heard(said: bytes | msgspec.Raw) -> RuleTables | None:
+def heard(said: bytes) -> RuleTables | None:
     """What was told; None where that is nothing, or of another form than this program's."""
     try:
-        found = msgspec.json.decode(said, type=RuleTables | None) if said else None
-    except msgspec.MsgspecError:
+        found = msgspec.msgpack.decode(zlib.decompress(said), type=RuleTables) if said else None
+    except (msgspec.MsgspecError, zlib.error):
         return None
     return found if found is not None and found.form == FORM else None
 

@@ -101,18 +101,15 @@ class RuleTables(msgspec.Struct, frozen=True, array_like=True):
     tables: tuple[tuple[RuleTable, ...], ...] = ()
 
 
-#: No tables, as JSON.
-UNTOLD = msgspec.Raw(b"null")
-
-
 class PolicySlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an appliance does: one document, as `units.policy` takes it."""
 
     revision: int
     document: dict[str, Any]
-    #: Its firewall's `RuleTables`, as JSON, which nobody reads on the way: they are made once, of what was
-    #: checked, and units that are given them do not check the rules again. Or each does all of that itself.
-    tables: msgspec.Raw = UNTOLD
+    #: Its firewall's `RuleTables`, as `compiler.rule_tables` tells them; nobody reads them on the way. They
+    #: are made once, of rules that were checked, and who is given them does not check those again. b"": there
+    #: are none, and each does all of that itself.
+    tables: bytes = b""
 
 
 class UnitSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -352,11 +352,19 @@ def refuse_unstorable(value: Any, path: str = "", depth: int = 0) -> None:
             raise BadField(path, f"it is nested more than {_DEEPEST} levels deep.")
         if isinstance(value, list):
             for index, inner in enumerate(value):
-                refuse_unstorable(inner, f"{path}[{index}]", depth + 1)
+                if not _is_plain(inner):
+                    refuse_unstorable(inner, f"{path}[{index}]", depth + 1)
         else:
             for key, inner in value.items():
-                refuse_unstorable(key, f"{path}.{key}" if path else "name of a field")
-                refuse_unstorable(inner, f"{path}.{key}" if path else str(key), depth + 1)
+                if not _is_plain(key):
+                    refuse_unstorable(key, f"{path}.{key}" if path else "name of a field")
+                if not _is_plain(inner):
+                    refuse_unstorable(inner, f"{path}.{key}" if path else str(key), depth + 1)
+
+
+def _is_plain(value: Any) -> bool:
+    """It is text that can be kept, as most of what comes is, of which there may be a hundred thousand."""
+    return value.__class__ is str and value.isascii() and "\x00" not in value
 
 
 def _fields(cls: type[Resource]) -> Iterator[tuple[str, FieldSpec]]:

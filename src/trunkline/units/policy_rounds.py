@@ -56,7 +56,7 @@ class PolicyRounds:
         """What the agent says."""
         if newest is not None and (self._newest is None or newest.revision > self._newest.revision):
             self._newest = newest
-            self._told[newest.revision] = said(newest.document), bytes(newest.tables)
+            self._told[newest.revision] = said(newest.document), newest.tables
             self.refused = ""
 
     def recited(self, word: Recited) -> None:

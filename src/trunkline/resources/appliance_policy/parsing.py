@@ -224,7 +224,7 @@ def _check_firewall(firewall: Firewall) -> None:
         raise BadField("firewall.rules", f"there are {len(firewall.rules)}; {_MOST_RULES} are the most.")
     room, read = _MOST_RANGES, _Read(groups)
     for number, rule in enumerate(firewall.rules):
-        room -= _check_rule(f"firewall.rules[{number}]", read, rule)
+        room -= _check_rule(number, read, rule)
         if room < 0:
             raise BadField(
                 f"firewall.rules[{number}]",
@@ -250,45 +250,54 @@ def _check_group(path: str, name: str, members: Sequence[str], what: str) -> Non
 
 
 class _Read:
-    """What the words of rules mean: thousands of rules have few words in common, or all of them."""
+    """What the words of rules mean: many rules have them in common, and each is read once."""
 
     def __init__(self, groups: Groups) -> None:
         self._groups = groups
+        self._zones = {ANY}
         self._prefixes: dict[Words, tuple[int, int]] = {}
         self._services: dict[Words, tuple[int, str]] = {}
 
-    def prefixes(self, path: str, said: Words) -> tuple[int, int]:
-        """How many prefixes of IPv4 a field has, and of IPv6. Raises BadField."""
+    def zone(self, number: int, field: str, name: str) -> None:
+        """A zone of a rule. Raises BadField."""
+        if name not in self._zones:
+            _zone(f"firewall.rules[{number}].{field}", name)
+            self._zones.add(name)
+
+    def prefixes(self, number: int, field: str, said: Words) -> tuple[int, int]:
+        """How many prefixes of IPv4 a field of a rule has, and of IPv6. Raises BadField."""
         found = self._prefixes.get(said)
         if found is None:
             versions = [
                 network.version
-                for where, word in placed(path, said)
+                for where, word in placed(f"firewall.rules[{number}].{field}", said)
                 for network in reads(where, functools.partial(prefixes, self._groups), word)
             ]
             found = self._prefixes[said] = versions.count(4), versions.count(6)
         return found
 
-    def services(self, path: str, said: Words) -> tuple[int, str]:
-        """How many services a field has, and a word of it that has no ports, "" where all have. As above."""
+    def services(self, number: int, said: Words) -> tuple[int, str]:
+        """How many services a rule has, and a word of it that has no ports, "" where all have. As above."""
         found = self._services.get(said)
         if found is None:
             count, without = 0, ""
-            for where, word in placed(path, said):
+            for where, word in placed(f"firewall.rules[{number}].service", said):
                 services = reads(where, functools.partial(services_of, self._groups), word)
                 count += len(services)
-                without = without or ("" if all(service.has_ports for service in services) else word)
+                if not without and not all(service.has_ports for service in services):
+                    without = word
             found = self._services[said] = count, without
         return found
 
 
-def _check_rule(path: str, read: _Read, rule: Rule) -> int:
+def _check_rule(number: int, read: _Read, rule: Rule) -> int:
     """Returns in how many elements of maps the rule is, at the most. Raises BadField."""
-    _zone(f"{path}.from", rule.from_)
-    _zone(f"{path}.to", rule.to)
-    sources = read.prefixes(f"{path}.source", rule.source)
-    targets = read.prefixes(f"{path}.destination", rule.destination)
-    services, without = read.services(f"{path}.service", rule.service)
+    read.zone(number, "from", rule.from_)
+    read.zone(number, "to", rule.to)
+    sources = read.prefixes(number, "source", rule.source)
+    targets = read.prefixes(number, "destination", rule.destination)
+    services, without = read.services(number, rule.service)
+    path = f"firewall.rules[{number}]"
     if rule.source_port:
         if without:
             raise BadField(

@@ -9,6 +9,8 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -21,8 +23,7 @@ _RATE = re.compile(r"(\d{1,7})/(second|minute|hour)")
 _UNITS = {"second": 1, "minute": 60, "hour": 3600}
 
 
-@dataclass(frozen=True, order=True)
-class Ports:
+class Ports(msgspec.Struct, frozen=True, order=True, gc=False):
     """From `first` to `last`, both included."""
 
     first: int = 0
@@ -35,8 +36,7 @@ class Ports:
         return self.first <= other.last and other.first <= self.last
 
 
-@dataclass(frozen=True, order=True)
-class Service:
+class Service(msgspec.Struct, frozen=True, order=True, gc=False):
     """IP protocols from `first` to `last`; of TCP and UDP, target ports."""
 
     first: int
