@@ -80,6 +80,8 @@ def layers_of_many(boxes: Sequence[tuple[int, Box]]) -> list[int]:
 
 def depth(spans: Sequence[tuple[int, int]]) -> int:
     """How many of these ranges have one value in common, at the most."""
+    if spans.count(spans[0]) == len(spans):
+        return len(spans)
     begin, end = (sorted(column) for column in zip(*spans, strict=True))
     most = ended = 0
     for begun, first in enumerate(begin, 1):

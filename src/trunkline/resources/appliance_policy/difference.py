@@ -102,7 +102,7 @@ def _rules(old: Sequence[Rule], new: Sequence[Rule]) -> Iterator[str]:
         if was not in stay:
             follows = f"after '{new[place - 1].name}'" if place else "the first"
             yield f"firewall: rule '{name}' is moved: it was {was + 1}, is {place + 1}, {follows}."
-        if changes := _changed(former, rule):
+        if former != rule and (changes := _changed(former, rule)):
             yield f"firewall: rule {place + 1} '{name}' is changed: {changes}."
 
 
