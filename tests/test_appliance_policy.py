@@ -12,6 +12,7 @@
 | tables that control made are what a unit would make | a unit makes those that it was not told |
 | rules are checked by whoever makes their tables | what is too much for others is left to units |
 | as many layers as rules overlap, not as there are rules | |
+| what may be anything in all rules is not looked up | |
 | limits are a data plane's share | |
 """
 
@@ -607,6 +608,23 @@ def test_too_much_for_others_is_left_to_the_units() -> None:
         assert (rule_tables.heard(rule_tables.told(policy, zones)) is not None) == enough
         assert policy.firewall is not None
         assert rule_tables.rule_tables(policy.firewall, zones).tables
+
+
+def test_what_may_be_anything_in_all_rules_is_not_looked_up() -> None:
+    def parts(*rules: dict[str, Any]) -> list[tuple[int, ...]]:
+        named = [{"name": str(n), "service": "tcp", "action": "drop"} | rule for n, rule in enumerate(rules)]
+        policy = parse({"firewall": {"rules": named}})
+        assert policy.firewall is not None
+        (tables,) = rule_tables.rule_tables(policy.firewall, ["inside"]).tables
+        return [layer.order for table in tables if table.version == 4 for layer in table.layers]
+
+    one = {"destination": "10.0.0.1", "service": "tcp/80"}
+    assert parts(one, {"destination": "10.0.0.2"}) == [(1, 2)]
+    assert parts(one, {"destination": "10.0.0.2", "source": "10.1.0.0/24"}) == [(1, 0, 2)]
+    assert parts(one, {"destination": "10.0.0.2", "source_port": "80"}) == [(1, 2, 3)]
+    # A key of ranges has two parts.
+    assert parts({"destination": "10.0.0.1"}) == [(1, 0)]
+    assert parts({}) == [(0, 1)]
 
 
 SPANS = st.tuples(st.integers(0, 30), st.integers(0, 8)).map(lambda each: (each[0], each[0] + each[1]))

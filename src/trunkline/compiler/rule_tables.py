@@ -30,6 +30,11 @@ Kind = Literal["tcp", "udp", "other"]
 Version = Literal[4, 6]
 _KINDS: tuple[Kind, ...] = ("tcp", "udp", "other")
 _VERSIONS: tuple[Version, ...] = (4, 6)
+#: All that there is, by the place in a box. Of protocols none has all: TCP and UDP are by themselves.
+_WHOLE: dict[Version, tuple[tuple[int, int], ...]] = {
+    4: ((0, (1 << 32) - 1), (0, (1 << 32) - 1), (0, 65535), (0, 65535)),
+    6: ((0, (1 << 128) - 1), (0, (1 << 128) - 1), (0, 65535), (0, 65535)),
+}
 _Boxes = list[tuple[int, Box]]
 Span = tuple[int, int]
 
@@ -106,10 +111,15 @@ def _layer(version: Version, boxes: _Boxes) -> RuleLayer:
     """The keys of boxes that do not meet each other.
 
     The kernel goes through the parts of a key in their order, and what fits the first of them is carried on
-    one by one: so that is the one that the fewest boxes can have in common.
+    one by one: so that is the one that the fewest boxes can have in common. What may be anything in all of
+    them is no part, but for the two that a key of ranges has at the least.
     """
     spans = list(zip(*(box for _, box in boxes), strict=True))
+    whole = _WHOLE[version]
     order = sorted(range(len(spans)), key=lambda place: depth(spans[place]))
+    order.sort(key=lambda place: spans[place].count(whole[place]) == len(boxes))
+    while len(order) > 2 and spans[order[-1]].count(whole[order[-1]]) == len(boxes):
+        order.pop()
     columns = []
     for place in order:
         said = _ports if place >= 2 else _addresses_6 if version == 6 else _addresses_4
