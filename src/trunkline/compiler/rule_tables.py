@@ -53,7 +53,7 @@ def told(policy: Policy, zones: Sequence[str]) -> bytes:
         found = rule_tables(policy.firewall or Firewall(), zones, most=_MOST)
     except TooMuch:
         return b""
-    # It goes to every unit, and is a tenth of that.
+    # It goes to every unit, and is a third of that.
     return zlib.compress(msgspec.msgpack.encode(found), 1)
 
 
