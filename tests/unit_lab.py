@@ -32,6 +32,8 @@ from trunkline.devices import links, namespace
 from trunkline.resources.reports import UnitStatus
 
 TAG = f"ul{os.getpid()}"
+#: How long a host that was cut off is left alone, seconds.
+APART = 0.5
 LEGS = (
     LegSlice(zone="inside", addresses=("10.0.0.1/24", "fd00:a::1/64"), mtu=1442),
     LegSlice(
@@ -176,6 +178,9 @@ class RunningUnit:
 
     def cut(self) -> None:
         """As when its host is cut off, and does not come back: nobody hears that it ended."""
+        self._lab.silence(self.own.number)
+        # The kernel that ends its interfaces is that of the others, too, and has them wait meanwhile.
+        time.sleep(APART)
         self._lab.unplug(self.own.number)
         self.end()
         self._let_go()
@@ -239,11 +244,19 @@ class UnitLab:
 
     def unplug(self, number: int) -> None:
         """Takes the interfaces of a unit from the lab's bridges, where they have not gone already."""
-        ends = [f"{switch}{number}" for switch in ("bus", "control", "inside", "outside")]
         # At once, for the dead may answer still.
-        namespace.inside(self.switch.netns, lambda: links.down(*ends))
-        for end in ends:
+        self.silence(number)
+        for end in self._ends(number):
             self.switch.run("ip", "link", "delete", "dev", end)
+
+    def silence(self, number: int) -> None:
+        """Nothing comes from a unit's interfaces any more, or to them."""
+        ends = self._ends(number)
+        namespace.inside(self.switch.netns, lambda: links.down(*ends))
+
+    @staticmethod
+    def _ends(number: int) -> list[str]:
+        return [f"{switch}{number}" for switch in ("bus", "control", "inside", "outside")]
 
     def begin(self, *members: BusMember) -> None:
         """Starts units of these, side by side, and tells everybody who there is."""

@@ -318,10 +318,7 @@ class Prober:
     def _interval(self, now: float, *, late: bool) -> None:
         self._look(now)
         self._follow(now, *self._watch.interval(late=late))
-        for leg in self._legs:
-            if leg.announce and leg.announce[0] <= now:
-                leg.announce.pop(0)
-                leg.device.announce(leg.addresses)
+        self._announce(now)
         for leg, take in zip(self._legs, self._serving.takes, strict=True):
             if leg.advertised is not None and take and leg.advertiser.due(now):
                 leg.device.advertise(leg.advertised)
@@ -384,6 +381,14 @@ class Prober:
             self._change(change, now)
         if any(change.take for change in changes):
             self._probe(self._members)
+            self._announce(now)
+
+    def _announce(self, now: float) -> None:
+        """Tells the neighbours of legs that were taken, where that is due."""
+        for leg in self._legs:
+            if leg.announce and leg.announce[0] <= now:
+                leg.announce.pop(0)
+                leg.device.announce(leg.addresses)
 
     def _change(self, change: Change, now: float) -> None:
         leg = self._legs[change.leg]
