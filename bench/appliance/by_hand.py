@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
 import sys
@@ -16,6 +17,7 @@ from bench.appliance.appliance import Kind, policy
 from bench.appliance.path import PLAIN, Path, wait_for
 from trunkline.compiler.unit_slices import BusMember, PolicySlice
 from trunkline.devices import namespace, polling
+from trunkline.errors import Conflict
 from trunkline.plan.shards import SHARDS
 
 # The lab of the tests: it is what an agent is to the units.
@@ -84,7 +86,23 @@ class _Lab(UnitLab):
             thread = polling.poll(namespace.of_process(pid), inner, self.switch.netns, outer)
             self.polling[own.number] = (*self.polling.get(own.number, ()), thread)
             if cores is not None:
-                polling.promise(thread, cores * part)
+                self._promise(thread, cores * part)
+
+    @staticmethod
+    def _promise(thread: int, cores: float) -> None:
+        """Those that ended a moment ago may have their parts still."""
+
+        def promised() -> bool:
+            try:
+                polling.promise(thread, cores)
+            except Conflict:
+                return False
+            return True
+
+        began = time.monotonic()
+        wait_for(promised, 20, lambda: f"{cores:g} cores can be promised")
+        if (waited := time.monotonic() - began) > 0.1:
+            print(json.dumps({"waited for a part": round(waited, 2)}), file=sys.stderr, flush=True)
 
 
 class ByHand:

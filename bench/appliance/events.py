@@ -16,6 +16,7 @@ from bench.appliance import delays
 from bench.appliance.appliance import Appliance, draw
 from bench.appliance.loads import Loads
 from bench.figures import Figure, columns
+from trunkline.errors import Refusal
 from trunkline.traffic.pair import Result
 from trunkline.traffic.words import Broken, Period
 
@@ -65,6 +66,7 @@ def put_through(
     alarms = appliance.alarms()
     time.sleep(quiet)
     run.alarms = appliance.alarms() - alarms
+    print(json.dumps({"quiet": quiet, "false alarms": run.alarms}), file=sys.stderr, flush=True)
     try:
         for number in range(events):
             event = draw(appliance, chance, kills=kills)
@@ -76,7 +78,8 @@ def put_through(
             run.happened.append(Happened(event.name, mark, time.monotonic() - began))
             time.sleep(pause)
             _tell(loads, run.happened[-1], words, told)
-    except AssertionError as error:
+    except (AssertionError, Refusal, OSError) as error:
+        # What was seen until then is told all the same.
         run.problem = f"{mark}: {error}"
     except KeyboardInterrupt:
         pass
