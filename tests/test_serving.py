@@ -209,6 +209,28 @@ def test_whatever_happens_each_leg_has_one_server_soon(seed: int) -> None:
     assert (bus.settled(), bus.plane) == (before, numbers)
 
 
+@pytest.mark.parametrize("gone", [True, False])
+def test_what_one_took_that_ended_since_is_taken_back_at_once(gone: bool) -> None:
+    # Only a data plane has heard of the take; of one that is not known to have ended, it may go on.
+    serving = Serving(8, [0])
+    assert [change.take for change in serving.decide([], 0.0, ready=True, leaves=False)] == [0x108]
+    serving.noticed([0x209])
+    (change,) = serving.decide([], 0.1, ready=True, leaves=False, gone=[9] if gone else [])[:1]
+    assert change.take == (0x308 if gone else 0)
+    takes = [serving.decide([], 0.1 + n / 10, ready=True, leaves=False) for n in range(9)]
+    assert not any(takes)
+
+
+def test_who_yielded_to_one_that_ends_takes_the_leg_back_at_once() -> None:
+    serving = Serving(8, [0])
+    serving.decide([], 0.0, ready=True, leaves=False)
+    serving.heard(9, Heard((0x209,), ready=True, leaves=False, beat=1), 0.1)
+    assert [change.take for change in serving.decide([9], 0.1, ready=True, leaves=False)] == [0]
+    assert serving.decide([], 0.11, ready=True, leaves=False) == []
+    back = serving.decide([], 0.12, ready=True, leaves=False, gone=[9])
+    assert [change.take for change in back] == [0x308]
+
+
 def test_a_unit_is_silent_after_some_misses_and_not_where_the_prober_was_late() -> None:
     watch = Watch()
     watch.members([1])

@@ -376,7 +376,10 @@ class Prober:
             # Nobody reaches this one. Another one serves now, and its addresses are not to be here too.
             changes = self._serving.give_up("nobody answers on the bus")
         else:
-            changes = self._serving.decide(answering, now, ready=self._ready(), leaves=self._leaves)
+            gone = [unit for unit in self._members if self._watch.is_gone(unit)]
+            changes = self._serving.decide(
+                answering, now, ready=self._ready(), leaves=self._leaves, gone=gone
+            )
         for change in changes:
             self._change(change, now)
         if any(change.take for change in changes):

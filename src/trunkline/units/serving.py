@@ -97,14 +97,17 @@ class Serving:
                 changes.append(self._take(leg, "another one may have taken it"))
         return changes
 
-    def decide(self, answering: Collection[int], now: float, *, ready: bool, leaves: bool) -> list[Change]:
+    def decide(
+        self, answering: Collection[int], now: float, *, ready: bool, leaves: bool, gone: Collection[int] = ()
+    ) -> list[Change]:
         """What changes, when these other dispatchers answer; asked again and again.
 
         Args:
             ready, leaves: as of `Heard`, its own.
+            gone: whose programs have ended, as their kernels say: nobody waits for them.
         """
         others = {unit: self._others[unit] for unit in answering if unit in self._others}
-        changes = self._yield(others, now)
+        changes = self._yield(others, now, gone)
         takes = {unit: other.heard.takes for unit, other in others.items()} | {self._unit: tuple(self.takes)}
         able = {unit for unit, other in others.items() if other.heard.ready and not other.heard.leaves}
         if ready and not leaves:
@@ -134,7 +137,8 @@ class Serving:
                 since = self._since[leg] = (why, now)
             if self._unit in order:
                 patience += _RANK * order.index(self._unit)
-                if now >= since[1] + patience and now >= self._not_before[leg]:
+                waited = now >= self._not_before[leg] or self._newest[leg] % _UNITS in gone
+                if now >= since[1] + patience and waited:
                     del self._since[leg]
                     changes.append(self._take(leg, why))
         return changes
@@ -159,7 +163,7 @@ class Serving:
         self.takes[leg] = self._newest[leg] = number
         return Change(leg, number, why)
 
-    def _yield(self, others: dict[int, _Other], now: float) -> list[Change]:
+    def _yield(self, others: dict[int, _Other], now: float, gone: Collection[int]) -> list[Change]:
         """Of two who serve a leg, the older one does not any more."""
         changes = []
         for leg, mine in enumerate(self.takes):
@@ -170,6 +174,10 @@ class Serving:
             if by == self._unit:
                 # A former process of this unit took it.
                 changes.append(self._take(leg, "an earlier take of its own"))
+                continue
+            if by in gone:
+                # Only data planes have heard of that.
+                changes.append(self._take(leg, f"unit {by} had taken it, and ended"))
                 continue
             self.takes[leg] = 0
             self._not_before[leg] = now + (_PAUSE if by in others else _LONG_PAUSE)
