@@ -268,8 +268,11 @@ def test_a_new_version_rolls_through_and_breaks_no_connection(edge: Edge) -> Non
 
 
 def test_a_deleted_appliance_leaves_nothing(edge: Edge) -> None:
+    edge.scale(1)
+    edge.settled(1)
     units = edge.units()
-    assert all(edge.process_of(unit) for unit in units)
+    # A unit that has just been made is listed before it has its process.
+    wait_for(lambda: all(map(edge.process_of, units)), PATIENCE, "every unit has its process", edge.life)
     edge.delete()
     wait_for(
         lambda: not any(edge.process_of(unit) for unit in units), PATIENCE, "no process of a unit is left"
