@@ -443,3 +443,29 @@ class Frame:
             return seen.startswith(sent)
         expected = struct.pack("!HH", self.kind, self.vlan) if self.vlan else b""
         return seen.startswith(sent[:12] + expected + sent[12:])
+
+
+class Flood:
+    """Small datagrams of one flow, as fast as one thread sends them."""
+
+    def __init__(self, space: Space, to: str) -> None:
+        self._socket = space.open(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.connect((to, 9))
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._ends.is_set():
+            for _ in range(100):
+                # Nobody listens there, which is said now and then.
+                with contextlib.suppress(OSError):
+                    self._socket.send(b"x")
+
+    def __enter__(self) -> Flood:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+        self._socket.close()

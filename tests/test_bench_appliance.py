@@ -83,7 +83,7 @@ def test_the_table_tells_when_flows_were_not_measured_in_real_time() -> None:
 
 def seen(size: int, arrived: float, alarms: int = 0) -> growth.Seen:
     rates = {"offered": 1e5, "arrived": arrived, "passed": arrived}
-    return growth.Seen(**rates, alarms=alarms, planes=(0.05,) * size)
+    return growth.Seen(**rates, alarms=alarms)
 
 
 def test_growth_is_compared_with_as_many_times_one() -> None:

@@ -9,6 +9,7 @@
 | what the new owner does not know, the former one forwards | |
 | a probe is answered from the kernel | when the unit's process has ended it says so |
 | who asks for a dispatcher's address is answered | when its process has ended nobody is |
+| packets have as much of processors as they may have | and no more |
 | the object is of this source | |
 """
 
@@ -22,7 +23,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from flows import Connection, Ping, Tcp, Udp, must_pass
+from flows import Connection, Flood, Ping, Tcp, Udp, must_pass
 from probes import Space, wait_for
 
 from trunkline.devices import namespace
@@ -197,6 +198,35 @@ def test_flows_are_spread_and_both_directions_meet(scene: Scene) -> None:
             "ping", "-M", "dont", "-s", "3000", "-i", "0.1", "-c", "5", "-W", "2", address.format(9)
         )
         assert " 0% packet loss" in pinged.stdout
+
+
+def had(fabric: Fabric, seconds: float) -> tuple[float, int]:
+    """The part of a processor that a unit's packets had for so long, and how many more were dropped."""
+    began, before = time.monotonic(), fabric.counters()
+    time.sleep(seconds)
+    after, took = fabric.counters(), time.monotonic() - began
+    dropped = after["dropped_over_quota"] - before["dropped_over_quota"]
+    return (after["processor_time"] - before["processor_time"]) / 1e9 / took, dropped
+
+
+@pytest.mark.machine
+@pytest.mark.parametrize("kind", ["data plane", "dispatcher"])
+def test_packets_have_their_part_of_a_processor_and_no_more(scene: Scene, kind: str) -> None:
+    with Flood(scene.client, OUTSIDE[0].format(9)):
+        busiest = max(PLANES, key=lambda n: had(scene.fabrics[n], 0.3)[0])
+        limited = scene.fabrics[busiest if kind == "data plane" else DISPATCHER]
+        without, dropped = had(limited, 1.0)
+        assert without > 0.06
+        assert dropped == 0
+        for cores in (0.05, 0.02):
+            limited.limit(cores)
+            # What it may have had ahead is gone then.
+            time.sleep(0.5)
+            found, dropped = had(limited, 1.0)
+            assert cores * 0.9 < found < cores * 1.1
+            assert dropped > 0
+        limited.limit(None)
+        assert had(limited, 0.5)[1] == 0
 
 
 @pytest.mark.machine

@@ -72,10 +72,9 @@ class RunningUnit:
         self._socket = folder / f"{own.number}.sock"
         self.log = folder / f"{own.number}.log"
         legs = [f"leg{n}" for n in range(len(LEGS))] if own.kind == "dispatcher" else []
-        names = {name: lab.inner(name, own.number) for name in ("bus", "control", *legs)}
         command = ["unshare", "--net", sys.executable, "-m", "trunkline.units", f"--socket={self._socket}"]
-        command += [f"--{bus}={names[bus]}" for bus in ("bus", "control")]
-        command += [f"--leg={names[leg]}" for leg in legs]
+        command += [f"--{bus}={bus}" for bus in ("bus", "control")]
+        command += [f"--leg={leg}" for leg in legs]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         # From then on it is a namespace of its own.
@@ -84,16 +83,11 @@ class RunningUnit:
         #: Of its network namespace, which would end with the process: -1 when it is let go of.
         self.namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
         for bus, mac in (("bus", own.bus_mac), ("control", own.control_mac)):
-            lab.plug(bus, own.number, pid, mac, names[bus])
+            lab.plug(bus, own.number, pid, mac, bus)
         for name, leg in zip(legs, LEGS, strict=False):
             mac = f"02:0d:00:00:{int(name[-1]):02x}:{own.number:02x}"
-            lab.plug(leg.zone, own.number, pid, mac, names[name])
+            lab.plug(leg.zone, own.number, pid, mac, name)
         self.run("sh", "-c", "ip link set dev lo up")
-        try:
-            lab.plugged(own, pid)
-        except BaseException:
-            self.process.terminate()
-            raise
         threading.Thread(target=self._hear, daemon=True).start()
 
     def _speaks(self) -> bool:
@@ -125,7 +119,7 @@ class RunningUnit:
                 "appliance": "appliance",
                 "number": self.own.number,
                 "kind": self.own.kind,
-                "cores": 0.25,
+                "cores": self._lab.cores(self.own.kind),
                 "memory_mib": 256,
                 "legs": LEGS,
                 "ports": ("port-in", "port-out") if self.own.kind == "dispatcher" else (),
@@ -220,12 +214,9 @@ class UnitLab:
         mac = f"02:0b:00:00:00:{ord(name[0]):02x}"
         self.switch.ip(f"link add {name} mtu 9000 address {mac} type bridge", f"link set dev {name} up")
 
-    def inner(self, name: str, number: int) -> str:
-        """What an interface of a unit is called: its bus, its control, or a leg."""
-        return name
-
-    def plugged(self, own: BusMember, pid: int) -> None:
-        """A unit has all of its interfaces."""
+    def cores(self, kind: str) -> float:
+        """The part of processors that the packets of such a unit may have."""
+        return 0.25
 
     def plug(self, switch: str, number: int, pid: int, mac: str, inner: str) -> None:
         """Gives a process an interface on one of the lab's bridges."""

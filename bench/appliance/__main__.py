@@ -3,12 +3,12 @@
 python -m bench.appliance --events 1000 --connections 20000 --kills
 python -m bench.appliance --growth
 
-Units are started by hand on one host, and may use of its processors what they can: threads of their own take
-their packets, as on a host, or with --no-threads whoever is interrupted. With --cloud, a cloud of four hosts
-runs them. With --kills, programs of units are killed, and hosts are cut off: in a cloud a whole host, which
-comes back; by hand a data plane or a dispatcher loses its interfaces before its program, and nobody is told.
-Events come at random (--seed), one after the other. Every byte of every connection is compared; what is told
-at the end is how many broke, and how long nothing came through, beside what was to be reached.
+Units are started by hand on one host, and may use of its processors what they can, or what --parts says. With
+--cloud, a cloud of four hosts runs them. With --kills, programs of units are killed, and hosts are cut off:
+in a cloud a whole host, which comes back; by hand a data plane or a dispatcher loses its interfaces before
+its program, and nobody is told. Events come at random (--seed), one after the other. Every byte of every
+connection is compared; what is told at the end is how many broke, and how long nothing came through, beside
+what was to be reached.
 `python -m bench.appliance.peers` is for others on the same path.
 
 --growth measures something else alone: data planes by hand, each with a small part of a processor that the
@@ -23,12 +23,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from bench.appliance import events, growth, policies, throughput
 from bench.appliance.appliance import Appliance, Kind
 from bench.appliance.by_cloud import ByCloud
-from bench.appliance.by_hand import ByHand, Threads
+from bench.appliance.by_hand import ByHand
 from bench.appliance.loads import Loads
 from bench.appliance.path import SERVERS, Path, path, reaches, wait_for
 from bench.cloud import running
@@ -58,13 +58,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement of throughput")
     parser.add_argument("--turns", type=int, default=3, help="measurements of throughput, each beside plain")
     parser.add_argument("--no-throughput", action="store_true")
-    parser.add_argument("--no-threads", action="store_true", help="by hand: none take packets")
     parser.add_argument(
-        "--promise",
+        "--parts",
         type=float,
         nargs=2,
         metavar=("DP", "DPD"),
-        help="by hand: processors that the threads of a data plane and of a dispatcher have, as on a host",
+        help="by hand: processors that packets of a data plane and of a dispatcher may have, as on a host",
     )
     parser.add_argument("--cloud", action="store_true", help="on a cloud of four hosts, not by hand")
     parser.add_argument("--cu-size", type=float, default=0.2, help="with --cloud: processors of a unit")
@@ -96,24 +95,20 @@ def _measured(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
 
 def _by_hand(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
     kinds: tuple[Kind, ...] = ("data-plane", "dispatcher")
-    cores = dict(zip(kinds, options.promise, strict=True)) if options.promise else {}
-    threads = Threads(polled=not options.no_threads, cores=cores)
-    rates = []
-    if not options.no_throughput:
-        for polled in (threads, Threads(polled=not threads.polled)):
-            with _running(options, polled) as (way, _):
-                rates += _through(way, options, polled.words)
-    with _running(options, threads) as (_, appliance):
+    parts = dict(zip(kinds, options.parts, strict=True)) if options.parts else {}
+    with _running(options, parts) as (way, appliance):
+        rates = [] if options.no_throughput else _through(way, options)
         found, lines = _measure(appliance, options)
-        return [*found, *rates], [threads.words, *lines]
+        words = ", ".join(f"{kind} {part:g}" for kind, part in parts.items()) or "all that there is"
+        return [*found, *rates], [f"processors for packets: {words}", *lines]
 
 
 @contextlib.contextmanager
-def _running(options: argparse.Namespace, threads: Threads) -> Iterator[tuple[Path, ByHand]]:
+def _running(options: argparse.Namespace, parts: Mapping[str, float]) -> Iterator[tuple[Path, ByHand]]:
     """An appliance by hand that forwards, and the path that it is on."""
     with path() as way:
         sizes = (options.data_planes, options.dispatchers, options.managers)
-        appliance = ByHand(way, *sizes, seed=options.seed, threads=threads)
+        appliance = ByHand(way, *sizes, seed=options.seed, parts=parts)
         try:
             appliance.settle()
             wait_for(lambda: reaches(way.client, SERVERS[0]), 30, lambda: "the appliance forwards")
@@ -163,7 +158,7 @@ def _measure(appliance: Appliance, options: argparse.Namespace) -> tuple[list[Fi
     return found, [run.problem, events.broken(results), events.outages(next(iter(results.values())))]
 
 
-def _through(way: Path, options: argparse.Namespace, how: str) -> list[Figure]:
+def _through(way: Path, options: argparse.Namespace) -> list[Figure]:
     """What goes through, beside the plain router."""
     found = []
     throughput.serve(way)
@@ -171,7 +166,7 @@ def _through(way: Path, options: argparse.Namespace, how: str) -> list[Figure]:
         ratio = throughput.measure(way, SERVERS[0], options.seconds, options.turns, datagrams=datagrams)
         name = f"throughput, {what}, of plain forwarding"
         rate = f"{ratio.through / 1e3:.3g} k/s" if datagrams else f"{ratio.through / 1e9:.3g} Gbit/s"
-        found.append(Figure(name, ratio.turns, "", bound, least=True, note=f"{rate}; {how}"))
+        found.append(Figure(name, ratio.turns, "", bound, least=True, note=rate))
     return found
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import random
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path as File
+from types import MappingProxyType
 
 from bench.appliance.appliance import Kind, policy
 from bench.appliance.path import PLAIN, Path, wait_for
-from trunkline.compiler.unit_slices import BusMember, PolicySlice
-from trunkline.devices import namespace, polling
-from trunkline.errors import Conflict
+from trunkline.compiler.unit_slices import PolicySlice
+from trunkline.devices import namespace
 from trunkline.plan.shards import SHARDS
 
 # The lab of the tests: it is what an agent is to the units.
@@ -31,34 +29,11 @@ _LAST: dict[Kind, int] = {"data-plane": 199, "dispatcher": 229, "manager": 255}
 _PATIENCE = 120.0
 
 
-@dataclass(frozen=True)
-class Threads:
-    """Who takes the packets of units' interfaces."""
-
-    #: Threads of their own, as on a host; or else whoever is interrupted.
-    polled: bool = True
-    #: Whose: managers have none.
-    kinds: tuple[Kind, ...] = ("data-plane", "dispatcher")
-    #: By kind: the part of a processor that such threads of a unit are promised, and held to. A host does
-    #: that with all units; without it they are scheduled like everybody else.
-    cores: Mapping[Kind, float] = field(default_factory=dict)
-
-    @property
-    def words(self) -> str:
-        """For a table."""
-        if not self.polled:
-            return "no threads of units' own"
-        parts = ", ".join(f"{kind} {cores:g}" for kind, cores in self.cores.items())
-        return f"units polled by threads, {f'promised {parts}' if parts else 'none promised a part'}"
-
-
 class _Lab(UnitLab):
     """Owns units, between the ends of a path that is the caller's."""
 
-    def __init__(self, path: Path, threads: Threads) -> None:
-        self._threads = threads
-        #: By unit: the threads that take its packets.
-        self.polling: dict[int, tuple[int, ...]] = {}
+    def __init__(self, path: Path, parts: Mapping[str, float]) -> None:
+        self._parts = parts
         self.members, self.units = {}, {}
         self.policy = PolicySlice(revision=1, document=policy(0))
         self._folder = tempfile.TemporaryDirectory(prefix="tlu")
@@ -70,39 +45,8 @@ class _Lab(UnitLab):
         for end in (self.client, self.server):
             end.ip(f"link set dev eth0 mtu {LEGS[0].mtu}")
 
-    def inner(self, name: str, number: int) -> str:
-        # Threads are named for interfaces, and found by that.
-        return f"{name[0]}{name[-1]}{os.getpid()}-{number}"
-
-    def plugged(self, own: BusMember, pid: int) -> None:
-        if not self._threads.polled or own.kind not in self._threads.kinds:
-            return
-        legs = [(f"leg{n}", leg.zone) for n, leg in enumerate(LEGS) if own.kind == "dispatcher"]
-        cores = self._threads.cores.get(own.kind)
-        for name, switch in (("bus", "bus"), *legs):
-            # A packet passes a dispatcher twice: by a leg, and by the bus.
-            part = 1.0 if not legs else 0.5 if name == "bus" else 0.5 / len(legs)
-            inner, outer = self.inner(name, own.number), f"{switch}{own.number}"
-            thread = polling.poll(namespace.of_process(pid), inner, self.switch.netns, outer)
-            self.polling[own.number] = (*self.polling.get(own.number, ()), thread)
-            if cores is not None:
-                self._promise(thread, cores * part)
-
-    @staticmethod
-    def _promise(thread: int, cores: float) -> None:
-        """Those that ended a moment ago may have their parts still."""
-
-        def promised() -> bool:
-            try:
-                polling.promise(thread, cores)
-            except Conflict:
-                return False
-            return True
-
-        began = time.monotonic()
-        wait_for(promised, 20, lambda: f"{cores:g} cores can be promised")
-        if (waited := time.monotonic() - began) > 0.1:
-            print(json.dumps({"waited for a part": round(waited, 2)}), file=sys.stderr, flush=True)
+    def cores(self, kind: str) -> float:
+        return self._parts.get(kind, float(os.cpu_count() or 1))
 
 
 class ByHand:
@@ -115,12 +59,13 @@ class ByHand:
         dispatchers: int,
         managers: int,
         seed: int,
-        threads: Threads | None = None,
+        parts: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
+        """`parts`, by kind: of processors, that packets of such a unit may have, as on a host; or else all
+        that there is."""
         self.inside, self.outside, self.cuts = path.client, path.server, True
         self.plain = f"{PLAIN}:8000"
-        self.threads = threads or Threads()
-        self._lab = _Lab(path, self.threads)
+        self._lab = _Lab(path, parts)
         self._chance = random.Random(seed)
         self._used = dict(_FIRST)
         self._shares: list[float] = []
@@ -157,10 +102,6 @@ class ByHand:
     def size(self, kind: Kind) -> int:
         return len(self._there(kind))
 
-    def threads_of(self, kind: Kind) -> list[int]:
-        """The threads that take packets of its units."""
-        return [thread for unit in self._there(kind) for thread in self._lab.polling.get(unit.own.number, ())]
-
     def buses_of(self, kind: Kind) -> list[str]:
         """The switch's ends of its units' interfaces on the in-band bus."""
         return [f"bus{unit.own.number}" for unit in self._there(kind)]
@@ -173,7 +114,6 @@ class ByHand:
             unit.process.wait(10)
         unit.close()
         del self._lab.members[number]
-        self._lab.polling.pop(number, None)
         self._lab.tell_all()
 
     # What can be asked of it.

@@ -2,7 +2,7 @@
 
 Parts are so small that all of them, the dispatcher and both ends fit on few processors. More is offered than
 all together can take, in so many flows that every shard has some: then what arrives is what they can take.
-The dispatcher has no threads of its own.
+The dispatcher has as much as there is.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path as File
 
-from bench.appliance.by_hand import ByHand, Threads
+from bench.appliance.by_hand import ByHand
 from bench.appliance.path import SERVERS, Path, path, reaches, wait_for
 from bench.figures import Figure
-from trunkline.devices import namespace, polling
+from trunkline.devices import namespace
 
 SIZES = (1, 2, 4, 8)
 #: How far from linear it may be.
@@ -38,23 +38,17 @@ _WARM = 1.5
 @dataclass(frozen=True)
 class Seen:
     """Of a few seconds: datagrams a second, `passed` those that data planes let through, of which the
-    dispatcher may lose some; how often a unit was taken for silent since they were sent; the part of a
-    processor that the packets of each data plane had.
+    dispatcher may lose some; how often a unit was taken for silent since they were sent.
     """
 
     offered: float
     arrived: float
     passed: float
     alarms: int
-    planes: tuple[float, ...]
 
 
 def measure(part: float, seconds: float, turns: int) -> list[Figure]:
-    """Rows of the table. `part`: of a processor, for each data plane.
-
-    Raises:
-        Conflict: so much of this machine cannot be promised.
-    """
+    """Rows of the table. `part`: of a processor, for each data plane."""
     alone = _of(1, part, round(_FIRST * part), seconds)
     offered = round(_ABOVE * SIZES[-1] * alone.arrived)
     found = []
@@ -71,9 +65,7 @@ def figures(turns: Sequence[Mapping[int, Seen]], part: float) -> list[Figure]:
         seen = [turn[size] for turn in turns]
         offered = statistics.median(one.offered for one in seen) / 1e3
         notes = [
-            "dispatcher without threads",
             f"{offered:.3g} k/s offered",
-            f"of their parts used {_used(seen, part):.0%}",
         ]
         passed = statistics.median(one.passed for one in seen) / 1e3
         notes.append(f"{passed:.3g} k/s left data planes")
@@ -90,18 +82,10 @@ def figures(turns: Sequence[Mapping[int, Seen]], part: float) -> list[Figure]:
     return found
 
 
-def _used(seen: Sequence[Seen], part: float) -> float:
-    """Of what data planes are promised, how much they had."""
-    return statistics.median(statistics.mean(one.planes) for one in seen) / part
-
-
 def _of(size: int, part: float, offered: int, seconds: float) -> Seen:
     """An appliance of so many data planes."""
     with path() as way:
-        # Threads of the dispatcher would wait for others on a small machine, and lose what comes then: its
-        # work is done by the sender, and by data planes within their parts.
-        threads = Threads(kinds=("data-plane",), cores={"data-plane": part})
-        appliance = ByHand(way, size, 1, 1, seed=1, threads=threads)
+        appliance = ByHand(way, size, 1, 1, seed=1, parts={"data-plane": part})
         try:
             appliance.settle()
             wait_for(lambda: reaches(way.client, SERVERS[0]), 30, lambda: "the appliance forwards")
@@ -111,10 +95,10 @@ def _of(size: int, part: float, offered: int, seconds: float) -> Seen:
 
 
 def _through(way: Path, appliance: ByHand, offered: int, seconds: float) -> Seen:
-    threads, buses = appliance.threads_of("data-plane"), appliance.buses_of("data-plane")
+    buses = appliance.buses_of("data-plane")
 
-    def counts() -> list[float]:
-        return _counts(way, buses, threads)
+    def counts() -> list[int]:
+        return _counts(way, buses)
 
     alarms = appliance.alarms()
     with _sending(way, offered):
@@ -124,8 +108,8 @@ def _through(way: Path, appliance: ByHand, offered: int, seconds: float) -> Seen
             time.sleep(seconds)
             after, took = counts(), time.monotonic() - began
         alarms = appliance.alarms() - alarms
-    sent, arrived, passed, *used = ((new - old) / took for old, new in zip(before, after, strict=True))
-    return Seen(sent, arrived, passed, alarms, tuple(used))
+    sent, arrived, passed = ((new - old) / took for old, new in zip(before, after, strict=True))
+    return Seen(sent, arrived, passed, alarms)
 
 
 @contextmanager
@@ -154,13 +138,13 @@ def _sending(way: Path, offered: int) -> Iterator[None]:
             sender.wait(10)
 
 
-def _counts(way: Path, planes: Sequence[str], threads: Sequence[int]) -> list[float]:
+def _counts(way: Path, planes: Sequence[str]) -> list[int]:
     """Datagrams that left the client, that reached the server, and that left data planes (`planes` are the
-    switch's ends of their interfaces); seconds of a processor by thread.
+    switch's ends of their interfaces).
     """
     sent, arrived = _packets(way.client)["eth0"][1], _packets(way.server)["eth0"][0]
     between = _packets(way.switch)
-    return [sent, arrived, sum(between[name][0] for name in planes), *map(polling.used, threads)]
+    return [sent, arrived, sum(between[name][0] for name in planes)]
 
 
 def _packets(netns: str) -> dict[str, tuple[int, int]]:

@@ -115,10 +115,6 @@ class Buses:
         """The name of the namespace that an appliance's buses are in."""
         return self._namespaces.name(appliance)
 
-    def outer(self, number: int) -> str:
-        """The other end, in that namespace, of a unit's interface on the in-band bus."""
-        return f"{_BUS.letter}{number}"
-
     def plug(self, appliance: str, member: BusMember, pid: int, bus: str, control: str) -> None:
         """Gives a process the two interfaces of a unit, in its namespace, up; one that has them keeps them.
 

@@ -86,7 +86,6 @@ class Unit:
         self._not_before = 0.0
         self._failures = 0
         self._problem: Condition | None = None
-        self._refused = ""
         self._failed = False
         # The connection: who listens to it, and what was told by it.
         self._writer: asyncio.StreamWriter | None = None
@@ -122,7 +121,6 @@ class Unit:
 
     def report(self) -> UnitReport:
         """What is seen of it."""
-        refused = self._condition(self._refused, _PROMISE) if self._refused else None
         status = self._status
         return UnitReport(
             id=self._started.id,
@@ -131,7 +129,7 @@ class Unit:
             state=self._state(),
             since=self._since,
             restarts=self._started.restarts,
-            problem=self._problem or self._crashes.told or refused,
+            problem=self._problem or self._crashes.told,
             status=status,
         )
 
@@ -199,7 +197,7 @@ class Unit:
                 return wait
             running = await self._start(unit)
         try:
-            self._refused = await asyncio.to_thread(self._runtime.equip, unit, running)
+            await asyncio.to_thread(self._runtime.equip, unit, running)
         except (Refusal, OSError):
             if not running.alive():
                 # That is what is to be told.
@@ -267,7 +265,7 @@ class Unit:
         """There is no process any more."""
         self._disconnect()
         self._process = self._watcher = self._status = self._limited = self._used = None
-        self._heard, self._load, self._refused = 0.0, 0.0, ""
+        self._heard, self._load = 0.0, 0.0
         self._processes_changed()
 
     async def _start(self, unit: UnitSlice) -> Process:
@@ -328,18 +326,18 @@ class Unit:
         if not self._heard:
             self._wake.set()
         news = self._status is None or _without_counters(status) != _without_counters(self._status)
-        self._look_at_load(now)
-        # The threads of the kernel, and what the program has started, are not its own to see.
+        self._look_at_load(now, status.packets_seconds)
+        # What the program has started is not its own to see.
         self._status = msgspec.structs.replace(status, load=round(self._load, 3))
         self._heard = now
         if news or now > self._news + _NEWS:
             self._news = now
             self._changed()
 
-    def _look_at_load(self, now: float) -> None:
+    def _look_at_load(self, now: float, packets: float) -> None:
         if self._process is None or self._unit is None or (self._used and now < self._used[0] + 0.5):
             return
-        own, packets = self._runtime.used(self._process)
+        own = self._runtime.used(self._process)
         if self._used is not None:
             at, own_before, packets_before = self._used
             most = max(own - own_before, packets - packets_before) / (now - at)
@@ -352,14 +350,9 @@ class Unit:
             writer.close()
 
 
-_PROMISE = (
-    "It runs without. Give the host fewer units, or smaller ones, or more processors; it is tried again."
-)
-
-
 def _without_counters(status: UnitStatus) -> UnitStatus:
     return msgspec.structs.replace(
-        status, load=0.0, packets=0, bytes=0, drops={}, flows=0, logged=(), unlogged=0
+        status, load=0.0, packets=0, bytes=0, packets_seconds=0.0, drops={}, flows=0, logged=(), unlogged=0
     )
 
 

@@ -15,7 +15,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -25,11 +24,11 @@ from trunkline.agent.buses import Buses
 from trunkline.agent.hosting import NotYet
 from trunkline.agent.unit_files import GRACE, Leavings, Left
 from trunkline.compiler.unit_slices import UnitSlice
-from trunkline.devices import cgroups, files, links, namespace, polling, process
+from trunkline.devices import cgroups, files, links, namespace, process
 from trunkline.devices.isolation import View
 from trunkline.devices.process import Command, Process
 from trunkline.devices.units import python_environment
-from trunkline.errors import Refusal, Unavailable
+from trunkline.errors import Unavailable
 
 #: How long the kernel of a unit goes on when its process has ended, seconds: dispatchers hear of it and pass
 #: it by, before its interfaces are taken away.
@@ -56,10 +55,9 @@ class Runtime(Protocol):
     def start(self, unit: UnitSlice) -> Process:
         """Starts it; it does not run, and nothing is left of the last one. Raises Refusal, OSError."""
 
-    def equip(self, unit: UnitSlice, running: Process) -> str:
+    def equip(self, unit: UnitSlice, running: Process) -> None:
         """Gives it the interfaces that it does not have yet.
 
-        Returns: why its packets are not kept within its part of a processor; "" where they are.
         Raises:
             NotYet: something is not there yet.
             Refusal, OSError: the kernel refuses.
@@ -68,8 +66,8 @@ class Runtime(Protocol):
     def limit(self, unit: UnitSlice) -> None:
         """It has started: it has its part of the processors from now on, and no more. Raises OSError."""
 
-    def used(self, running: Process) -> tuple[float, float]:
-        """Seconds of processor time that its processes had, and that its packets had."""
+    def used(self, running: Process) -> float:
+        """Seconds of processor time that its processes had."""
 
     def stop(self, running: Process) -> None:
         """Ends it, and all that it started, and cuts it."""
@@ -85,16 +83,6 @@ class Runtime(Protocol):
 
     def last_words(self, *, killed: bool) -> str:
         """Why it ended, as far as it or the kernel says. `killed`: by somebody, or by the kernel."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """An interface whose packets have a part of the unit's processors."""
-
-    inner: str
-    netns: str | None
-    outer: str
-    part: float
 
 
 class InNamespaces:
@@ -126,8 +114,6 @@ class InNamespaces:
         self._group_name = group
         self._buses = buses
         self._log_start = 0
-        #: By interface: the threads that have a part of a processor, and how much.
-        self._threads: dict[str, tuple[int, float]] = {}
         #: Of the network namespace.
         self._held: int | None = None
 
@@ -195,7 +181,7 @@ class InNamespaces:
         """The module of Python that it is, with options of its own. Raises Unavailable."""
         return ("trunkline.units",)
 
-    def equip(self, unit: UnitSlice, running: Process) -> str:
+    def equip(self, unit: UnitSlice, running: Process) -> None:
         bus, control, legs = _names(unit)
         member = next((each for each in unit.members if each.number == unit.number), None)
         if member is None:
@@ -211,36 +197,6 @@ class InNamespaces:
         for name in legs:
             if name not in before:
                 raise NotYet(f"its port {name} is not there yet")
-        try:
-            for share in self._shares(unit) if unit.runtime == "namespace" else ():
-                self._promise(netns, share)
-        except (Refusal, OSError) as error:
-            return f"its packets are not kept within its part of a processor: {error}"
-        return ""
-
-    def _shares(self, unit: UnitSlice) -> list[Share]:
-        """Which interfaces have how much. A packet passes a dispatcher twice: by a leg, and by the bus."""
-        bus, _, legs = _names(unit)
-        where, outer = self._buses.netns(unit.appliance), self._buses.outer(unit.number)
-        if unit.kind == "manager":
-            return []
-        if not legs:
-            return [Share(bus, where, outer, unit.cores)]
-        part = unit.cores / 2 / len(legs)
-        ends = zip(legs, unit.ports, strict=True)
-        return [
-            Share(bus, where, outer, unit.cores / 2),
-            *(Share(inner, None, ports.outer(port), part) for inner, port in ends),
-        ]
-
-    def _promise(self, netns: str, share: Share) -> None:
-        thread, part = self._threads.get(share.inner, (0, 0.0))
-        if not Path(f"/proc/{thread}/comm").exists():
-            thread, part = polling.poll(netns, share.inner, share.netns, share.outer), 0.0
-            self._threads[share.inner] = thread, part
-        if part != share.part:
-            polling.promise(thread, share.part)
-            self._threads[share.inner] = thread, share.part
 
     def limit(self, unit: UnitSlice) -> None:
         group = self._group()
@@ -248,17 +204,15 @@ class InNamespaces:
             group.limit_processors(unit.cores)
             group.limit_memory(unit.memory_mib)
 
-    def used(self, running: Process) -> tuple[float, float]:
+    def used(self, running: Process) -> float:
         group = self._group()
-        own = sum(process.used(pid) for pid in group.processes()) if group else process.used(running.pid)
-        return own, sum(_used(thread) for thread, _ in self._threads.values())
+        return sum(process.used(pid) for pid in group.processes()) if group else process.used(running.pid)
 
     def stop(self, running: Process) -> None:
         running.terminate(GRACE)
         self.cut()
 
     def cut(self) -> None:
-        self._threads = {}
         if (left := self._left.read()) is not None:
             links.down(*left.legs)
             self._buses.unplug(left.appliance, left.number)
@@ -287,14 +241,6 @@ class InNamespaces:
 
 
 def _names(unit: UnitSlice) -> tuple[str, str, tuple[str, ...]]:
-    """What its interfaces are called: names that no other interface of the machine has, for threads are named
-    for them."""
+    """What its interfaces are called: names that no other interface of the machine has."""
     digits = unit.id.replace("-", "")[:11]
     return f"tlb{digits}", f"tlc{digits}", tuple(ports.leg(port) for port in unit.ports)
-
-
-def _used(thread: int) -> float:
-    try:
-        return polling.used(thread)
-    except OSError:
-        return 0.0

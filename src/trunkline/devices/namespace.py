@@ -34,7 +34,7 @@ _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 _SIOCETHTOOL = 0x8946
-_ETHTOOL_STXCSUM, _ETHTOOL_STSO, _ETHTOOL_SGRO = 0x17, 0x1F, 0x2C
+_ETHTOOL_STXCSUM = 0x17
 
 
 class CommandFailed(Unavailable):
@@ -235,16 +235,6 @@ def checksums_in_software(netns: str | None, *devices: str) -> None:
     """
 
     _offload(netns, devices, _ETHTOOL_STXCSUM, 0)
-
-
-def segments_in_software(netns: str | None, *devices: str) -> None:
-    """Turns off segmentation offload alone, like `ethtool -K DEV tso off`. Raises OSError as above."""
-    _offload(netns, devices, _ETHTOOL_STSO, 0)
-
-
-def joins_segments(netns: str | None, *devices: str) -> None:
-    """Turns on that what arrives is joined to longer segments, like `ethtool -K DEV gro on`."""
-    _offload(netns, devices, _ETHTOOL_SGRO, 1)
 
 
 def _offload(netns: str | None, devices: Iterable[str], command: int, on: int) -> None:

@@ -183,6 +183,8 @@ class UnitStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     load: float = 0.0
     packets: int = 0
     bytes: int = 0
+    #: Of a processor, that the kernel gave to its packets.
+    packets_seconds: float = 0.0
     #: Packets that it dropped, by reason.
     drops: dict[str, int] = {}
     #: Of a data plane: how many shards it owns, of how many it has a copy, and the flows that it knows of

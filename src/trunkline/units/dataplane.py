@@ -36,7 +36,7 @@ from trunkline.units.router import DROPPED, Router
 from trunkline.units.router import counters as count_rules
 from trunkline.units.rule_log import RuleLog
 from trunkline.units.sockets import Sockets
-from trunkline.units.unit import Place
+from trunkline.units.unit import Place, packets_cores
 from trunkline.units.words import (
     NOBODY,
     Commit,
@@ -107,6 +107,7 @@ class DataPlane:
             raise Refusal("The zones of a data plane stay as they are: it is to be replaced.")
         else:
             self._router.want(slice_.legs)
+        self._fabric.limit(packets_cores(slice_))
         self._legs = slice_.legs
         self._enforcer.fit(self._legs, self._share())
         self._know(slice_.members)
@@ -148,6 +149,7 @@ class DataPlane:
             policy_revision=self._enforcer.revision,
             packets=counters["received"] + counters["sent"],
             bytes=counters["received_bytes"] + counters["sent_bytes"],
+            packets_seconds=counters["processor_time"] / 1e9,
             drops={name: n for name, n in {**drops, **self._enforcer.dropped}.items() if n},
             shards=sum(word.owner == self._number for word in self._table.values()),
             copies=sum(word.second == self._number for word in self._table.values()),

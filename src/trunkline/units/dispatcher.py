@@ -28,7 +28,7 @@ from trunkline.units.documents import read
 from trunkline.units.ends import Ends
 from trunkline.units.fabric import COUNTED, Fabric, Leg
 from trunkline.units.prober import LEGS, ProbedMember, Seen, Told
-from trunkline.units.unit import ASK_AGAIN, Place
+from trunkline.units.unit import ASK_AGAIN, Place, packets_cores
 from trunkline.units.words import (
     NOBODY,
     Aside,
@@ -81,6 +81,7 @@ class Dispatcher:
                 None, self._place.bus, self._place.control, slice_.number, legs, spreads=True
             )
             self._ends = Ends(self._fabric)
+        self._fabric.limit(packets_cores(slice_))
         if before is None or before.legs != slice_.legs:
             self._routes()
             self._ends.fit(slice_.legs)
@@ -308,6 +309,7 @@ class Dispatcher:
             policy_revision=self._revision,
             packets=counters["received"] + counters["sent"],
             bytes=counters["received_bytes"] + counters["sent_bytes"],
+            packets_seconds=counters["processor_time"] / 1e9,
             drops={reason: n for reason, n in drops.items() if n},
             serves=tuple(zones[number] for number in self._seen.serves),
             silent=self._seen.silent,

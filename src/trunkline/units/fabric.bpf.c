@@ -5,8 +5,9 @@
  *     leg ──spread────▶ bus ──dataplane──▶ leg, with a mark      a packet comes in
  *     leg ◀─dispatcher── bus ◀──leave──── leg                    a packet goes out
  *
- * spread and dispatcher run in dispatchers, on what arrives by their legs and by the bus; dataplane and leave in
- * data planes, on what arrives by the bus and leaves by the legs; beside in both, on what arrives by the other bus.
+ * spread and dispatcher run in dispatchers, on what arrives by their legs and by the bus; dataplane, enter and leave
+ * in data planes, on what arrives by the bus, and what arrives and leaves by the legs; beside in both, on what arrives
+ * by the other bus.
  * All are for the hook of tc(8), clsact. The layouts of the maps are those of fabric.py.
  * docs/designs/0003-appliances.md tells why it is so.
  */
@@ -55,8 +56,10 @@ enum counted {
 	DROPPED_NO_OWNER,
 	DROPPED_NO_UNIT,
 	DROPPED_NO_ROUTE,
+	DROPPED_OVER_QUOTA,
 	RECEIVED_BYTES,
 	SENT_BYTES,
+	PROCESSOR_TIME, /* ns */
 	COUNTED,
 };
 
@@ -226,6 +229,31 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
+/*
+ * What packets may have of processors (ITU-T I.371, virtual scheduling): what they had is paid for until some time,
+ * and who has paid too far ahead gets nothing.
+ */
+struct quota {
+	__u64 paid; /* until then, ns */
+	__u64 price; /* of each nanosecond that they have, in 65536ths of one; 0: there is no limit */
+	__u64 ahead; /* so far at the most, ns */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct quota);
+} quotas SEC(".maps");
+
+/* In a data plane: when what this processor is at came into the unit's kernel, ns; 0: it did not. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} entered SEC(".maps");
+
 /* Who answers probes, and takes what is for the unit itself. */
 enum life {
 	ANSWERS,
@@ -268,6 +296,43 @@ static __always_inline int drop(__u32 why)
 {
 	count(why);
 	return TC_ACT_SHOT;
+}
+
+/* ---- What packets have of processors ---- */
+
+/*
+ * What a frame takes that nobody here sees, ns: a queue, an interface and the bus's bridge, each time. By samples of
+ * two busy processors, which may be slower or faster than others.
+ */
+#define UNSEEN 1500
+/* Who took longer for a frame was kept from it, by an interrupt or by who else has this machine. */
+#define LONGEST 200000
+
+static __always_inline int is_over_quota(__u64 now)
+{
+	__u32 zero = 0;
+	struct quota *quota = bpf_map_lookup_elem(&quotas, &zero);
+
+	return quota && quota->price && quota->paid > now + quota->ahead;
+}
+
+/* Some packet had a processor from `began` on. */
+static __always_inline void pay(__u64 began)
+{
+	__u64 now = bpf_ktime_get_ns(), had = now - began;
+	__u32 zero = 0;
+	struct quota *quota = bpf_map_lookup_elem(&quotas, &zero);
+
+	if (had > LONGEST)
+		had = 0;
+	had += UNSEEN;
+	add(PROCESSOR_TIME, had);
+	if (!quota || !quota->price)
+		return;
+	/* Whoever does this at the same time loses one packet's. */
+	if (quota->paid < now)
+		quota->paid = now;
+	__sync_fetch_and_add(&quota->paid, had * quota->price >> 16);
 }
 
 /* ---- Which flow a packet belongs to, and which shard the flow ---- */
@@ -619,6 +684,7 @@ static __always_inline int own(struct __sk_buff *skb)
 /* What arrives by a leg goes to the data plane that has its shard. */
 SEC("tc") int spread(struct __sk_buff *skb)
 {
+	__u64 began = bpf_ktime_get_ns();
 	__u32 zero = 0, device = skb->ifindex, number;
 	struct self *self = bpf_map_lookup_elem(&here, &zero);
 	__u32 *which = bpf_map_lookup_elem(&devices, &device);
@@ -626,7 +692,7 @@ SEC("tc") int spread(struct __sk_buff *skb)
 	struct shard *shard;
 	struct flow flow;
 	struct leg *leg;
-	int trouble;
+	int trouble, done;
 
 	if (!self || !which)
 		return TC_ACT_OK;
@@ -640,6 +706,8 @@ SEC("tc") int spread(struct __sk_buff *skb)
 		return own(skb);
 	if (trouble)
 		return drop(DROPPED_MALFORMED);
+	if (is_over_quota(began))
+		return drop(DROPPED_OVER_QUOTA);
 	fragment = fragment_of(&flow);
 	if (flow.late) {
 		__u32 *first = bpf_map_lookup_elem(&fragments, &fragment);
@@ -656,15 +724,17 @@ SEC("tc") int spread(struct __sk_buff *skb)
 	if (!shard || shard->owner == NOBODY)
 		return drop(DROPPED_NO_OWNER);
 	passed(skb, RECEIVED, RECEIVED_BYTES);
-	return hand(skb, self, shard->owner,
+	done = hand(skb, self, shard->owner,
 		    (struct label){ .kind = DATA, .leg = *which, .shard = bpf_htons(number) });
+	pay(began);
+	return done;
 }
 
 /* What data planes send goes out by its leg, to the next hop that this unit's routes name. */
 SEC("tc") int dispatcher(struct __sk_buff *skb)
 {
+	__u64 began = bpf_ktime_get_ns(), *when;
 	__u32 zero = 0, which, from;
-	__u64 *when;
 	struct self *self = bpf_map_lookup_elem(&here, &zero);
 	struct bpf_fib_lookup route = {};
 	struct bpf_redir_neigh next = {};
@@ -672,6 +742,7 @@ SEC("tc") int dispatcher(struct __sk_buff *skb)
 	struct ipv6hdr ip6;
 	struct iphdr ip;
 	struct leg *leg;
+	int done;
 
 	/* A bus that floods brings what is for others. */
 	if (!self || skb->pkt_type != PACKET_HOST || bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame)))
@@ -684,6 +755,8 @@ SEC("tc") int dispatcher(struct __sk_buff *skb)
 		*when = bpf_ktime_get_coarse_ns();
 	if (frame.from.kind != OUT)
 		return TC_ACT_OK;
+	if (is_over_quota(began))
+		return drop(DROPPED_OVER_QUOTA);
 	which = frame.from.leg;
 	leg = bpf_map_lookup_elem(&legs, &which);
 	if (!leg)
@@ -712,7 +785,9 @@ SEC("tc") int dispatcher(struct __sk_buff *skb)
 	else
 		__builtin_memcpy(next.ipv6_nh, route.ipv6_dst, 16);
 	passed(skb, SENT, SENT_BYTES);
-	return bpf_redirect_neigh(leg->device, &next, sizeof(next), 0);
+	done = bpf_redirect_neigh(leg->device, &next, sizeof(next), 0);
+	pay(began);
+	return done;
 }
 
 /* ---- Data planes ---- */
@@ -783,12 +858,14 @@ static __always_inline int is_elsewhere(struct __sk_buff *skb, int begins)
 /* What comes by the bus arrives at the device of its leg, with leg and shard as its mark, if it is ours. */
 SEC("tc") int dataplane(struct __sk_buff *skb)
 {
+	__u64 began = bpf_ktime_get_ns();
 	__u32 zero = 0, which, number;
 	struct self *self = bpf_map_lookup_elem(&here, &zero);
 	struct shard *shard;
 	struct frame frame;
 	struct leg *leg;
 	__u8 kind, keep;
+	int done;
 
 	/* A bus that floods brings what is for others. */
 	if (!self || skb->pkt_type != PACKET_HOST || bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame)))
@@ -804,31 +881,55 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 	shard = bpf_map_lookup_elem(&shards, &number);
 	if (!leg || !shard)
 		return drop(DROPPED_MALFORMED);
+	if (is_over_quota(began))
+		return drop(DROPPED_OVER_QUOTA);
 	keep = kind == DATA ? shard->begins : frame.from.local & KEEP;
 	if (((kind == DATA && shard->former != NOBODY) || (kind == HANDED && !keep)) && is_elsewhere(skb, keep)) {
 		frame.from.kind = kind == DATA ? HANDED : RETURNED;
 		frame.from.local = keep ? KEEP : 0;
 		count(kind == DATA ? HANDED_OVER : HANDED_BACK);
-		return hand(skb, self, kind == DATA ? shard->former : frame.from.from, frame.from);
+		done = hand(skb, self, kind == DATA ? shard->former : frame.from.from, frame.from);
+	} else {
+		passed(skb, RECEIVED, RECEIVED_BYTES);
+		skb->mark = which << 16 | number;
+		done = bpf_redirect(leg->device, BPF_F_INGRESS);
 	}
-	passed(skb, RECEIVED, RECEIVED_BYTES);
-	skb->mark = which << 16 | number;
-	return bpf_redirect(leg->device, BPF_F_INGRESS);
+	pay(began);
+	return done;
+}
+
+/* What arrives at the device of a leg: the kernel is at it until it leaves, or has it for nothing. */
+SEC("tc") int enter(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	__u64 *began = bpf_map_lookup_elem(&entered, &zero);
+
+	if (began)
+		*began = bpf_ktime_get_ns();
+	return TC_ACT_OK;
 }
 
 /* What leaves by the device of a leg goes to the dispatcher of that leg. */
 SEC("tc") int leave(struct __sk_buff *skb)
 {
 	__u32 zero = 0, device = skb->ifindex;
+	__u64 now = bpf_ktime_get_ns(), *began = bpf_map_lookup_elem(&entered, &zero);
 	struct self *self = bpf_map_lookup_elem(&here, &zero);
 	__u32 *which = bpf_map_lookup_elem(&devices, &device);
 	struct leg *leg = which ? bpf_map_lookup_elem(&legs, which) : 0;
 
+	int done;
+
 	if (!self || !leg)
 		return TC_ACT_OK;
 	passed(skb, SENT, SENT_BYTES);
-	return send(skb, self, leg->dispatcher,
+	done = send(skb, self, leg->dispatcher,
 		    (struct label){ .kind = OUT, .leg = *which, .shard = bpf_htons(skb->mark & 0xffff) });
+	/* What a process of the unit's own sends did not enter. */
+	pay(began && *began ? *began : now);
+	if (began)
+		*began = 0;
+	return done;
 }
 
 /* The kernel lends the functions above to programs that say this. */

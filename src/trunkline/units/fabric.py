@@ -33,8 +33,10 @@ COUNTED = (
     "dropped_no_owner",
     "dropped_no_unit",
     "dropped_no_route",
+    "dropped_over_quota",
     "received_bytes",
     "sent_bytes",
+    "processor_time",
 )
 #: enum life.
 _ANSWERS, _TAKES = 0, 1
@@ -43,6 +45,10 @@ _LEG = struct.Struct("=I6sBxI")
 _SELF = struct.Struct("=IIBBxx")
 #: struct shard.
 _SHARD = struct.Struct("=HHH")
+#: struct quota, and the unit of its price.
+_QUOTA, _PRICE = struct.Struct("=QQQ"), 1 << 16
+#: For so long packets may have had more than their part of a processor, seconds.
+AHEAD = 0.1
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,7 @@ class Fabric:
             Unavailable: as `bpf.Object`.
         """
         self._object = Object(OBJECT)
+        self._cores: float | None = None
         numbers = {name: number for number, name in namespace.inside(netns, socket.if_nameindex)}
         self._object.put("here", _NUMBER.pack(0), _SELF.pack(numbers[bus], unit, 0, 0))
         for shard in range(SHARDS):
@@ -101,12 +108,21 @@ class Fabric:
             if spreads:
                 self._object.attach(netns, leg.device, "spread", Side.ARRIVING)
             else:
+                self._object.attach(netns, leg.device, "enter", Side.ARRIVING)
                 self._object.attach(netns, leg.device, "leave", Side.LEAVING)
         self._object.attach(netns, bus, "dispatcher" if spreads else "dataplane", Side.ARRIVING)
         self._object.attach(netns, control, "beside", Side.ARRIVING)
 
     def close(self) -> None:
         self._object.close()
+
+    def limit(self, cores: float | None) -> None:
+        """The part of processors that packets may have from now on; None: as much as there is."""
+        if cores == self._cores:
+            return
+        self._cores = cores
+        price = 0 if cores is None else round(_PRICE / cores)
+        self._object.put("quotas", _NUMBER.pack(0), _QUOTA.pack(0, price, round(AHEAD * 1e9)))
 
     def tell_unit(self, unit: int, mac: str | None) -> None:
         """Where on the bus a unit is; None: it is not there."""
@@ -151,7 +167,7 @@ class Fabric:
         return self._object.descriptor(name)
 
     def counters(self) -> dict[str, int]:
-        """Packets and bytes (from the IP header on), since the unit began."""
+        """Packets, bytes (from the IP header on) and nanoseconds of a processor, since the unit began."""
         return {name: self._object.total("counters", _NUMBER.pack(n)) for n, name in enumerate(COUNTED)}
 
 

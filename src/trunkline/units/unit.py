@@ -63,6 +63,11 @@ class Place:
     legs: tuple[str, ...] = ()
 
 
+def packets_cores(unit: UnitSlice) -> float | None:
+    """Of processors, for what the kernel does with a unit's packets; None: a guest is held to its part."""
+    return unit.cores if unit.runtime == "namespace" else None
+
+
 class Role(Protocol):
     """What a unit does. All is called from one event loop."""
 
