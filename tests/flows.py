@@ -326,6 +326,27 @@ class Connection:
         words = f"<{next(_numbers)}>".encode()
         return self._says(self._client, self._server, words) and self._says(self._server, self._client, words)
 
+    def carries(self, data: bytes) -> bool:
+        """Whether all of it comes to the other side as it is, both ways at once."""
+
+        def says(one: socket.socket) -> None:
+            with contextlib.suppress(OSError):
+                one.sendall(data)
+
+        def hears(one: socket.socket) -> bool:
+            heard = bytearray()
+            with contextlib.suppress(OSError):
+                while len(heard) < len(data) and (more := one.recv(1 << 16)):
+                    heard += more
+            return heard == data
+
+        ends = (self._client, self._server)
+        with ThreadPoolExecutor(4) as workers:
+            heard = [workers.submit(hears, end) for end in ends]
+            for end in ends:
+                workers.submit(says, end)
+            return all(each.result() for each in heard)
+
     @staticmethod
     def _says(one: socket.socket, other: socket.socket, words: bytes) -> bool:
         heard = bytearray()

@@ -9,6 +9,7 @@
 | what the new owner does not know, the former one forwards | |
 | a probe is answered from the kernel | when the unit's process has ended it says so |
 | who asks for a dispatcher's address is answered | when its process has ended nobody is |
+| packets of what is established need no kernel | what begins or ends, and what is too long or too old, does |
 | packets have as much of processors as they may have | and no more |
 | the object is of this source | |
 """
@@ -16,9 +17,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import random
+import socket
+import struct
 import time
 from collections.abc import Iterator
 
@@ -29,7 +33,7 @@ from probes import Space, wait_for
 from trunkline.devices import namespace
 from trunkline.devices.conntrack import Conntrack
 from trunkline.plan.shards import SHARDS
-from trunkline.units.fabric import OBJECT, Blocks, Fabric, Leg
+from trunkline.units.fabric import OBJECT, SAME, Blocks, Fabric, Leg
 
 TAG = f"fb{os.getpid()}"
 DISPATCHER, PLANES = 200, (0, 1, 2)
@@ -42,6 +46,7 @@ RULES = """
 table inet t {{
   chain marks {{ type filter hook prerouting priority -150; ct mark set meta mark and 0xffff; }}
   chain only {{ type filter hook forward priority 0; policy drop;
+    ct state established meta mark set meta mark or {same:#x}
     ct state established,related accept
     ct state invalid drop
     iifname "in" accept
@@ -112,7 +117,7 @@ class Scene:
         namespace.sysctl(unit.netns, [("netfilter/nf_conntrack_tcp_be_liberal", 1)])
         ranges = {s: f"{BLOCKS.of(s)[0]}-{BLOCKS.of(s)[-1]}" for s in range(SHARDS)}
         blocks = ", ".join(f"{shard} : 192.0.2.1 . {ports}" for shard, ports in ranges.items())
-        done = unit.run("nft", "-f", "-", input=RULES.format(blocks=blocks))
+        done = unit.run("nft", "-f", "-", input=RULES.format(blocks=blocks, same=SAME))
         assert done.returncode == 0, done.stderr[:500]
 
     def _side(self, end: Space, leg: str, addresses: tuple[str, str], number: int) -> None:
@@ -198,6 +203,82 @@ def test_flows_are_spread_and_both_directions_meet(scene: Scene) -> None:
             "ping", "-M", "dont", "-s", "3000", "-i", "0.1", "-c", "5", "-W", "2", address.format(9)
         )
         assert " 0% packet loss" in pinged.stdout
+
+
+def carried(scene: Scene) -> int:
+    """Packets that no data plane's kernel saw."""
+    return sum(scene.fabrics[n].counters()["carried"] for n in PLANES)
+
+
+@pytest.mark.machine
+def test_packets_of_what_is_established_need_no_kernel(scene: Scene) -> None:
+    data = random.Random(3).randbytes(3 << 20)
+    with contextlib.ExitStack() as stack:
+        for connection in scene.many(stack, 2):
+            before = carried(scene)
+            assert connection.carries(data)
+            assert carried(scene) > before + 20
+    # The kernel sees what begins and ends, though it is of the same ports.
+    for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
+        with scene.server.open(family, socket.SOCK_STREAM) as listening:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.settimeout(5)
+            listening.bind(("", 90))
+            listening.listen()
+            for turn in range(20):
+                with scene.client.open(family, socket.SOCK_STREAM) as client:
+                    client.settimeout(5)
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    client.bind(("", 5555))
+                    client.connect((OUTSIDE[version == 6].format(9), 90))
+                    server, _ = listening.accept()
+                    with server:
+                        server.settimeout(5)
+                        assert Connection(client, server, str(turn)).carries(data[:2000])
+
+
+def is_too_long(end: socket.socket, size: int) -> bool:
+    """Whether a datagram of that size may not be sent, as somebody on the way said."""
+    try:
+        end.send(bytes(size))
+    except OSError as error:
+        return error.errno == errno.EMSGSIZE
+    return False
+
+
+@pytest.mark.machine
+@pytest.mark.parametrize("version", [4, 6])
+def test_hops_and_lengths_count_for_what_needs_no_kernel(scene: Scene, version: int) -> None:
+    v6 = version == 6
+    family, level = (socket.AF_INET6, socket.IPPROTO_IPV6) if v6 else (socket.AF_INET, socket.IPPROTO_IP)
+    with (
+        scene.server.open(family, socket.SOCK_DGRAM) as far,
+        scene.client.open(family, socket.SOCK_DGRAM) as near,
+    ):
+        far.setsockopt(level, 51 if v6 else 12, 1)  # IPV6_RECVHOPLIMIT, IP_RECVTTL
+        near.setsockopt(
+            level, 23 if v6 else 10, 2
+        )  # IPV6_MTU_DISCOVER, IP_MTU_DISCOVER: it may not be broken up
+        far.bind(("", 7))
+        near.connect((OUTSIDE[v6].format(9), 7))
+        for end in (far, near):
+            end.settimeout(5)
+        before, hops = carried(scene), set()
+        for turn in range(30):
+            near.send(words := f"datagram {turn}".encode())
+            data, told, _, peer = far.recvmsg(2000, 100)
+            hops.add(struct.unpack("=i", told[0][2])[0])
+            assert data == words
+            far.sendto(words, peer)
+            assert near.recv(2000) == words
+        assert carried(scene) > before + 30
+        assert hops == {63}
+        scene.dispatcher.ip("link set dev out mtu 1300")
+        for plane in scene.planes:
+            plane.ip("link set dev out mtu 1300")
+        wait_for(lambda: is_too_long(near, 1400), 5, "the sender is told that it is too long")
+        assert near.getsockopt(level, 24 if v6 else 14) == 1300  # IPV6_MTU, IP_MTU
 
 
 def had(fabric: Fabric, seconds: float) -> tuple[float, int]:

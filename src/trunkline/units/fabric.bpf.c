@@ -32,6 +32,11 @@
 #define LEGS 8
 #define NOBODY 0xffff
 #define KEEP 0x04
+/* Bits of a packet's mark, above leg and shard. Rules set SAME: the next packet of this flow is to fare as this one. */
+#define SAME 0x1000000
+#define LEARN 0x2000000
+/* So long at the most without asking the kernel, ns. */
+#define TRUSTED 100000000ULL
 #define GONE 0x04
 #define ETH_P_PROBE 0x88b5 /* for experiments and private use (IEEE 802) */
 
@@ -51,6 +56,7 @@ enum counted {
 	SENT,
 	HANDED_OVER,
 	HANDED_BACK,
+	CARRIED, /* of those received, what the kernel did not see */
 	DROPPED_MALFORMED,
 	DROPPED_LATE_FRAGMENT,
 	DROPPED_NO_OWNER,
@@ -149,6 +155,20 @@ struct flow {
 	__u8 begins; /* a TCP connection */
 	__u8 first; /* of several fragments */
 	__u8 late; /* a fragment after the first: the ports are not known */
+	__u8 flags; /* of TCP */
+	__u8 plain; /* no options of IP, no fragment */
+	__u8 unused[2];
+};
+
+/* The ends of a flow, of which other things are looked up. */
+struct ends {
+	__u8 source[16];
+	__u8 target[16];
+	__be16 sport;
+	__be16 dport;
+	__u8 protocol;
+	__u8 leg; /* by which it comes, or leaves */
+	__u8 unused[2];
 };
 
 struct {
@@ -246,13 +266,35 @@ struct {
 	__type(value, struct quota);
 } quotas SEC(".maps");
 
-/* In a data plane: when what this processor is at came into the unit's kernel, ns; 0: it did not. */
+/*
+ * In a data plane: what the kernel made of a packet of a flow that is established, and until when the next ones are
+ * taken to be alike, ns.
+ */
+struct way {
+	struct ends after;
+	__u64 until;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct ends);
+	__type(value, struct way);
+} ways SEC(".maps");
+
+/* In a data plane: the packet that this processor is at. */
+struct current {
+	struct ends before;
+	__u64 began; /* when it came into the unit's kernel, ns; 0: it did not */
+	__u64 learns; /* what becomes of it is to be known */
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, __u64);
-} entered SEC(".maps");
+	__type(value, struct current);
+} now_at SEC(".maps");
 
 /* Who answers probes, and takes what is for the unit itself. */
 enum life {
@@ -379,6 +421,7 @@ static __always_inline int ports(struct __sk_buff *skb, __u32 at, struct flow *f
 		if (bpf_skb_load_bytes(skb, at + 13, &flags, 1))
 			return -1;
 		flow->begins = (flags & 0x12) == 0x02; /* SYN, no ACK */
+		flow->flags = flags;
 	} else if (flow->protocol == IPPROTO_ICMP || flow->protocol == IPPROTO_ICMPV6) {
 		if (bpf_skb_load_bytes(skb, at + 4, two, sizeof(two)))
 			return -1;
@@ -412,6 +455,7 @@ static __always_inline int parse_v4(struct __sk_buff *skb, __u32 at, struct flow
 	flow->id = ip.id;
 	flow->late = (ip.frag_off & bpf_htons(0x1fff)) != 0;
 	flow->first = !flow->late && (ip.frag_off & bpf_htons(0x2000));
+	flow->plain = ip.ihl == 5 && !(ip.frag_off & bpf_htons(0x3fff));
 	at += ip.ihl * 4;
 	if (flow->late)
 		return 0;
@@ -452,6 +496,7 @@ static __always_inline int parse_v6(struct __sk_buff *skb, __u32 at, struct flow
 	if (flow->target[0] == 0xfe && (flow->target[1] & 0xc0) == 0x80)
 		return 1;
 	flow->protocol = ip.nexthdr;
+	flow->plain = ip.nexthdr != IPPROTO_FRAGMENT;
 	at += sizeof(ip);
 	if (ip.nexthdr == IPPROTO_FRAGMENT) {
 		if (bpf_skb_load_bytes(skb, at, &fragment, sizeof(fragment)))
@@ -855,11 +900,154 @@ static __always_inline int is_elsewhere(struct __sk_buff *skb, int begins)
 	return elsewhere;
 }
 
+/* ---- What needs no kernel ---- */
+
+static __always_inline struct ends ends_of(struct flow *flow, __u32 leg)
+{
+	struct ends ends = { .sport = flow->sport, .dport = flow->dport, .protocol = flow->protocol, .leg = leg };
+
+	__builtin_memcpy(ends.source, flow->source, 16);
+	__builtin_memcpy(ends.target, flow->target, 16);
+	return ends;
+}
+
+/* Packets that begin or end a connection are the kernel's, as are fragments and what has no ports. */
+static __always_inline int is_carried(struct flow *flow)
+{
+	return flow->plain && (flow->protocol == IPPROTO_UDP ||
+			       (flow->protocol == IPPROTO_TCP && !(flow->flags & 0x07))); /* FIN, SYN, RST */
+}
+
+/* Writes other ends, and a hop less; nonzero where that cannot be, and the packet is as it was. */
+static __always_inline int carry_v4(struct __sk_buff *skb, struct way *way)
+{
+	const __u32 *source = (const __u32 *)way->after.source, *target = (const __u32 *)way->after.target;
+	const int ip_sum = ETH_HLEN + 10, at = ETH_HLEN + sizeof(struct iphdr);
+	int udp = way->after.protocol == IPPROTO_UDP, sum = at + (udp ? 6 : 16), mangled = udp ? BPF_F_MARK_MANGLED_0 : 0;
+	struct iphdr ip;
+	__be16 two[2];
+	__u8 hops;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || bpf_skb_load_bytes(skb, at, two, sizeof(two)) || ip.ttl < 2)
+		return -1;
+	hops = ip.ttl - 1;
+	bpf_l3_csum_replace(skb, ip_sum, bpf_htons(ip.ttl << 8), bpf_htons(hops << 8), 2);
+	bpf_skb_store_bytes(skb, ETH_HLEN + 8, &hops, 1, 0);
+	if (ip.saddr != source[3]) {
+		bpf_l4_csum_replace(skb, sum, ip.saddr, source[3], BPF_F_PSEUDO_HDR | mangled | 4);
+		bpf_l3_csum_replace(skb, ip_sum, ip.saddr, source[3], 4);
+		bpf_skb_store_bytes(skb, ETH_HLEN + 12, &source[3], 4, 0);
+	}
+	if (ip.daddr != target[3]) {
+		bpf_l4_csum_replace(skb, sum, ip.daddr, target[3], BPF_F_PSEUDO_HDR | mangled | 4);
+		bpf_l3_csum_replace(skb, ip_sum, ip.daddr, target[3], 4);
+		bpf_skb_store_bytes(skb, ETH_HLEN + 16, &target[3], 4, 0);
+	}
+	if (two[0] != way->after.sport) {
+		bpf_l4_csum_replace(skb, sum, two[0], way->after.sport, mangled | 2);
+		bpf_skb_store_bytes(skb, at, &way->after.sport, 2, 0);
+	}
+	if (two[1] != way->after.dport) {
+		bpf_l4_csum_replace(skb, sum, two[1], way->after.dport, mangled | 2);
+		bpf_skb_store_bytes(skb, at + 2, &way->after.dport, 2, 0);
+	}
+	return 0;
+}
+
+static __always_inline int differ(const void *one, const void *other)
+{
+	const __u32 *a = one, *b = other;
+
+	return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3])) != 0;
+}
+
+/* As carry_v4. */
+static __always_inline int carry_v6(struct __sk_buff *skb, struct way *way)
+{
+	const int at = ETH_HLEN + sizeof(struct ipv6hdr);
+	int udp = way->after.protocol == IPPROTO_UDP, sum = at + (udp ? 6 : 16), mangled = udp ? BPF_F_MARK_MANGLED_0 : 0;
+	struct ipv6hdr ip;
+	__be16 two[2];
+	__s64 other;
+	__u8 hops;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || bpf_skb_load_bytes(skb, at, two, sizeof(two)) ||
+	    ip.hop_limit < 2)
+		return -1;
+	hops = ip.hop_limit - 1;
+	bpf_skb_store_bytes(skb, ETH_HLEN + 7, &hops, 1, 0);
+	/* Source and target lie side by side in both. */
+	if (differ(&ip.saddr, way->after.source) || differ(&ip.daddr, way->after.target)) {
+		other = bpf_csum_diff((__be32 *)&ip.saddr, 32, (__be32 *)way->after.source, 32, 0);
+		bpf_l4_csum_replace(skb, sum, 0, other, BPF_F_PSEUDO_HDR | mangled);
+		bpf_skb_store_bytes(skb, ETH_HLEN + 8, way->after.source, 32, 0);
+	}
+	if (two[0] != way->after.sport) {
+		bpf_l4_csum_replace(skb, sum, two[0], way->after.sport, mangled | 2);
+		bpf_skb_store_bytes(skb, at, &way->after.sport, 2, 0);
+	}
+	if (two[1] != way->after.dport) {
+		bpf_l4_csum_replace(skb, sum, two[1], way->after.dport, mangled | 2);
+		bpf_skb_store_bytes(skb, at + 2, &way->after.dport, 2, 0);
+	}
+	return 0;
+}
+
+/*
+ * Sends a packet on as the kernel did with one of the same flow a moment ago; -1: the kernel is to see this one, as it
+ * sees one of each flow in TRUSTED: its own clocks and counters go on. `learns`: what it does then is worth knowing.
+ */
+static __always_inline int carry(struct __sk_buff *skb, struct self *self, __u32 which, __u32 shard, __u32 *learns)
+{
+	__u32 size = 0, left;
+	struct flow flow;
+	struct ends ends;
+	struct leg *leg;
+	struct way *way;
+
+	if (parse(skb, &flow))
+		return -1;
+	ends = ends_of(&flow, which);
+	if (!is_carried(&flow)) {
+		if (flow.protocol == IPPROTO_TCP)
+			bpf_map_delete_elem(&ways, &ends);
+		return -1;
+	}
+	*learns = LEARN;
+	way = bpf_map_lookup_elem(&ways, &ends);
+	if (!way || way->until < bpf_ktime_get_ns())
+		return -1;
+	left = way->after.leg;
+	leg = bpf_map_lookup_elem(&legs, &left);
+	if (!leg || bpf_check_mtu(skb, leg->device, &size, 0, BPF_MTU_CHK_SEGS))
+		return -1;
+	if (skb->protocol == bpf_htons(ETH_P_IP) ? carry_v4(skb, way) : carry_v6(skb, way))
+		return -1;
+	count(CARRIED);
+	passed(skb, RECEIVED, RECEIVED_BYTES);
+	passed(skb, SENT, SENT_BYTES);
+	return send(skb, self, leg->dispatcher,
+		    (struct label){ .kind = OUT, .leg = left, .shard = bpf_htons(shard) });
+}
+
+/* What became of the packet that this processor is at, for the next ones. */
+static __always_inline void learn(struct __sk_buff *skb, struct current *current, __u32 which)
+{
+	struct way way = {};
+	struct flow flow;
+
+	if (parse(skb, &flow) || !is_carried(&flow) || flow.protocol != current->before.protocol)
+		return;
+	way.after = ends_of(&flow, which);
+	way.until = bpf_ktime_get_ns() + TRUSTED;
+	bpf_map_update_elem(&ways, &current->before, &way, BPF_ANY);
+}
+
 /* What comes by the bus arrives at the device of its leg, with leg and shard as its mark, if it is ours. */
 SEC("tc") int dataplane(struct __sk_buff *skb)
 {
 	__u64 began = bpf_ktime_get_ns();
-	__u32 zero = 0, which, number;
+	__u32 zero = 0, which, number, learns = 0;
 	struct self *self = bpf_map_lookup_elem(&here, &zero);
 	struct shard *shard;
 	struct frame frame;
@@ -883,6 +1071,13 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 		return drop(DROPPED_MALFORMED);
 	if (is_over_quota(began))
 		return drop(DROPPED_OVER_QUOTA);
+	if (kind == DATA && shard->former == NOBODY) {
+		done = carry(skb, self, which, number, &learns);
+		if (done >= 0) {
+			pay(began);
+			return done;
+		}
+	}
 	keep = kind == DATA ? shard->begins : frame.from.local & KEEP;
 	if (((kind == DATA && shard->former != NOBODY) || (kind == HANDED && !keep)) && is_elsewhere(skb, keep)) {
 		frame.from.kind = kind == DATA ? HANDED : RETURNED;
@@ -891,7 +1086,7 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 		done = hand(skb, self, kind == DATA ? shard->former : frame.from.from, frame.from);
 	} else {
 		passed(skb, RECEIVED, RECEIVED_BYTES);
-		skb->mark = which << 16 | number;
+		skb->mark = learns | which << 16 | number;
 		done = bpf_redirect(leg->device, BPF_F_INGRESS);
 	}
 	pay(began);
@@ -902,10 +1097,15 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 SEC("tc") int enter(struct __sk_buff *skb)
 {
 	__u32 zero = 0;
-	__u64 *began = bpf_map_lookup_elem(&entered, &zero);
+	struct current *current = bpf_map_lookup_elem(&now_at, &zero);
+	struct flow flow;
 
-	if (began)
-		*began = bpf_ktime_get_ns();
+	if (!current)
+		return TC_ACT_OK;
+	current->began = bpf_ktime_get_ns();
+	current->learns = (skb->mark & LEARN) && !parse(skb, &flow);
+	if (current->learns)
+		current->before = ends_of(&flow, skb->mark >> 16 & 0xff);
 	return TC_ACT_OK;
 }
 
@@ -913,22 +1113,24 @@ SEC("tc") int enter(struct __sk_buff *skb)
 SEC("tc") int leave(struct __sk_buff *skb)
 {
 	__u32 zero = 0, device = skb->ifindex;
-	__u64 now = bpf_ktime_get_ns(), *began = bpf_map_lookup_elem(&entered, &zero);
+	__u64 now = bpf_ktime_get_ns();
+	struct current *current = bpf_map_lookup_elem(&now_at, &zero);
 	struct self *self = bpf_map_lookup_elem(&here, &zero);
 	__u32 *which = bpf_map_lookup_elem(&devices, &device);
 	struct leg *leg = which ? bpf_map_lookup_elem(&legs, which) : 0;
-
 	int done;
 
 	if (!self || !leg)
 		return TC_ACT_OK;
+	if (current && current->learns && skb->mark & SAME)
+		learn(skb, current, *which);
 	passed(skb, SENT, SENT_BYTES);
 	done = send(skb, self, leg->dispatcher,
 		    (struct label){ .kind = OUT, .leg = *which, .shard = bpf_htons(skb->mark & 0xffff) });
 	/* What a process of the unit's own sends did not enter. */
-	pay(began && *began ? *began : now);
-	if (began)
-		*began = 0;
+	pay(current && current->began ? current->began : now);
+	if (current)
+		current->began = current->learns = 0;
 	return done;
 }
 

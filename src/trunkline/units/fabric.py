@@ -28,6 +28,7 @@ COUNTED = (
     "sent",
     "handed_over",
     "handed_back",
+    "carried",
     "dropped_malformed",
     "dropped_late_fragment",
     "dropped_no_owner",
@@ -38,6 +39,8 @@ COUNTED = (
     "sent_bytes",
     "processor_time",
 )
+#: A bit of a packet's mark that rules set: those of its flow that follow soon are to fare as it does.
+SAME = 0x100_0000
 #: enum life.
 _ANSWERS, _TAKES = 0, 1
 _NUMBER = struct.Struct("=I")

@@ -19,6 +19,7 @@ from trunkline.resources.appliance_policy import Policy, SynProtection, Zone, ch
 from trunkline.resources.appliance_policy.zones import INSIDE
 from trunkline.units import filtering
 from trunkline.units.balancing import NOTHING, Seen
+from trunkline.units.fabric import SAME
 from trunkline.units.local import LOCAL
 from trunkline.units.proxied import delivered, protected
 from trunkline.units.rates import limit
@@ -69,6 +70,8 @@ def ruleset(
         return table.text()
     # What ends here has its mark already, and the answer's is the same.
     marks.append(f"iifname {zones} ct mark and {LOCAL} == 0 ct mark set meta mark and 0xffff")
+    # Packets that listeners count are all for the kernel.
+    forward.append(f"ct state established ct status & dnat == 0 meta mark set meta mark or {SAME:#x}")
     forward.append("ct state established,related accept")
     forward.append(f"ct state invalid {table.counter('dropped_invalid')} drop")
     firewall = policy.firewall
