@@ -598,22 +598,30 @@ static __always_inline struct fragment fragment_of(struct flow *flow)
 
 /* ---- Frames on the bus ---- */
 
-static __always_inline int send_by(struct __sk_buff *skb, struct self *self, __u32 device, const __u8 *mac,
-				   struct label label)
+static __always_inline int labelled(struct __sk_buff *skb, struct self *self, const __u8 *mac, struct label label)
 {
 	struct frame frame = { .from = label };
 
 	__builtin_memcpy(frame.to, mac, 6);
 	frame.from.local |= 0x02;
 	frame.from.from = self->unit;
-	if (bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), 0))
+	return bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), 0);
+}
+
+static __always_inline int send_by(struct __sk_buff *skb, struct self *self, __u32 device, const __u8 *mac,
+				   struct label label)
+{
+	if (labelled(skb, self, mac, label))
 		return drop(DROPPED_MALFORMED);
 	return bpf_redirect(device, 0);
 }
 
+/* Of what arrives here, and goes on by the bus: at once, in no queue. */
 static __always_inline int send(struct __sk_buff *skb, struct self *self, const __u8 *mac, struct label label)
 {
-	return send_by(skb, self, self->bus, mac, label);
+	if (labelled(skb, self, mac, label))
+		return drop(DROPPED_MALFORMED);
+	return bpf_redirect_peer(self->bus, 0);
 }
 
 static __always_inline int hand(struct __sk_buff *skb, struct self *self, __u32 to, struct label label)
@@ -1125,8 +1133,8 @@ SEC("tc") int leave(struct __sk_buff *skb)
 	if (current && current->learns && skb->mark & SAME)
 		learn(skb, current, *which);
 	passed(skb, SENT, SENT_BYTES);
-	done = send(skb, self, leg->dispatcher,
-		    (struct label){ .kind = OUT, .leg = *which, .shard = bpf_htons(skb->mark & 0xffff) });
+	done = send_by(skb, self, self->bus, leg->dispatcher,
+		       (struct label){ .kind = OUT, .leg = *which, .shard = bpf_htons(skb->mark & 0xffff) });
 	/* What a process of the unit's own sends did not enter. */
 	pay(current && current->began ? current->began : now);
 	if (current)
