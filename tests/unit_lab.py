@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 from probes import Space, wait_for
 
+from trunkline.agent import across
 from trunkline.agent.unit_runtime import LINGER
 from trunkline.compiler.unit_slices import BusMember, LegSlice, PolicySlice, UnitSlice
 from trunkline.devices import links, namespace
@@ -221,8 +222,9 @@ class UnitLab:
     def plug(self, switch: str, number: int, pid: int, mac: str, inner: str) -> None:
         """Gives a process an interface on one of the lab's bridges."""
         end = f"{switch}{number}"
+        index = f"index {across.number(number)} " if switch == "bus" else ""
         self.switch.ip(
-            f"link add {end} mtu 1500 type veth peer name {inner} netns {pid} address {mac} mtu 1500",
+            f"link add {end} {index}mtu 1500 type veth peer name {inner} netns {pid} address {mac} mtu 1500",
             f"link set dev {end} master {switch} up",
         )
         if switch == "bus":
@@ -230,6 +232,7 @@ class UnitLab:
             self.switch.ip(f"link set dev {end} type bridge_slave learning off flood off")
             entry = ("fdb", "replace", mac, "dev", end, "master", "static")
             assert self.switch.run("bridge", *entry).returncode == 0
+            across.lead(self.switch.netns, end)
         done = ["nsenter", f"--target={pid}", "--net", "--", "ip", "link", "set", "dev", inner, "up"]
         subprocess.run(done, check=True, timeout=10)
 

@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from trunkline.agent import across
 from trunkline.agent.config import AgentConfig
 from trunkline.agent.own import OwnNamespaces
 from trunkline.compiler.slices import HostSlice
@@ -137,15 +138,17 @@ class Buses:
                 if outer in namespace.interfaces(netns):
                     # Of one that had the number before, and is on its way out.
                     _remove(netns, outer)
+                index = "" if kind.floods else f"index {across.number(member.number)} "
                 namespace.ip(
                     netns,
-                    f"link add name {outer} mtu {known.mtu} type veth "
+                    f"link add name {outer} {index}mtu {known.mtu} type veth "
                     f"peer name {inner} netns {pid} address {kind.mac(member)} mtu {known.mtu}",
                     f"link set dev {outer} master {kind.bridge} up",
                     f"link set dev {outer} type bridge_slave {kind.options}",
                 )
                 namespace.bridge(netns, f"fdb replace {kind.mac(member)} dev {outer} master static")
                 if not kind.floods:
+                    across.lead(netns, outer)
                     # Frames there are no IP packets: nothing is to be said by itself.
                     namespace.sysctl(inside, [(f"ipv6/conf/{inner}/disable_ipv6", 1)])
                 namespace.ip(inside, f"link set dev {inner} up")
