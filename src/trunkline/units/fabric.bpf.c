@@ -343,10 +343,12 @@ static __always_inline int drop(__u32 why)
 /* ---- What packets have of processors ---- */
 
 /*
- * What a frame takes that nobody here sees, ns: a queue, an interface and the bus's bridge, each time. By samples of
- * two busy processors, which may be slower or faster than others.
+ * What a frame takes that nobody here sees, ns, by samples of two busy processors, which may be slower or faster than
+ * others: what goes on at once, what leaves by a dispatcher's leg, and what waits in a queue for the kernel or the bus.
  */
-#define UNSEEN 1500
+#define AT_ONCE 600
+#define BY_LEG 1000
+#define QUEUED 1500
 /* Who took longer for a frame was kept from it, by an interrupt or by who else has this machine. */
 #define LONGEST 200000
 
@@ -358,8 +360,8 @@ static __always_inline int is_over_quota(__u64 now)
 	return quota && quota->price && quota->paid > now + quota->ahead;
 }
 
-/* Some packet had a processor from `began` on. */
-static __always_inline void pay(__u64 began)
+/* Some packet had a processor from `began` on, and has it for so long unseen. */
+static __always_inline void pay(__u64 began, __u64 unseen)
 {
 	__u64 now = bpf_ktime_get_ns(), had = now - began;
 	__u32 zero = 0;
@@ -367,7 +369,7 @@ static __always_inline void pay(__u64 began)
 
 	if (had > LONGEST)
 		had = 0;
-	had += UNSEEN;
+	had += unseen;
 	add(PROCESSOR_TIME, had);
 	if (!quota || !quota->price)
 		return;
@@ -761,7 +763,8 @@ SEC("tc") int spread(struct __sk_buff *skb)
 		return drop(DROPPED_MALFORMED);
 	if (is_over_quota(began))
 		return drop(DROPPED_OVER_QUOTA);
-	fragment = fragment_of(&flow);
+	if (flow.first || flow.late)
+		fragment = fragment_of(&flow);
 	if (flow.late) {
 		__u32 *first = bpf_map_lookup_elem(&fragments, &fragment);
 
@@ -779,7 +782,7 @@ SEC("tc") int spread(struct __sk_buff *skb)
 	passed(skb, RECEIVED, RECEIVED_BYTES);
 	done = hand(skb, self, shard->owner,
 		    (struct label){ .kind = DATA, .leg = *which, .shard = bpf_htons(number) });
-	pay(began);
+	pay(began, AT_ONCE);
 	return done;
 }
 
@@ -839,7 +842,7 @@ SEC("tc") int dispatcher(struct __sk_buff *skb)
 		__builtin_memcpy(next.ipv6_nh, route.ipv6_dst, 16);
 	passed(skb, SENT, SENT_BYTES);
 	done = bpf_redirect_neigh(leg->device, &next, sizeof(next), 0);
-	pay(began);
+	pay(began, BY_LEG);
 	return done;
 }
 
@@ -1005,7 +1008,8 @@ static __always_inline int carry_v6(struct __sk_buff *skb, struct way *way)
  * Sends a packet on as the kernel did with one of the same flow a moment ago; -1: the kernel is to see this one, as it
  * sees one of each flow in TRUSTED: its own clocks and counters go on. `learns`: what it does then is worth knowing.
  */
-static __always_inline int carry(struct __sk_buff *skb, struct self *self, __u32 which, __u32 shard, __u32 *learns)
+static __always_inline int carry(struct __sk_buff *skb, struct self *self, __u32 which, __u32 shard, __u64 now,
+				 __u32 *learns)
 {
 	__u32 size = 0, left;
 	struct flow flow;
@@ -1023,7 +1027,7 @@ static __always_inline int carry(struct __sk_buff *skb, struct self *self, __u32
 	}
 	*learns = LEARN;
 	way = bpf_map_lookup_elem(&ways, &ends);
-	if (!way || way->until < bpf_ktime_get_ns())
+	if (!way || way->until < now)
 		return -1;
 	left = way->after.leg;
 	leg = bpf_map_lookup_elem(&legs, &left);
@@ -1080,9 +1084,9 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 	if (is_over_quota(began))
 		return drop(DROPPED_OVER_QUOTA);
 	if (kind == DATA && shard->former == NOBODY) {
-		done = carry(skb, self, which, number, &learns);
+		done = carry(skb, self, which, number, began, &learns);
 		if (done >= 0) {
-			pay(began);
+			pay(began, AT_ONCE);
 			return done;
 		}
 	}
@@ -1097,7 +1101,7 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 		skb->mark = learns | which << 16 | number;
 		done = bpf_redirect(leg->device, BPF_F_INGRESS);
 	}
-	pay(began);
+	pay(began, QUEUED);
 	return done;
 }
 
@@ -1136,7 +1140,7 @@ SEC("tc") int leave(struct __sk_buff *skb)
 	done = send_by(skb, self, self->bus, leg->dispatcher,
 		       (struct label){ .kind = OUT, .leg = *which, .shard = bpf_htons(skb->mark & 0xffff) });
 	/* What a process of the unit's own sends did not enter. */
-	pay(current && current->began ? current->began : now);
+	pay(current && current->began ? current->began : now, QUEUED);
 	if (current)
 		current->began = current->learns = 0;
 	return done;
