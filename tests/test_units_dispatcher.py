@@ -156,6 +156,9 @@ class Scene:
         entry = (self.lab.members[number].bus_mac, "dev", f"bus{number}", "master", "static")
         verb = "replace" if others else "del"
         assert self.lab.switch.run("bridge", "fdb", verb, *entry).returncode == 0
+        # All of it is by the bridge, as it is between hosts.
+        for each in self.lab.units:
+            self.lab.switch.run("tc", "qdisc", "del", "dev", f"bus{each}", "clsact")
 
     def close(self) -> None:
         for manager in self._managers.values():

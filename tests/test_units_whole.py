@@ -31,6 +31,7 @@ from probes import Space, wait_for
 from unit_lab import RunningUnit, UnitLab, member
 
 from trunkline.agent.unit_runtime import LINGER
+from trunkline.devices import namespace
 from trunkline.devices.conntrack import Conntrack, Entry
 from trunkline.plan.shards import SHARDS
 from trunkline.resources.reports import UnitStatus
@@ -285,7 +286,7 @@ def test_a_killed_data_plane_is_passed_by_at_once(whole: Whole) -> None:
     unit, dispatchers = whole.lab.units[one], list(whole.lab.of("dispatcher"))
     with flowing(whole) as traffic:
         traffic.mark("it is killed")
-        with Space(whole.lab.switch.netns, f"bus{one}").frames() as ear:
+        with Space(namespace.of_process(unit.process.pid), "bus").frames() as ear:
             ear.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, 1 << 24)
             ear.setsockopt(socket.SOL_SOCKET, _TIMESTAMPNS, 1)
             unit.end()

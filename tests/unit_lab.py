@@ -217,7 +217,7 @@ class UnitLab:
 
     def cores(self, kind: str) -> float:
         """The part of processors that the packets of such a unit may have."""
-        return 0.25
+        return float(os.cpu_count() or 1)
 
     def plug(self, switch: str, number: int, pid: int, mac: str, inner: str) -> None:
         """Gives a process an interface on one of the lab's bridges."""
