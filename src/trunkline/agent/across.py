@@ -3,7 +3,7 @@
     unit ── veth ─▶ across ──▶ veth ── unit
                       └──▶ bridge ── tunnel ── other hosts
 
-The bridge has all that is for others, and all where `Object` is not taken by the kernel.
+All else is the bridge's.
 """
 
 from __future__ import annotations

@@ -148,7 +148,9 @@ class Buses:
                 )
                 namespace.bridge(netns, f"fdb replace {kind.mac(member)} dev {outer} master static")
                 if not kind.floods:
-                    across.lead(netns, outer)
+                    # Where it cannot be had, there is the bridge.
+                    with contextlib.suppress(Unavailable):
+                        across.lead(netns, outer)
                     # Frames there are no IP packets: nothing is to be said by itself.
                     namespace.sysctl(inside, [(f"ipv6/conf/{inner}/disable_ipv6", 1)])
                 namespace.ip(inside, f"link set dev {inner} up")

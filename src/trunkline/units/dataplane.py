@@ -101,7 +101,13 @@ class DataPlane:
             dispatcher = next((m.bus_mac for m in slice_.members if m.kind == "dispatcher"), _NO_MAC)
             legs = [Leg(leg.zone, leg.outside, dispatcher) for leg in slice_.legs]
             self._fabric = Fabric(
-                None, self._place.bus, self._place.control, slice_.number, legs, spreads=False
+                None,
+                self._place.bus,
+                self._place.control,
+                slice_.number,
+                legs,
+                spreads=False,
+                paired=slice_.runtime == "namespace",
             )
         elif [(leg.zone, leg.outside) for leg in slice_.legs] != [(g.zone, g.outside) for g in self._legs]:
             raise Refusal("The zones of a data plane stay as they are: it is to be replaced.")

@@ -78,7 +78,13 @@ class Dispatcher:
             self._settings()
             legs = [Leg(name, leg.outside) for name, leg in zip(self._place.legs, slice_.legs, strict=True)]
             self._fabric = Fabric(
-                None, self._place.bus, self._place.control, slice_.number, legs, spreads=True
+                None,
+                self._place.bus,
+                self._place.control,
+                slice_.number,
+                legs,
+                spreads=True,
+                paired=slice_.runtime == "namespace",
             )
             self._ends = Ends(self._fabric)
         self._fabric.limit(packets_cores(slice_))

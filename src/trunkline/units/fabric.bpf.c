@@ -102,7 +102,8 @@ struct self {
 	__u32 unit;
 	__u8 flags;
 	__u8 beat;
-	__u16 unused;
+	__u8 paired; /* the bus's device is one end of a pair, and the other one is the host's: not in a guest */
+	__u8 unused;
 };
 
 struct unit {
@@ -618,12 +619,12 @@ static __always_inline int send_by(struct __sk_buff *skb, struct self *self, __u
 	return bpf_redirect(device, 0);
 }
 
-/* Of what arrives here, and goes on by the bus: at once, in no queue. */
+/* Of what arrives here, and goes on by the bus: at once, in no queue, where that can be. */
 static __always_inline int send(struct __sk_buff *skb, struct self *self, const __u8 *mac, struct label label)
 {
 	if (labelled(skb, self, mac, label))
 		return drop(DROPPED_MALFORMED);
-	return bpf_redirect_peer(self->bus, 0);
+	return self->paired ? bpf_redirect_peer(self->bus, 0) : bpf_redirect(self->bus, 0);
 }
 
 static __always_inline int hand(struct __sk_buff *skb, struct self *self, __u32 to, struct label label)

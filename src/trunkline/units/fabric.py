@@ -45,7 +45,7 @@ SAME = 0x100_0000
 _ANSWERS, _TAKES = 0, 1
 _NUMBER = struct.Struct("=I")
 _LEG = struct.Struct("=I6sBxI")
-_SELF = struct.Struct("=IIBBxx")
+_SELF = struct.Struct("=IIBB?x")
 #: struct shard.
 _SHARD = struct.Struct("=HHH")
 #: struct quota, and the unit of its price.
@@ -82,7 +82,15 @@ class Fabric:
     """A unit's part in the fabric. Owns the programs in the kernel, as long as the unit's process."""
 
     def __init__(
-        self, netns: str | None, bus: str, control: str, unit: int, legs: Sequence[Leg], *, spreads: bool
+        self,
+        netns: str | None,
+        bus: str,
+        control: str,
+        unit: int,
+        legs: Sequence[Leg],
+        *,
+        spreads: bool,
+        paired: bool = True,
     ) -> None:
         """Puts the programs on the interfaces; nothing passes before it is told who has the shards.
 
@@ -90,6 +98,7 @@ class Fabric:
             bus, control: the interfaces on the in-band bus and the out-of-band one.
             unit: the unit's number in the appliance, below UNITS.
             spreads: it is a dispatcher, not a data plane.
+            paired: the bus's interface is one end of a veth, whose other end is in another namespace.
 
         Raises:
             Unavailable: as `bpf.Object`.
@@ -97,7 +106,7 @@ class Fabric:
         self._object = Object(OBJECT)
         self._cores: float | None = None
         numbers = {name: number for number, name in namespace.inside(netns, socket.if_nameindex)}
-        self._object.put("here", _NUMBER.pack(0), _SELF.pack(numbers[bus], unit, 0, 0))
+        self._object.put("here", _NUMBER.pack(0), _SELF.pack(numbers[bus], unit, 0, 0, paired))
         for shard in range(SHARDS):
             self.tell_shard(shard, None)
         self._object.lead("living", _NUMBER.pack(_ANSWERS), "answers" if spreads else "answers_following")

@@ -50,7 +50,7 @@ _FRAME = struct.Struct(f"!6sBBBBHH6sBBI{LEGS}III")
 _LOCAL, _PROBE, _ECHO, _ETHERTYPE = 0x02, 5, 6, 0x88B5
 _READY, _LEAVES, _GONE = 1, 2, 4
 _NUMBER = struct.Struct("=I")
-_LEG, _SELF, _SHARD = struct.Struct("=12sI"), struct.Struct("=8sBBxx"), struct.Struct("=HHH")
+_LEG, _SELF, _SHARD = struct.Struct("=12sI"), struct.Struct("=8sBB2s"), struct.Struct("=HHH")
 _NO_UNIT = 0xFFFF
 #: Who wakes so much later than he wanted may be what is slow.
 _LATE = 0.01
@@ -325,8 +325,9 @@ class Prober:
         self._round += 1
         self._beat = (self._beat + 1) % 256
         flags = _READY * self._ready() | _LEAVES * self._leaves
-        value = (self._maps["here"].get(_NUMBER.pack(0), _SELF.size) or bytes(_SELF.size))[:8]
-        self._maps["here"].put(_NUMBER.pack(0), _SELF.pack(value, flags, self._beat))
+        value = self._maps["here"].get(_NUMBER.pack(0), _SELF.size) or bytes(_SELF.size)
+        first, _, _, rest = _SELF.unpack(value)
+        self._maps["here"].put(_NUMBER.pack(0), _SELF.pack(first, flags, self._beat, rest))
         self._probe(self._members)
         self._say(now)
 
