@@ -274,6 +274,27 @@ def test_hops_and_lengths_count_for_what_needs_no_kernel(scene: Scene, version: 
             assert near.recv(2000) == words
         assert carried(scene) > before + 30
         assert hops == {63}
+        # Of a flow that needs no kernel somebody says that nobody is there: its sender is told.
+        with scene.client.open(family, socket.SOCK_DGRAM) as lone:
+            lone.settimeout(5)
+            lone.bind((near.getsockname()[0], 0))
+            lone.connect((OUTSIDE[v6].format(9), 7))
+            lone.send(b"it begins")
+            _, peer = far.recvfrom(2000)
+            far.sendto(b"and goes on", peer)
+            lone.recv(2000)
+            # It is carried both ways by now.
+            for _ in range(5):
+                lone.send(b"again")
+                far.recvfrom(2000)
+                far.sendto(b"again", peer)
+                lone.recv(2000)
+            seen = carried(scene)
+            far.close()
+            lone.send(b"nobody is there")
+            with pytest.raises(ConnectionRefusedError):
+                lone.recv(2000)
+            assert carried(scene) == seen + 1
         scene.dispatcher.ip("link set dev out mtu 1300")
         for plane in scene.planes:
             plane.ip("link set dev out mtu 1300")

@@ -4,6 +4,7 @@
 | --- | --- |
 | a unit's packets have the part that its host says | and no more: what is above is dropped, and told |
 | the part changes while it runs | |
+| connections that do nothing stay for two hours, whatever the kernel saw of them | |
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import pytest
 from flows import Flood, Tcp, must_pass
 from probes import wait_for
 from unit_lab import RunningUnit, UnitLab, member
+
+from trunkline.devices import namespace
+from trunkline.devices.conntrack import Conntrack
 
 pytestmark = pytest.mark.machine
 OUT = {"name": "out", "from": "inside", "to": "outside", "action": "accept"}
@@ -61,3 +65,19 @@ def test_packets_have_the_part_that_the_host_says(lab: UnitLab, number: int) -> 
             assert cores * 0.8 < part(unit, 2.0) < cores * 1.2
         assert unit.statuses[-1].drops["over_quota"] > 0
     must_pass(Tcp(lab.client, lab.server, "192.0.2.9", 80))
+
+
+def test_a_connection_that_does_nothing_is_not_forgotten(lab: UnitLab) -> None:
+    """Though the kernel does not see what answers it: the server speaks first, and all else comes later."""
+    kernel = Conntrack(namespace.of_process(lab.units[PLANE].process.pid))
+    try:
+        with Tcp(lab.client, lab.server, "192.0.2.9", 81).connected() as connection:
+            for _ in range(10):
+                assert connection.once()
+                time.sleep(0.03)
+            left = [entry.timeout for entry in kernel.entries(lambda _: True) if entry.timeout > 100]
+        # RFC 5382, REQ-5.
+        assert left
+        assert min(left) > 2 * 3600
+    finally:
+        kernel.close()

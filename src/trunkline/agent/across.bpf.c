@@ -4,6 +4,7 @@
  * in no queue and past the bridge. All else is the bridge's. For the hook of tc(8), clsact; across.py attaches it.
  */
 #include <linux/bpf.h>
+#include <linux/if_packet.h>
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_helpers.h>
 
@@ -21,6 +22,8 @@ SEC("tc") int across(struct __sk_buff *skb)
 	device = FIRST + to[5];
 	if (bpf_check_mtu(skb, device, &size, 0, 0))
 		return TC_ACT_OK;
+	/* Whoever it came from, it was for somebody else here; not every kernel (6.15) looks again. */
+	bpf_skb_change_type(skb, PACKET_HOST);
 	return bpf_redirect_peer(device, 0);
 }
 

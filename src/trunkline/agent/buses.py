@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import re
 import subprocess
 import threading
@@ -34,6 +35,7 @@ from trunkline.compiler.unit_slices import BusMember, BusSlice
 from trunkline.devices import links, namespace
 from trunkline.errors import Unavailable
 
+log = logging.getLogger(__name__)
 #: OVN's tunnels have 6081 and 4789.
 _PORT = 4790
 _EVERYBODY = "00:00:00:00:00:00"
@@ -149,8 +151,10 @@ class Buses:
                 namespace.bridge(netns, f"fdb replace {kind.mac(member)} dev {outer} master static")
                 if not kind.floods:
                     # Where it cannot be had, there is the bridge.
-                    with contextlib.suppress(Unavailable):
+                    try:
                         across.lead(netns, outer)
+                    except Unavailable as error:
+                        log.warning("%s of %s: all goes by the bridge: %s", outer, netns, error)
                     # Frames there are no IP packets: nothing is to be said by itself.
                     namespace.sysctl(inside, [(f"ipv6/conf/{inner}/disable_ipv6", 1)])
                 namespace.ip(inside, f"link set dev {inner} up")

@@ -157,7 +157,7 @@ struct flow {
 	__u8 first; /* of several fragments */
 	__u8 late; /* a fragment after the first: the ports are not known */
 	__u8 flags; /* of TCP */
-	__u8 plain; /* no options of IP, no fragment */
+	__u8 plain; /* no options of IP, no fragment, no error that quotes it */
 	__u8 unused[2];
 };
 
@@ -169,7 +169,7 @@ struct ends {
 	__be16 dport;
 	__u8 protocol;
 	__u8 leg; /* by which it comes, or leaves */
-	__u8 unused[2];
+	__be16 family; /* as in a frame's header: an IPv4 address may be written as one of IPv6 */
 };
 
 struct {
@@ -478,6 +478,7 @@ static __always_inline int parse_v4(struct __sk_buff *skb, __u32 at, struct flow
 	if (ports(skb, at + ip.ihl * 4, flow, 1))
 		return -1;
 	turn(flow);
+	flow->plain = 0;
 	return 0;
 }
 
@@ -530,6 +531,7 @@ static __always_inline int parse_v6(struct __sk_buff *skb, __u32 at, struct flow
 	if (ports(skb, at + sizeof(ip), flow, 1))
 		return -1;
 	turn(flow);
+	flow->plain = 0;
 	return 0;
 }
 
@@ -914,9 +916,15 @@ static __always_inline int is_elsewhere(struct __sk_buff *skb, int begins)
 
 /* ---- What needs no kernel ---- */
 
-static __always_inline struct ends ends_of(struct flow *flow, __u32 leg)
+static __always_inline struct ends ends_of(struct __sk_buff *skb, struct flow *flow, __u32 leg)
 {
-	struct ends ends = { .sport = flow->sport, .dport = flow->dport, .protocol = flow->protocol, .leg = leg };
+	struct ends ends = {
+		.sport = flow->sport,
+		.dport = flow->dport,
+		.protocol = flow->protocol,
+		.leg = leg,
+		.family = skb->protocol,
+	};
 
 	__builtin_memcpy(ends.source, flow->source, 16);
 	__builtin_memcpy(ends.target, flow->target, 16);
@@ -987,12 +995,12 @@ static __always_inline int carry_v6(struct __sk_buff *skb, struct way *way)
 	    ip.hop_limit < 2)
 		return -1;
 	hops = ip.hop_limit - 1;
-	bpf_skb_store_bytes(skb, ETH_HLEN + 7, &hops, 1, 0);
+	bpf_skb_store_bytes(skb, ETH_HLEN + 7, &hops, 1, BPF_F_RECOMPUTE_CSUM);
 	/* Source and target lie side by side in both. */
 	if (differ(&ip.saddr, way->after.source) || differ(&ip.daddr, way->after.target)) {
 		other = bpf_csum_diff((__be32 *)&ip.saddr, 32, (__be32 *)way->after.source, 32, 0);
 		bpf_l4_csum_replace(skb, sum, 0, other, BPF_F_PSEUDO_HDR | mangled);
-		bpf_skb_store_bytes(skb, ETH_HLEN + 8, way->after.source, 32, 0);
+		bpf_skb_store_bytes(skb, ETH_HLEN + 8, way->after.source, 32, BPF_F_RECOMPUTE_CSUM);
 	}
 	if (two[0] != way->after.sport) {
 		bpf_l4_csum_replace(skb, sum, two[0], way->after.sport, mangled | 2);
@@ -1016,25 +1024,29 @@ static __always_inline int carry(struct __sk_buff *skb, struct self *self, __u32
 	struct flow flow;
 	struct ends ends;
 	struct leg *leg;
-	struct way *way;
+	struct way *found, way;
 
 	if (parse(skb, &flow))
 		return -1;
-	ends = ends_of(&flow, which);
+	ends = ends_of(skb, &flow, which);
 	if (!is_carried(&flow)) {
 		if (flow.protocol == IPPROTO_TCP)
 			bpf_map_delete_elem(&ways, &ends);
 		return -1;
 	}
 	*learns = LEARN;
-	way = bpf_map_lookup_elem(&ways, &ends);
-	if (!way || way->until < now)
+	found = bpf_map_lookup_elem(&ways, &ends);
+	if (!found)
 		return -1;
-	left = way->after.leg;
+	way = *found;
+	/* It may have become another flow's while it was read. */
+	if (bpf_map_lookup_elem(&ways, &ends) != found || found->until != way.until || way.until < now)
+		return -1;
+	left = way.after.leg;
 	leg = bpf_map_lookup_elem(&legs, &left);
 	if (!leg || bpf_check_mtu(skb, leg->device, &size, 0, BPF_MTU_CHK_SEGS))
 		return -1;
-	if (skb->protocol == bpf_htons(ETH_P_IP) ? carry_v4(skb, way) : carry_v6(skb, way))
+	if (skb->protocol == bpf_htons(ETH_P_IP) ? carry_v4(skb, &way) : carry_v6(skb, &way))
 		return -1;
 	count(CARRIED);
 	passed(skb, RECEIVED, RECEIVED_BYTES);
@@ -1051,7 +1063,7 @@ static __always_inline void learn(struct __sk_buff *skb, struct current *current
 
 	if (parse(skb, &flow) || !is_carried(&flow) || flow.protocol != current->before.protocol)
 		return;
-	way.after = ends_of(&flow, which);
+	way.after = ends_of(skb, &flow, which);
 	way.until = bpf_ktime_get_ns() + TRUSTED;
 	bpf_map_update_elem(&ways, &current->before, &way, BPF_ANY);
 }
@@ -1118,7 +1130,7 @@ SEC("tc") int enter(struct __sk_buff *skb)
 	current->began = bpf_ktime_get_ns();
 	current->learns = (skb->mark & LEARN) && !parse(skb, &flow);
 	if (current->learns)
-		current->before = ends_of(&flow, skb->mark >> 16 & 0xff);
+		current->before = ends_of(skb, &flow, skb->mark >> 16 & 0xff);
 	return TC_ACT_OK;
 }
 
@@ -1135,12 +1147,14 @@ SEC("tc") int leave(struct __sk_buff *skb)
 
 	if (!self || !leg)
 		return TC_ACT_OK;
+	/* What a process of the unit's own sends, or its kernel says, did not come in by a leg. */
+	if (!skb->ingress_ifindex)
+		current = 0;
 	if (current && current->learns && skb->mark & SAME)
 		learn(skb, current, *which);
 	passed(skb, SENT, SENT_BYTES);
 	done = send_by(skb, self, self->bus, leg->dispatcher,
 		       (struct label){ .kind = OUT, .leg = *which, .shard = bpf_htons(skb->mark & 0xffff) });
-	/* What a process of the unit's own sends did not enter. */
 	pay(current && current->began ? current->began : now, QUEUED);
 	if (current)
 		current->began = current->learns = 0;

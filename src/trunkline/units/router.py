@@ -17,6 +17,8 @@ from trunkline.compiler.unit_slices import LegSlice
 from trunkline.devices import namespace
 from trunkline.errors import Refusal, Unavailable
 
+#: How long a connection of TCP may do nothing, seconds: two hours and four minutes.
+_IDLE = 7440
 #: How counters of what is dropped are named: by the reason.
 DROPPED = "dropped_"
 #: A table for policies; until there is one, nothing is forwarded.
@@ -80,6 +82,10 @@ class Router:
                 ("netfilter/nf_conntrack_tcp_be_liberal", 1),
                 # What is in the middle and not known waits for its state to come: it is no new connection.
                 ("netfilter/nf_conntrack_tcp_loose", 0),
+                # The kernel does not see every acknowledgement (`Fabric`), and may take what was answered for
+                # unanswered. Nobody may forget a connection that does nothing sooner (RFC 5382, REQ-5).
+                ("netfilter/nf_conntrack_tcp_timeout_unacknowledged", _IDLE),
+                ("netfilter/nf_conntrack_tcp_timeout_max_retrans", _IDLE),
                 ("netfilter/nf_conntrack_events", 1),
             ],
         )
