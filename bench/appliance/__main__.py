@@ -68,7 +68,7 @@ def main() -> int:
     parser.add_argument("--cloud", action="store_true", help="on a cloud of four hosts, not by hand")
     parser.add_argument("--cu-size", type=float, default=0.2, help="with --cloud: processors of a unit")
     parser.add_argument("--growth", action="store_true", help="with 1, 2, 4, 8 data planes, and nothing else")
-    parser.add_argument("--part", type=float, default=0.04, help="with --growth: processors of a data plane")
+    parser.add_argument("--part", type=float, default=0.02, help="with --growth: processors of a data plane")
     parser.add_argument(
         "--rules", type=int, default=10_000, help="with --cloud: of a policy for 8 data planes"
     )

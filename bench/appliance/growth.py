@@ -30,7 +30,7 @@ _PORT, _FLOWS = 9000, 1024
 _ABOVE = 1.5
 #: Offered to find out what one can take: so many times what can be expected of a whole processor, datagrams a
 #: second.
-_FIRST = 300_000
+_FIRST = 600_000
 #: Until all flows are known, seconds.
 _WARM = 1.5
 
