@@ -938,6 +938,20 @@ static __always_inline int is_carried(struct flow *flow)
 			       (flow->protocol == IPPROTO_TCP && !(flow->flags & 0x07))); /* FIN, SYN, RST */
 }
 
+/* Writes other ports into the header at `at`, whose sum is at `sum`; `two`: those that it has. */
+static __always_inline void carry_ports(struct __sk_buff *skb, struct way *way, int at, int sum, int mangled,
+					const __be16 *two)
+{
+	if (two[0] != way->after.sport) {
+		bpf_l4_csum_replace(skb, sum, two[0], way->after.sport, mangled | 2);
+		bpf_skb_store_bytes(skb, at, &way->after.sport, 2, 0);
+	}
+	if (two[1] != way->after.dport) {
+		bpf_l4_csum_replace(skb, sum, two[1], way->after.dport, mangled | 2);
+		bpf_skb_store_bytes(skb, at + 2, &way->after.dport, 2, 0);
+	}
+}
+
 /* Writes other ends, and a hop less; nonzero where that cannot be, and the packet is as it was. */
 static __always_inline int carry_v4(struct __sk_buff *skb, struct way *way)
 {
@@ -963,14 +977,7 @@ static __always_inline int carry_v4(struct __sk_buff *skb, struct way *way)
 		bpf_l3_csum_replace(skb, ip_sum, ip.daddr, target[3], 4);
 		bpf_skb_store_bytes(skb, ETH_HLEN + 16, &target[3], 4, 0);
 	}
-	if (two[0] != way->after.sport) {
-		bpf_l4_csum_replace(skb, sum, two[0], way->after.sport, mangled | 2);
-		bpf_skb_store_bytes(skb, at, &way->after.sport, 2, 0);
-	}
-	if (two[1] != way->after.dport) {
-		bpf_l4_csum_replace(skb, sum, two[1], way->after.dport, mangled | 2);
-		bpf_skb_store_bytes(skb, at + 2, &way->after.dport, 2, 0);
-	}
+	carry_ports(skb, way, at, sum, mangled, two);
 	return 0;
 }
 
@@ -1002,14 +1009,7 @@ static __always_inline int carry_v6(struct __sk_buff *skb, struct way *way)
 		bpf_l4_csum_replace(skb, sum, 0, other, BPF_F_PSEUDO_HDR | mangled);
 		bpf_skb_store_bytes(skb, ETH_HLEN + 8, way->after.source, 32, BPF_F_RECOMPUTE_CSUM);
 	}
-	if (two[0] != way->after.sport) {
-		bpf_l4_csum_replace(skb, sum, two[0], way->after.sport, mangled | 2);
-		bpf_skb_store_bytes(skb, at, &way->after.sport, 2, 0);
-	}
-	if (two[1] != way->after.dport) {
-		bpf_l4_csum_replace(skb, sum, two[1], way->after.dport, mangled | 2);
-		bpf_skb_store_bytes(skb, at + 2, &way->after.dport, 2, 0);
-	}
+	carry_ports(skb, way, at, sum, mangled, two);
 	return 0;
 }
 
