@@ -7,6 +7,8 @@
 | only those with a wanted mark are given | |
 | what comes, changes and goes is told | |
 | an entry is kept for as long as is said, and again as long as is usual | |
+| of one that was told when it began, as if it were established, the rest passes elsewhere | else not |
+| those that began since some time are given | others are not |
 | what has a mark is given, and dropped, by the kernel's own search | |
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -187,6 +190,45 @@ def test_an_entry_is_kept_as_long_as_is_said(scene: Scene) -> None:
         assert {entry.timeout for entry in after.entries()} <= {432_000, 432_000 - 1}
         assert {entry.name for entry in after.entries()} == {entry.name for entry in entries}
         assert all(entry.tcp_state == 3 for entry in after.entries())
+
+
+@pytest.mark.parametrize("as_established", [True, False])
+def test_what_is_told_when_it_begins_may_be_further(scene: Scene, as_established: bool) -> None:
+    namespace.sysctl(scene.routers[1].netns, [("netfilter/nf_conntrack_tcp_loose", 0)])
+    watch = Watch(scene.routers[0].netns)
+    try:
+        flow = Tcp(scene.client, scene.server, OUTSIDE[0].format(9), 80)
+        with flow.connected() as connection, scene.table(2) as after:
+            must_pass(connection)
+            first = wait_for(watch.events, 5, "that it came")[0].entry
+            assert first.tcp_state == 1 != first.opened.tcp_state
+            assert first.opened.opened == first.opened
+            assert after.put([first.opened if as_established else first]) == []
+            usual = namespace.inside(scene.routers[1].netns, timeouts)
+            # Until it is seen that it is more than that, it ends as what has only begun.
+            assert usual(first.opened) < 200
+            scene.by(2)
+            assert connection.once() is as_established
+            if as_established:
+                must_pass(connection)
+                (there,) = after.entries()
+                assert usual(there) == 432_000
+    finally:
+        watch.close()
+
+
+def test_what_began_since_some_time_is_given(scene: Scene) -> None:
+    namespace.sysctl(scene.routers[0].netns, [("netfilter/nf_conntrack_timestamp", 1)])
+    with contextlib.ExitStack() as stack:
+        table = stack.enter_context(scene.table(1))
+        must_pass(*opened(scene, stack))
+        between = time.time()
+        later = stack.enter_context(Tcp(scene.client, scene.server, OUTSIDE[0].format(9), 81).connected())
+        must_pass(later)
+        assert len(table.entries()) == 4
+        (found,) = table.begun(between, lambda mark: mark == 7)
+        assert found in table.entries()
+        assert table.begun(between, lambda mark: mark == 8) == []
 
 
 def test_the_kernel_finds_what_has_a_mark(scene: Scene) -> None:

@@ -7,6 +7,7 @@
 | then each connection is at two data planes, at one as a copy, which does not end by itself | |
 | a data plane is killed, or its host is cut off, and no connection breaks | |
 | its kernel forwards as long as nobody asks it, and it is passed by at once when somebody does | |
+| what begins in a kernel whose process has ended goes on elsewhere | |
 | a dispatcher is killed, and flows go on, of those who ask for the neighbour meanwhile, too | |
 | the leading manager is killed: the other one leads, and nothing moves | |
 | without any manager connections go on, old and new; a new manager learns, and nothing moves | |
@@ -17,11 +18,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -256,6 +259,68 @@ def test_the_kernel_of_a_killed_data_plane_forwards_until_it_is_passed_by(whole:
         must_go_on(traffic, "nobody asks", "somebody asks", "it is cut")
     whole.forget(one)
     whole.settle()
+    whole.must_carry()
+
+
+@contextlib.contextmanager
+def echoing(netns: str, address: str, port: int) -> Iterator[None]:
+    """Somebody there says back what is said."""
+    listening = namespace.inside(netns, lambda: socket.create_server((address, port), backlog=200))
+    kept: list[socket.socket] = []
+
+    def echo(one: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while said := one.recv(100):
+                one.sendall(said)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                kept.append(listening.accept()[0])
+                threading.Thread(target=echo, args=(kept[-1],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield
+    finally:
+        for each in (listening, *kept):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+
+def must_answer(connections: Iterable[socket.socket]) -> None:
+    for each in connections:
+        each.settimeout(SOON)
+        each.sendall(b"still there?")
+        assert each.recv(100) == b"still there?"
+
+
+def test_what_begins_when_a_data_plane_is_dead_goes_on(whole: Whole) -> None:
+    (one,) = whole.grow()
+    unit, dispatchers = whole.lab.units[one], list(whole.lab.of("dispatcher"))
+    connections: list[socket.socket] = []
+    begun = 0
+    with echoing(whole.lab.server.netns, "192.0.2.9", 81):
+        try:
+            with asleep(dispatchers):
+                unit.end()
+                for _ in range(60):
+                    begin = functools.partial(socket.create_connection, ("192.0.2.9", 81), SOON)
+                    connections.append(namespace.inside(whole.lab.client.netns, begin))
+                must_answer(connections)
+                # Nobody has passed it by: its kernel began a third of them, and they are nowhere else.
+                begun = unit.bequeath()
+            passed_by(one, dispatchers)
+            unit.unplug()
+            must_answer(connections)
+            whole.forget(one)
+            whole.settle()
+            must_answer(connections)
+        finally:
+            for each in connections:
+                each.close()
+    assert begun > 5
     whole.must_carry()
 
 

@@ -10,6 +10,7 @@ The lab is every unit's agent: it makes their interfaces, tells them their slice
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -31,6 +32,7 @@ from trunkline.agent.unit_runtime import LINGER
 from trunkline.compiler.unit_slices import BusMember, LegSlice, PolicySlice, UnitSlice
 from trunkline.devices import links, namespace
 from trunkline.resources.reports import UnitStatus
+from trunkline.units.bequest import bequeath
 
 TAG = f"ul{os.getpid()}"
 #: How long a host that was cut off is left alone, seconds.
@@ -168,8 +170,19 @@ class RunningUnit:
     def kill(self) -> None:
         """As ``kill -9``, with what its agent does then."""
         self.end()
-        time.sleep(LINGER)
+        for part in (0.3, 0.7):
+            time.sleep(part * LINGER)
+            self.bequeath()
         self.unplug()
+
+    def bequeath(self) -> int:
+        """What it had begun lately is the others', where it is a data plane."""
+        if self.own.kind != "data-plane":
+            return 0
+        members = self._lab.members.values()
+        heirs = [each for each in members if each.kind == self.own.kind and each.number != self.own.number]
+        kernel, addresses = namespace.of_descriptor(self.namespace), [each.control_address for each in heirs]
+        return asyncio.run(bequeath(kernel, self.own.number, addresses))
 
     def cut(self) -> None:
         """As when its host is cut off, and does not come back: nobody hears that it ended."""

@@ -31,6 +31,7 @@ from trunkline.devices import files, process
 from trunkline.devices.process import Process
 from trunkline.errors import Refusal
 from trunkline.resources.reports import Condition, UnitReport, UnitStatus
+from trunkline.units.bequest import bequeath
 
 log = logging.getLogger(__name__)
 #: What is not there yet is looked for this often; what is in order, this often. Seconds.
@@ -234,7 +235,9 @@ class Unit:
                 self._watch(found)
         elif self._watcher is not None and self._watcher.done():
             status = self._watcher.result()
-            await asyncio.sleep(max(0.0, self._ended + self._runtime.linger - time.monotonic()))
+            for part in (0.3, 1.0):
+                await asyncio.sleep(max(0.0, self._ended + part * self._runtime.linger - time.monotonic()))
+                await self._bequeath()
             await asyncio.to_thread(self._runtime.cut)
             self._lose()
             words = await asyncio.to_thread(self._runtime.last_words, killed=status == -signal.SIGKILL)
@@ -247,6 +250,21 @@ class Unit:
             self._failed, self._problem = True, None
             self._changed()
         return self._process
+
+    async def _bequeath(self) -> None:
+        """What a data plane that has ended had begun lately is the others': once they have passed it by, and
+        once before that, for those that cannot wait.
+        """
+        unit, kernel = self._unit, self._runtime.kernel()
+        if unit is None or kernel is None or unit.kind != "data-plane":
+            return
+        others = (each for each in unit.members if each.kind == "data-plane" and each.number != unit.number)
+        try:
+            left = await bequeath(kernel, unit.number, [each.control_address for each in others])
+        except (Refusal, OSError) as error:
+            log.warning("unit %s: what it had begun is not known: %s", unit.id, error)
+            return
+        log.info("unit %s: the others are told of %d connections that it had begun", unit.id, left)
 
     def _watch(self, running: Process) -> None:
         self._process, self._since = running, process.since(running.pid)

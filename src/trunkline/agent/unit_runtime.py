@@ -69,6 +69,9 @@ class Runtime(Protocol):
     def used(self, running: Process) -> float:
         """Seconds of processor time that its processes had."""
 
+    def kernel(self) -> str | None:
+        """The network namespace of a program that has ended by itself, where it is there until `cut`."""
+
     def stop(self, running: Process) -> None:
         """Ends it, and all that it started, and cuts it."""
 
@@ -207,6 +210,9 @@ class InNamespaces:
     def used(self, running: Process) -> float:
         group = self._group()
         return sum(process.used(pid) for pid in group.processes()) if group else process.used(running.pid)
+
+    def kernel(self) -> str | None:
+        return None if self._held is None else namespace.of_descriptor(self._held)
 
     def stop(self, running: Process) -> None:
         running.terminate(GRACE)

@@ -46,6 +46,9 @@ class AsServer(InNamespaces):
         super().__init__(folder, name, group, buses, hidden)
         self._accelerated = accelerated
 
+    def kernel(self) -> str | None:
+        return None
+
     def _program(self, unit: UnitSlice) -> tuple[str, ...]:
         image = unit_image.build(unit_image.default_cache(), lambda step: log.info("%s", step))
         options = [f"--kernel={image.kernel}", f"--initramfs={image.initramfs}"]

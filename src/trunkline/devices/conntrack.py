@@ -17,10 +17,12 @@ from typing import TypeVar
 from trunkline.devices import namespace
 from trunkline.devices.ctnetlink import (
     DELETE,
+    ESTABLISHED,
     GET,
     NEW,
     Ends,
     Entry,
+    began_at,
     changed_by,
     ends_of,
     entry_of,
@@ -35,7 +37,7 @@ from trunkline.devices.ctnetlink import (
 
 K = TypeVar("K", bound=Hashable)
 
-__all__ = ["Conntrack", "Entry", "Event", "Lost", "Watch", "timeouts"]
+__all__ = ["ESTABLISHED", "Conntrack", "Entry", "Event", "Lost", "Watch", "timeouts"]
 
 _NETFILTER = 12  # NETLINK_NETFILTER
 _SOL_NETLINK, _ADD_MEMBERSHIP, _CAP_ACK = 270, 1, 10  # of netlink(7)
@@ -55,6 +57,7 @@ _TCP_STATES = (
     "syn_sent",
 )  # fmt: skip
 _TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
+_SYN_RECV = 2  # of enum tcp_conntrack
 
 
 class Event:
@@ -123,11 +126,23 @@ class Conntrack:
         """The connections whose mark is this one, in the bits of the mask: the kernel looks."""
         return [entry for some in self._dump(marked(mark, mask), lambda mark: True) for entry in some]
 
+    def begun(self, since: float, wanted: Callable[[int], bool]) -> list[Entry]:
+        """As `entries`, of those that began since then, seconds since the epoch. The kernel is to take times
+        (nf_conntrack_timestamp).
+        """
+        found = self._dump(b"", wanted, lambda body: began_at(body) >= since)
+        return [entry for some in found for entry in some]
+
     def dump(self, wanted: Callable[[int], bool]) -> Iterator[list[Entry]]:
         """As `entries`, some at a time: between them there is time for other things, but not for this."""
         return self._dump(b"", wanted)
 
-    def _dump(self, which: bytes, wanted: Callable[[int], bool]) -> Iterator[list[Entry]]:
+    def _dump(
+        self,
+        which: bytes,
+        wanted: Callable[[int], bool],
+        fits: Callable[[bytes], bool] = lambda body: True,
+    ) -> Iterator[list[Entry]]:
         self._socket.send(message(GET, _REQUEST | _DUMP, 0, family(0) + which))
         done = False
         while not done:
@@ -136,7 +151,7 @@ class Conntrack:
                 if kind == _ERROR:
                     raise _error(body)
                 done = done or kind == _DONE
-                if kind != _DONE and wanted(mark_of(body)):
+                if kind != _DONE and wanted(mark_of(body)) and fits(body):
                     found.append(entry_of(body))
             yield found
 
@@ -270,7 +285,9 @@ def timeouts(folder: Path = Path("/proc/sys/net/netfilter")) -> Callable[[Entry]
     def usual(entry: Entry) -> int:
         protocol = entry.protocol
         if protocol == _TCP:
-            return tcp.get(entry.tcp_state, generic)
+            state = entry.tcp_state
+            # A copy may say that it is established before it is (`Entry.opened`).
+            return tcp.get(state if state != ESTABLISHED or entry.assured else _SYN_RECV, generic)
         if protocol == _UDP:
             return stream if entry.assured else udp
         return others.get(protocol, generic)

@@ -28,6 +28,8 @@ _attribute_at = _ATTRIBUTE.unpack_from
 #: How long CTA_TIMEOUT is with its header, which a told entry has after its name.
 _TIMEOUT = 8
 _PORTS_FROM, _PORTS_TO = 1, 2  # CTA_PROTONAT_PORT_MIN, CTA_PROTONAT_PORT_MAX
+_TCP, _TCP_STATE = 1, 1  # CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE
+_START = 1  # CTA_TIMESTAMP_START
 #: What both directions are told by where the protocol has ports: length, places of the source and the target
 #: address, of the source and the target port. By family.
 _PLACES = {
@@ -37,6 +39,7 @@ _PLACES = {
 
 #: Of enum tcp_conntrack: what comes behind it has ended (TIME_WAIT, CLOSE).
 _LAST_OPEN = 6
+ESTABLISHED = 3
 
 Parts = dict[int, bytes]
 
@@ -54,6 +57,7 @@ class Cta(IntEnum):
     NAT_TARGET = 13
     SEQUENCE_ORIGINAL = 15
     SEQUENCE_REPLY = 16
+    TIMESTAMP = 20
     MARK_MASK = 21
     SYNPROXY = 24
 
@@ -110,13 +114,17 @@ class Entry(NamedTuple):
     @property
     def untranslated(self) -> bytes:
         """What is told to a kernel that has it: the translation of one that is there stays as it is."""
+        return self.told[: self._place(Cta.NAT_SOURCE, Cta.NAT_TARGET)]
+
+    def _place(self, *kinds: Cta) -> int:
+        """Where the first attribute of these kinds stands in what is told, or where that ends."""
         told, at = self.told, 4
         while at < len(told):
             length, kind = _attribute_at(told, at)
-            if kind & 0x3FFF in (Cta.NAT_SOURCE, Cta.NAT_TARGET):
+            if kind & 0x3FFF in kinds:
                 break
             at += (length + 3) & ~3
-        return told[:at]
+        return at
 
     @property
     def translations(self) -> bytes:
@@ -132,8 +140,16 @@ class Entry(NamedTuple):
     def tcp_state(self) -> int:
         """As enum tcp_conntrack; 0 of what is not TCP."""
         protocol = parts_of(parts_of(self.told[4:]).get(Cta.PROTOCOL, b""))
-        # CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE
-        return parts_of(protocol.get(1, b"")).get(1, b"\0")[0]
+        return parts_of(protocol.get(_TCP, b"")).get(_TCP_STATE, b"\0")[0]
+
+    @property
+    def opened(self) -> Entry:
+        """The same, as established where it is TCP that begins: the rest of a handshake passes there, too."""
+        if self.protocol != socket.IPPROTO_TCP or not 0 < self.tcp_state < ESTABLISHED:
+            return self
+        state = _ATTRIBUTE.pack(5, _TCP_STATE)
+        at = self.told.index(state, self._place(Cta.PROTOCOL)) + len(state)
+        return Entry(self.mark, self.told[:at] + bytes([ESTABLISHED]) + self.told[at + 1 :])
 
     @property
     def assured(self) -> bool:
@@ -160,8 +176,8 @@ def ends_of(heard: bytes) -> Ends | None:
     # Its number is the first of three attributes, of eight bytes each.
     number = original[length - 20]
     if number == socket.IPPROTO_TCP:
-        state = parts_of(parts_of(parts_of(heard[4:]).get(Cta.PROTOCOL, b"")).get(1, b"")).get(1, b"\0")[0]
-        if state > _LAST_OPEN:
+        protocol = parts_of(parts_of(heard[4:]).get(Cta.PROTOCOL, b""))
+        if parts_of(protocol.get(_TCP, b"")).get(_TCP_STATE, b"\0")[0] > _LAST_OPEN:
             return None
     return Ends(
         number,
@@ -230,6 +246,12 @@ def mark_of(heard: bytes) -> int:
             return int.from_bytes(heard[at + 4 : at + 8], "big")
         at += (length + 3) & ~3
     return 0
+
+
+def began_at(heard: bytes) -> float:
+    """When a connection began, seconds since the epoch; 0 where the kernel takes no times."""
+    times = parts_of(parts_of(heard[4:]).get(Cta.TIMESTAMP, b""))
+    return int.from_bytes(times.get(_START, b""), "big") / 1e9
 
 
 def whole(heard: bytes) -> bool:

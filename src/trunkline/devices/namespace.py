@@ -80,6 +80,11 @@ def of_process(pid: int) -> str:
     return f"/proc/{pid}/ns/net"
 
 
+def of_descriptor(number: int) -> str:
+    """As `of_process`, of a namespace that this process holds open."""
+    return f"/proc/self/fd/{number}"
+
+
 def ip(netns: str | None, *lines: str) -> None:
     """Runs lines of iproute2 ("link add ...", "address replace ...") as one batch inside `netns`.
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from trunkline.compiler.unit_slices import BusMember, LegSlice, UnitSlice
-from trunkline.devices.conntrack import Conntrack, Entry, timeouts
+from trunkline.devices.conntrack import ESTABLISHED, Conntrack, Entry, timeouts
 from trunkline.errors import Refusal
 from trunkline.plan.shards import SHARDS
 from trunkline.resources.reports import Condition, ListenerCount, UnitStatus
@@ -43,6 +43,7 @@ from trunkline.units.words import (
     Entries,
     Forget,
     Hand,
+    Left,
     Members,
     Prepare,
     Shards,
@@ -75,6 +76,8 @@ class DataPlane:
         self._legs: tuple[LegSlice, ...] = ()
         self._units: dict[int, str] = {}
         self._table: dict[int, ShardWord] = {}
+        #: Who had a shard before the one that has it.
+        self._owner_before: dict[int, int] = {}
         #: Shards that have a new owner: how long their connections are kept here is to be another time.
         self._fresh: set[int] = set()
         self._settle = asyncio.Event()
@@ -137,6 +140,8 @@ class DataPlane:
                 await self._forget(word.shards)
             case Entries():
                 await self._take(word)
+            case Left():
+                self._inherit(word)
             case _:
                 raise Refusal(f"A data plane does not know what {type(word).__name__} is.")
 
@@ -259,6 +264,8 @@ class DataPlane:
         for word in words:
             before = self._table.get(word.shard)
             self._table[word.shard] = word
+            if before is not None and before.owner != word.owner:
+                self._owner_before[word.shard] = before.owner
             owner = None if word.owner == NOBODY else word.owner
             former = None if word.former in (NOBODY, self._number) else word.former
             self._fabric.tell_shard(word.shard, owner, former, begins=word.begins)
@@ -367,6 +374,30 @@ class DataPlane:
         if refused:
             problem = f"{len(refused)} of {len(entries)}, {os.strerror(refused[0][1])}"
             log.warning("connections are not taken: %s", problem)
+
+    def _inherit(self, word: Left) -> None:
+        """Of what a dead one had begun: what is missing here, where it is or may get to be this one's."""
+
+        def ours(mark: int) -> bool:
+            has = self._table.get(mark & SHARD)
+            if has is None:
+                return False
+            came = has.owner == self._number and self._owner_before.get(has.shard) == word.unit
+            return came or (has.owner == word.unit and has.second == self._number)
+
+        self._replicas.gather()
+        left = [Entry(mark, told) for mark, told in word.there if ours(mark)]
+        known = {entry.name: entry for entry in self._connections.find([entry.name for entry in left])}
+        missing = [
+            entry
+            for entry in left
+            if entry.name not in known or known[entry.name].tcp_state < ESTABLISHED <= entry.tcp_state
+        ]
+        refused = self._connections.put(
+            entry if self._owns(entry.mark) else entry.lasting(_COPY) for entry in missing
+        )
+        self._replicas.again({entry.mark & SHARD for entry in missing if self._owns(entry.mark)})
+        log.info("of %d connections that were left, %d are taken", len(left), len(missing) - len(refused))
 
     async def _drop_stale(self, shards: Iterable[int], there: Mapping[bytes, bytes]) -> None:
         """Of copies of these shards, leaves those that are there, by name, with their translations."""

@@ -25,7 +25,7 @@ from trunkline.units.words import Entries
 log = logging.getLogger(__name__)
 #: How long news are gathered, seconds, where there are many: a burst costs one message. Where there were few,
 #: they are told at once, for what is not copied ends with this unit.
-_GATHER, _AT_ONCE, _MANY = 0.012, 0.002, 4
+_GATHER, _AT_ONCE, _MANY = 0.012, 0.0, 4
 #: How many connections one message tells of, more or less: who is told is not to be busy with it for long,
 #: for what it does not know yet ends with this unit.
 _SOME = 512
@@ -66,6 +66,12 @@ class Replicas:
             if copied is not None:
                 self._copied[shard] = copied
                 self._receiver(copied.second)
+
+    def again(self, shards: Iterable[int]) -> None:
+        """Who has copies of these is told all of them: of some of it there was no news."""
+        for shard in shards:
+            if (copied := self._copied.get(shard)) is not None:
+                self._receiver(copied.second).anew((shard,))
 
     async def hand(self, shards: Iterable[int], to: int) -> None:
         """Another one knows the connections of these as they are now, and is told of them until `keep`.
@@ -299,7 +305,8 @@ class _Receiver:
                     if event.gone:
                         continue
                     if event.whole:
-                        there.append(event.entry)
+                        # Before this is told the connection may be further, and then nobody there.
+                        there.append(event.entry.opened)
                     else:
                         asked.append(name)
                 await self._say(there + self._replicas.connections.find(asked), gone, set())

@@ -87,6 +87,8 @@ class Router:
                 ("netfilter/nf_conntrack_tcp_timeout_unacknowledged", _IDLE),
                 ("netfilter/nf_conntrack_tcp_timeout_max_retrans", _IDLE),
                 ("netfilter/nf_conntrack_events", 1),
+                # Who finds this unit dead can tell what it had begun lately (`bequest`).
+                ("netfilter/nf_conntrack_timestamp", 1),
             ],
         )
 

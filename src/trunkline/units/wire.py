@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
 
+from trunkline.devices import namespace
 from trunkline.errors import Refusal, Unavailable
 from trunkline.units.words import Done, Word
 
@@ -31,11 +33,20 @@ class Wire:
         self._waiting: dict[int, asyncio.Future[Done]] = {}
 
     @classmethod
-    async def connect(cls, address: str, port: int, patience: float) -> Wire:
-        """Raises Unavailable where nobody answers within `patience` seconds."""
+    async def connect(cls, address: str, port: int, patience: float, netns: str | None = None) -> Wire:
+        """From that network namespace; raises Unavailable where nobody answers within `patience` seconds."""
         try:
             async with asyncio.timeout(patience):
-                return cls(*await asyncio.open_connection(address, port))
+                if netns is None:
+                    return cls(*await asyncio.open_connection(address, port))
+                made = namespace.inside(netns, lambda: socket.socket(socket.AF_INET6))
+                try:
+                    made.setblocking(False)
+                    await asyncio.get_running_loop().sock_connect(made, (address, port))
+                    return cls(*await asyncio.open_connection(sock=made))
+                except BaseException:
+                    made.close()
+                    raise
         except (OSError, TimeoutError) as error:
             raise Unavailable(f"[{address}]:{port} does not answer: {str(error) or 'no answer'}.") from None
 

@@ -5,6 +5,7 @@
             ────────────────── Aside, Retake ────────────────────▶ dispatcher
             ◀───────────────── Done, Said, Has ──────────────────
     data plane ── Entries ──▶ data plane
+    agent ── Left ──▶ data plane
     manager ── Beat ──▶ manager
 
 A manager connects to every unit and to the other manager, and begins with `Lead`: who has followed one with
@@ -148,6 +149,17 @@ class Entries(msgspec.Struct, frozen=True, tag=True):
     all_of: tuple[int, ...] = ()
 
 
+class Left(msgspec.Struct, frozen=True, tag=True):
+    """What began lately at a data plane that has died: who has its shard after it, or is to have it, takes
+    what it does not know. (mark, as `conntrack.Entry.told`)
+    """
+
+    n: int
+    #: The dead one.
+    unit: int
+    there: tuple[tuple[int, bytes], ...]
+
+
 class Done(msgspec.Struct, frozen=True, tag=True):
     """The answer to what had this number; `problem` says why it was not done, "" where it was."""
 
@@ -200,6 +212,7 @@ Word = (
     | Hand
     | Forget
     | Entries
+    | Left
     | Done
     | Said
     | Has
