@@ -7,6 +7,7 @@
 | a paused one goes on; so does one whose prober ends, which is started again | |
 | a cut of the bus that heals ends with one server for each leg | |
 | who gives a leg up and has it again at once has its routes, of IPv4 too | |
+| who takes a leg anew that it serves tells the neighbours: another one may have told them, and ended | |
 | on a busy machine nobody is silent who is there | |
 | who leaves gives up its legs first, and next to nothing is lost | |
 | a data plane dies: all goes on with the seconds; one that answers again waits for the manager | |
@@ -48,6 +49,8 @@ POLICY = {
     "firewall": {"rules": [OUT]},
     "nat": {"source": [{"from": "inside", "to": "outside", "addresses": ["192.0.2.1"]}]},
 }
+#: Of units/fabric.bpf.c: a probe, and what is in its frame.
+PROBE, PROBE_FRAME = 5, 0x88B5
 #: The connections in a unit's kernel.
 _READ = """
 from trunkline.devices.conntrack import Conntrack
@@ -335,6 +338,36 @@ def test_who_serves_a_leg_again_at_once_has_its_routes(scene: Scene) -> None:
             unit.run("ip", "address", "add", address, "dev", device, "noprefixroute")
     with contextlib.ExitStack() as stack:
         must_pass(*scene.many(stack))
+
+
+def test_who_takes_a_leg_anew_tells_the_neighbours(scene: Scene) -> None:
+    zone = scene.status(FIRST).serves[0]
+    leg = next(number for number, each in enumerate(LEGS) if each.zone == zone)
+    end, mac = (scene.client, scene.server)[leg], f"02:0d:00:00:{leg:02x}:{FIRST:02x}"
+    # A take of this leg that nobody knows of but a data plane, by a probe to it; the last 8 bits say whose.
+    takes = [0] * 8
+    takes[leg] = 10_000 << 8 | FIRST
+    own, plane = scene.lab.members[FIRST].bus_mac, scene.lab.members[PLANES[0]].bus_mac
+    label = bytes([0x02, PROBE, 0, FIRST, 0, 0])
+    probe = bytes.fromhex(own.replace(":", "")) + struct.pack("!BBI8III", 0, 0, 0, *takes, 0, 0)
+    frame = bytes.fromhex(plane.replace(":", "")) + label + struct.pack("!H", PROBE_FRAME) + probe
+
+    def send() -> None:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
+            raw.bind(("bus", 0))
+            raw.send(frame)
+
+    # What was told when it took the leg has been told.
+    time.sleep(1.5)
+    with end.frames() as ear:
+        ear.settimeout(10)
+        namespace.inside(namespace.of_process(scene.unit(FIRST).process.pid), send)
+        # RFC 826: who says that it has an address which it asks for has it.
+        while (heard := ear.recv(2000))[6:14] != bytes.fromhex(mac.replace(":", "")) + b"\x08\x06" or (
+            heard[28:32] != heard[38:42]
+        ):
+            pass
+    scene.must_share()
 
 
 def test_nobody_is_silent_who_is_there_though_the_machine_is_busy(scene: Scene) -> None:

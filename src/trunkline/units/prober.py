@@ -233,7 +233,6 @@ class Prober:
             now = time.monotonic()
             for change in self._serving.again():
                 self._change(change, now)
-                self._legs[change.leg].announce = [now + later for later in _ANNOUNCE]
             self._probe(self._members)
 
     def _suspect(self, units: Iterable[int]) -> None:
@@ -398,9 +397,11 @@ class Prober:
         leg = self._legs[change.leg]
         known, before = self._leg(change.leg)
         self._maps["legs"].put(_NUMBER.pack(change.leg), _LEG.pack(known, change.take))
+        if change.take:
+            # Who serves it still has to say so too: another one may have told the neighbours, and ended.
+            leg.announce = [now + later for later in _ANNOUNCE]
         if change.take and not before:
             self._have(change.leg, leg, [])
-            leg.announce = [now + later for later in _ANNOUNCE]
             leg.advertiser.soon()
             self._events.append((f"Serves leg {change.leg} from now on.", change.cause))
         elif before and not change.take:
