@@ -6,6 +6,7 @@
 | its processes have their part of a processor | a start may have more |
 | it is started again when it dies, with new interfaces that carry packets | nothing of the old one stays |
 | its kernel goes on for a moment when it was killed, whichever agent started it | then nothing is left |
+| what a data plane had begun lately when it was killed is told to the others | what is older is not |
 | it outlives its agent, which finds it again | |
 | when it is not wanted any more, nothing of it stays | |
 | what cannot be had is told, with its remedy | it is had once it can be |
@@ -17,6 +18,7 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -24,15 +26,20 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from agent_lab import AgentLab, changed, port, wait
+from entries import datagrams
 from probes import Space
 
 from trunkline.agent.unit_files import Left, end
 from trunkline.agent.unit_runtime import LINGER
 from trunkline.compiler.unit_slices import BusMember, BusSlice, LegSlice, UnitSlice
 from trunkline.devices import namespace, process
+from trunkline.devices.conntrack import Conntrack, Entry
 from trunkline.resources.reports import UnitReport
+from trunkline.units.local import LOCAL
+from trunkline.units.words import Bequest, Done
 
 pytestmark = pytest.mark.machine
 APPLIANCE, UNIT, LEG = (str(uuid.uuid4()) for _ in range(3))
@@ -208,6 +215,44 @@ def must_linger(lab: AgentLab, found: process.Process) -> None:
     assert passed > LINGER, f"its leg is gone after {passed:.3f} s"
     # With the last who has it open, a namespace ends, and what is in it; another one may get its number.
     wait(lambda: before not in indices(lab) and len(held(lab)) <= 1)
+
+
+def test_what_a_killed_data_plane_had_begun_is_told_to_the_others(lab: AgentLab) -> None:
+    own = changed(MEMBER, kind="data-plane")
+    other = changed(
+        own,
+        number=10,
+        bus_mac="02:0b:00:00:00:0a",
+        control_mac="02:0c:00:00:00:0a",
+        control_address="fd00:74:6c::a",
+    )
+    slice_ = changed(SLICE, kind="data-plane", ports=(), members=(own, other))
+    lab.put(units=(slice_,), buses=(changed(BUS, members=(own, other)),), ports=())
+    found = running(lab)
+    kernel = Conntrack(namespace.of_process(found.pid))
+    # The other one is this test, at the bridge of the bus.
+    (buses,) = namespace.names(f"{lab.prefix}b-")
+    namespace.sysctl(buses, [("ipv6/conf/control/disable_ipv6", 0)])
+    Space(buses).ip(f"address add {other.control_address}/64 dev control nodad")
+    listening = namespace.inside(
+        buses, lambda: socket.create_server((other.control_address, 7000), family=socket.AF_INET6)
+    )
+    with contextlib.closing(kernel), listening:
+        assert kernel.put([datagrams(1000, 7)]) == []
+        time.sleep(3)
+        lately = [datagrams(1001, 8), datagrams(1002, LOCAL | 8)]
+        assert kernel.put(lately) == []
+        found.signal(signal.SIGKILL)
+        for _ in ("it may not have been passed by", "it has"):
+            listening.settimeout(20)
+            wire = listening.accept()[0].makefile("rwb")
+            (size,) = struct.unpack("!I", wire.read(4))
+            told = msgspec.msgpack.decode(wire.read(size), type=Bequest)
+            assert told.unit == SLICE.number
+            assert [Entry(*each).name for each in told.there] == [lately[0].name]
+            done = msgspec.msgpack.encode(Done(told.n))
+            wire.write(struct.pack("!I", len(done)) + done)
+            wire.flush()
 
 
 def carries(device: str) -> bool:

@@ -1,7 +1,7 @@
 """What a data plane had begun lately when its process was killed, told to the others by who sees it dead.
 
     killed ── its kernel forwards until it is passed by, and begins connections that nobody knows ──▶ cut
-                   `── agent: enters its network namespace, reads them ── Left ──▶ other data planes
+                   `── agent: enters its network namespace, reads them ── Bequest ──▶ other data planes
 
 Copies are a moment behind their connections, and a process that has ended copies nothing. Its kernel knows
 all of them for as long as somebody holds its namespace, which is still on the out-of-band bus.
@@ -19,7 +19,7 @@ from trunkline.errors import Refusal
 from trunkline.plan.shards import SHARDS
 from trunkline.units.connections import THROUGH
 from trunkline.units.wire import Wire
-from trunkline.units.words import PORT, Left
+from trunkline.units.words import PORT, Bequest
 
 log = logging.getLogger(__name__)
 #: What began longer ago than this has copies, seconds.
@@ -65,7 +65,7 @@ async def _tell(netns: str, unit: int, address: str, left: Sequence[Entry]) -> N
     hears = asyncio.create_task(_hear(wire))
     try:
         for start in range(0, len(left), _SOME):
-            await wire.ask(Left, unit, tuple(left[start : start + _SOME]), patience=_PATIENCE)
+            await wire.ask(Bequest, unit, tuple(left[start : start + _SOME]), patience=_PATIENCE)
     except Refusal as error:
         raise type(error)(f"[{address}]: {error.message}") from None
     finally:

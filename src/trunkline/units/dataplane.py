@@ -39,11 +39,11 @@ from trunkline.units.sockets import Sockets
 from trunkline.units.unit import Place, packets_cores
 from trunkline.units.words import (
     NOBODY,
+    Bequest,
     Commit,
     Entries,
     Forget,
     Hand,
-    Left,
     Members,
     Prepare,
     Shards,
@@ -140,7 +140,7 @@ class DataPlane:
                 await self._forget(word.shards)
             case Entries():
                 await self._take(word)
-            case Left():
+            case Bequest():
                 self._inherit(word)
             case _:
                 raise Refusal(f"A data plane does not know what {type(word).__name__} is.")
@@ -375,7 +375,7 @@ class DataPlane:
             problem = f"{len(refused)} of {len(entries)}, {os.strerror(refused[0][1])}"
             log.warning("connections are not taken: %s", problem)
 
-    def _inherit(self, word: Left) -> None:
+    def _inherit(self, word: Bequest) -> None:
         """Of what a dead one had begun: what is missing here, where it is or may get to be this one's."""
 
         def ours(mark: int) -> bool:

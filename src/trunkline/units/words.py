@@ -5,7 +5,7 @@
             ────────────────── Aside, Retake ────────────────────▶ dispatcher
             ◀───────────────── Done, Said, Has ──────────────────
     data plane ── Entries ──▶ data plane
-    agent ── Left ──▶ data plane
+    agent ── Bequest ──▶ data plane
     manager ── Beat ──▶ manager
 
 A manager connects to every unit and to the other manager, and begins with `Lead`: who has followed one with
@@ -149,7 +149,7 @@ class Entries(msgspec.Struct, frozen=True, tag=True):
     all_of: tuple[int, ...] = ()
 
 
-class Left(msgspec.Struct, frozen=True, tag=True):
+class Bequest(msgspec.Struct, frozen=True, tag=True):
     """What began lately at a data plane that has died: who has its shard after it, or is to have it, takes
     what it does not know. (mark, as `conntrack.Entry.told`)
     """
@@ -212,7 +212,7 @@ Word = (
     | Hand
     | Forget
     | Entries
-    | Left
+    | Bequest
     | Done
     | Said
     | Has
