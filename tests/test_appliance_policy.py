@@ -37,11 +37,12 @@ from trunkline.compiler.classifier import depth, layers, layers_of_few, layers_o
 from trunkline.compiler.unit_slices import LegSlice
 from trunkline.errors import BadField
 from trunkline.resources.appliance_policy import Misread, Rate, Zone, check, difference, parse, read
-from trunkline.resources.appliance_policy.carrier import allocations, subscriber
+from trunkline.resources.appliance_policy.carrier import allocations, blocks
 from trunkline.units import documents
-from trunkline.units.fabric import Blocks
+from trunkline.units.fabric import Blocks, Subscribers
 from trunkline.units.rates import limit
 from trunkline.units.ruleset import published, ruleset, translated
+from trunkline.units.translation import sources
 
 LEGS = (
     LegSlice(zone="inside", addresses=("10.0.0.1/24", "fd00:a::1/64"), mtu=1442),
@@ -178,13 +179,19 @@ BAD: list[tuple[str, Any, str, str]] = [
         "nat.carrier_grade[0].addresses[0]",
         "used by",
     ),
-    ("nat.carrier_grade", [CARRIER | {"block": 300}], "nat.carrier_grade[0].block", "multiple of 256"),
+    ("nat.carrier_grade", [CARRIER | {"block": 63}], "nat.carrier_grade[0].block", ">= 64"),
+    (
+        "nat.carrier_grade",
+        [CARRIER | {"untranslated": ["10.0.0.0/8", "fd00::/64"]}],
+        "nat.carrier_grade[0].untranslated[1]",
+        "IPv6",
+    ),
     ("nat.carrier_grade", [CARRIER | {"block": 16128}], "nat.carrier_grade[0].addresses", "smaller blocks"),
     (
         "nat.carrier_grade",
         [CARRIER | {"subscribers": ["100.64.0.0/10"]}],
         "nat.carrier_grade[0].subscribers",
-        "256",
+        "16384 are the most",
     ),
     (
         "nat.carrier_grade",
@@ -434,24 +441,33 @@ def test_a_difference_says_what_would_change() -> None:
 
 
 def test_each_port_has_one_subscriber() -> None:
-    carrier = {**CARRIER, "addresses": ["192.0.2.1", "192.0.2.2"], "ports": "2000-12239", "block": 512}
+    carrier = {**CARRIER, "subscribers": ["100.64.0.0/28", "100.65.0.16/28"], "block": 640}
+    carrier |= {"addresses": ["192.0.2.1", "192.0.2.2"], "ports": "2000-12299"}
     policy = parse({"nat": {"carrier_grade": [carrier]}})
     assert policy.nat is not None
     given = list(allocations(policy.nat.carrier_grade[0]))
-    assert [each.subscriber for each in given] == [f"100.64.0.{n}" for n in range(32)]
-    ports = [
-        (each.address, port)
-        for each in given
-        for shard in range(256)
-        for port in range(each.ports(shard).first, each.ports(shard).last + 1)
-    ]
-    assert len(ports) == len(set(ports)) == 32 * 512
-    assert translated(policy)["192.0.2.2"] == Blocks(2000, 40)
-    for shard in (0, 255):
-        for each in given:
-            assert each.ports(shard).first in Blocks(2000, 40).of(shard)
-            assert subscriber(policy, each.address, each.ports(shard).last) == each.subscriber
-    assert subscriber(policy, "192.0.2.1", 1999) is subscriber(policy, "192.0.2.9", 2000) is None
+    names = [f"100.64.0.{n}" for n in range(16)] + [f"100.65.0.{n}" for n in range(16, 32)]
+    assert [each.subscriber for each in given] == names
+    ports = [(each.address, port) for each in given for port in range(each.ports.first, each.ports.last + 1)]
+    assert len(ports) == len(set(ports)) == 32 * 640
+    for each in given:
+        for port in (each.ports.first, each.ports.last):
+            assert list(blocks(policy, each.address, port)) == [each]
+    assert [*blocks(policy, "192.0.2.1", 1999), *blocks(policy, "192.0.2.9")] == []
+    assert list(blocks(policy, "192.0.2.2")) == given[16:]
+    assert list(blocks(policy)) == given
+    # Those who have blocks are numbered as their blocks are, by which shards go.
+    found = sources(policy, ())
+    assert found["100.64.0.0/28"] == Subscribers(0)
+    assert found["100.65.0.16/28"] == Subscribers(16)
+    assert found["192.0.2.1"] == Blocks(2000, 640, 0)
+    assert found["192.0.2.2"] == Blocks(2000, 640, 16)
+    # Who is added moves nobody.
+    carrier["subscribers"] = [*carrier["subscribers"], "100.66.0.0/31"]
+    carrier["addresses"] = [*carrier["addresses"], "192.0.2.3"]
+    more = parse({"nat": {"carrier_grade": [carrier]}})
+    assert more.nat is not None
+    assert list(allocations(more.nat.carrier_grade[0]))[:32] == given
 
 
 # Rules as maps.

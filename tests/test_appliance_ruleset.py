@@ -50,7 +50,7 @@ from trunkline.compiler.unit_slices import LegSlice
 from trunkline.devices import namespace
 from trunkline.devices.packet_log import Logged, PacketLog
 from trunkline.resources.appliance_policy import parse
-from trunkline.resources.appliance_policy.carrier import subscriber
+from trunkline.resources.appliance_policy.carrier import blocks
 from trunkline.resources.appliance_policy.words import UDP
 from trunkline.units import counts, enforcer
 from trunkline.units.balancing import Seen
@@ -274,11 +274,11 @@ def test_subscribers_have_ports_of_their_own(scene: Scene) -> None:
         "subscribers": ["10.0.0.4/30"],
         "addresses": [OWN4.format(2), OWN4.format(3)],
         "block": 63 * 256 * 2,
+        "untranslated": ["192.0.2.77/32"],
     }
     document = {"nat": {"carrier_grade": [carrier], "source": [source(OWN4.format(1))]}}
     policy = parse(document)
     scene.apply(document)
-    scene.come_in_shard(200)
     for client, address in ((scene.client, "10.0.0.5"), (scene.other, "10.0.0.6")):
         ear = scene.server.frames()
         ear.setblocking(False)
@@ -286,10 +286,16 @@ def test_subscribers_have_ports_of_their_own(scene: Scene) -> None:
         must_pass(Udp(client, scene.server, FAR[0], 7), Ping(client, FAR[0]))
         seen = came_from(ear)
         assert {protocol for protocol, *_ in seen} == {1, 6, 17}
-        assert {subscriber(policy, source, port) for _, source, port in seen} == {address}
-        assert all(port in translated(policy)[source].of(200) for _, source, port in seen)
+        found = [list(blocks(policy, source, port)) for _, source, port in seen]
+        assert {each.subscriber for (each,) in found} == {address}
     plain = Packet(scene.client, scene.server, FAR[0], 47, lambda marker: bytes(4) + marker)
     must_stop(plain, control=Ping(scene.client, FAR[0]))
+    # Some see subscribers as they are.
+    with scene.server.address("192.0.2.77/24") as far:
+        seen_there = Udp(scene.client, scene.server, far, 7, source="10.0.0.5", answered=False)
+        must_pass(seen_there)
+        assert seen_there.seen_from == "10.0.0.5"
+        must_pass(Packet(scene.client, scene.server, far, 47, lambda marker: bytes(4) + marker))
     # Who is no subscriber is translated as others are.
     scene.client.ip(_address("10.0.0.77/24", "eth0"))
     other = Udp(scene.client, scene.server, FAR[0], 7, source="10.0.0.77")

@@ -4,11 +4,13 @@
 | --- | --- |
 | services of all kinds meet their flows, whichever data plane has them | what no rule lets begin does not |
 | so they do when the policy is another | and what it takes away ends |
+| of a subscriber's port all see one, and other subscribers reach it there | who was not spoken to does not |
 """
 
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +18,7 @@ import msgspec
 import pytest
 import unit_lab
 from flows import Packet, Ping, Tcp, Udp, must_pass, must_stop
+from probes import Space
 from unit_lab import UnitLab, member
 
 FAR = ("192.0.2.9", "fd00:b::9")
@@ -34,9 +37,9 @@ POLICY: dict[str, Any] = {
             {
                 "from": "inside",
                 "to": "outside",
-                "subscribers": ["10.0.0.64/29"],
+                "subscribers": ["10.0.0.64/28"],
                 "addresses": ["192.0.2.3"],
-                "block": 4096,
+                "block": 4000,
             }
         ],
     },
@@ -122,3 +125,61 @@ def test_services_meet_their_flows_whichever_data_plane_has_them(lab: UnitLab) -
         in_force(lab, 2)
         must_stop(taken, control=connection)
         must_pass(connection, *flows[:4])
+
+
+def bound(space: Space, address: str, port: int) -> socket.socket:
+    made = space.open(socket.AF_INET, socket.SOCK_DGRAM)
+    made.settimeout(5)
+    made.bind((address, port))
+    return made
+
+
+@pytest.mark.machine
+def test_subscribers_are_seen_as_one_end_and_reach_each_other_there(lab: UnitLab) -> None:
+    in_force(lab, 1)
+    client, server = lab.client, lab.server
+    with contextlib.ExitStack() as stack:
+        names = [f"10.0.0.{64 + number}" for number in range(8)]
+        for name in names:
+            if name != "10.0.0.65":
+                stack.enter_context(client.address(f"{name}/24"))
+        ears = [stack.enter_context(bound(server, "192.0.2.9", port)) for port in range(7000, 7006)]
+        near = [stack.enter_context(bound(client, name, 6000)) for name in names]
+        outer: list[tuple[str, int]] = []
+        for number, end in enumerate(near):
+            seen = set()
+            for ear in ears:
+                end.sendto(b"who am I?", ear.getsockname())
+                _, whom = ear.recvfrom(100)
+                ear.sendto(b"this", whom)
+                assert end.recv(100) == b"this"
+                seen.add(whom)
+            # RFC 4787, 4.1: one mapping, whoever is spoken to; the ports are those of the subscriber.
+            assert len(seen) == 1
+            outer += seen
+            first = 1024 + 4000 * number
+            assert outer[-1][0] == "192.0.2.3"
+            assert first <= outer[-1][1] < first + 4000
+        # RFC 4787, 6: by outer addresses they reach each other, as soon as both speak; and go on for long.
+        for one, other in ((0, 1), (2, 5), (6, 3), (7, 4)):
+            near[one].sendto(b"first", outer[other])
+            near[other].sendto(b"hello", outer[one])
+            assert near[one].recvfrom(100) == (b"hello", outer[other])
+            for turn in range(20):
+                near[one].sendto(b"and %d" % turn, outer[other])
+                assert near[other].recvfrom(100) == (b"and %d" % turn, outer[one])
+                near[other].sendto(b"so %d" % turn, outer[one])
+                assert near[one].recvfrom(100) == (b"so %d" % turn, outer[other])
+        # Who was not spoken to reaches nobody, and nothing goes round for ever.
+        before = sum(unit.statuses[-1].packets for unit in lab.units.values() if unit.statuses)
+        near[0].sendto(b"nobody asked", outer[7])
+        near[7].settimeout(1.5)
+        with pytest.raises(TimeoutError):
+            near[7].recv(100)
+        after = sum(unit.statuses[-1].packets for unit in lab.units.values() if unit.statuses)
+        assert after - before < 20
+        # From outside nobody comes by such an address but who was spoken to.
+        with bound(server, "192.0.2.9", 9999) as stranger:
+            stranger.sendto(b"let me in", outer[7])
+            with pytest.raises(TimeoutError):
+                near[7].recv(100)

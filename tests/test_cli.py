@@ -197,3 +197,17 @@ def test_doctor_names_the_package_of_what_is_missing(tmp_path: Path) -> None:
 def test_a_guest_that_runs_is_heard_and_one_that_does_not_is_explained() -> None:
     assert machine.guest_failure("tcg", 60.0) == ""
     assert "nonesuch" in machine.guest_failure("nonesuch", 5.0)
+
+
+def test_whose_ports_are_is_said_of_any_policy(tmp_path: Path) -> None:
+    file = tmp_path / "old.yaml"
+    carrier = {"subscribers": ["100.64.0.0/30"], "addresses": ["192.0.2.3"], "block": 1000}
+    file.write_text(json.dumps({"nat": {"carrier_grade": [carrier | {"from": "inside", "to": "outside"}]}}))
+    asked = ("appliance", "policy", "blocks", "edge")
+    told = trunkline(tmp_path, *asked, f"--file={file}").stdout.splitlines()
+    assert [line.split() for line in told[:2]] == [
+        ["100.64.0.0", "192.0.2.3", "1024-2023"],
+        ["100.64.0.1", "192.0.2.3", "2024-3023"],
+    ]
+    assert trunkline(tmp_path, *asked, "192.0.2.3", "2500", f"--file={file}").stdout.splitlines() == told[1:2]
+    _refused(trunkline(tmp_path, *asked, "192.0.2.3", "9000", f"--file={file}"), "port 9000 of 192.0.2.3")

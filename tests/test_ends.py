@@ -24,10 +24,10 @@ class Told:
     def untell_published(self, address: str, port: int, protocol: int) -> None:
         self.ends.remove((address, port, protocol))
 
-    def tell_blocks(self, blocks: dict[str, Blocks]) -> None:
-        self.blocks |= blocks
+    def tell_sources(self, sources: dict[str, Blocks]) -> None:
+        self.blocks |= sources
 
-    def untell_blocks(self, address: str) -> None:
+    def untell_source(self, address: str) -> None:
         del self.blocks[address]
 
 

@@ -133,7 +133,7 @@ class Scene:
         made = Fabric(unit.netns, "bus", "control", number, legs, spreads=number == DISPATCHER)
         for other in self.units:
             made.tell_unit(other, bus(other))
-        made.tell_blocks({"192.0.2.1": BLOCKS})
+        made.tell_sources({"192.0.2.1": BLOCKS})
         made.tell_published("192.0.2.1", 80, 6)
         made.tell_published("10.0.0.5", 8080, 6)
         return made

@@ -304,6 +304,35 @@ def policy_show(appliance: str, cloud: str, as_json: bool) -> None:
     click.echo(yaml.safe_dump(told["policy"], sort_keys=False), nl=False)
 
 
+@policy.command("blocks")
+@click.argument("appliance")
+@click.argument("address", default="")
+@click.argument("port", type=click.IntRange(0, 65535), required=False)
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Look at this policy, one of before: the appliance is not asked.",
+)
+@_cloud_option
+def policy_blocks(appliance: str, address: str, port: int | None, file: Path | None, cloud: str) -> None:
+    """Say which subscribers of carrier-grade translation have which ports, or who has PORT of ADDRESS."""
+    from trunkline.resources.appliance_policy import parse, read
+    from trunkline.resources.appliance_policy.carrier import blocks
+
+    if file is not None:
+        document = read(file.read_text(errors="replace"), file.name).document
+    else:
+        api = _api(cloud)
+        document = api.get("appliance", f"{_MANY}/{_find(api, appliance)['id']}/policy")["policy"]
+    # The rest is not looked at: keys are not shown.
+    found = list(blocks(parse({"nat": document.get("nat") or {}}), address, port))
+    if not found:
+        what = f"{'port ' + str(port) + ' of ' if port is not None else ''}{address or 'any ports'}"
+        raise NotFound(f"No subscriber has {what} by this policy.")
+    for each in found:
+        click.echo(f"{each.subscriber:<15}  {each.address:<15}  {each.ports}")
+
+
 @command.command("drain")
 @click.argument("appliance")
 @click.argument("number", type=int)

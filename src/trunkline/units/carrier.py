@@ -1,8 +1,14 @@
-"""Carrier-grade translation in the words of nftables: from subscribers to blocks, from shards to ports."""
+"""Carrier-grade translation in the words of nftables: from subscribers to their blocks of ports.
+
+The kernel gives what comes from one port of a subscriber the port that it gave it before, whoever it speaks
+to (endpoint-independent mapping, RFC 4787, 4.1), as long as it knows of any connection from there: those of
+a subscriber are all at one data plane.
+"""
 
 from __future__ import annotations
 
-from trunkline.plan.shards import SHARDS
+import zlib
+
 from trunkline.resources.appliance_policy import NatCarrier
 from trunkline.resources.appliance_policy.carrier import allocations
 from trunkline.units.tables import Table
@@ -10,12 +16,22 @@ from trunkline.units.tables import Table
 
 def carry(table: Table, sources: list[str], number: int, carrier: NatCarrier, ported: str) -> None:
     """Adds what becomes of subscribers' connections. `ported`: the protocols that have ports, as a set."""
-    led = []
-    for place, allocation in enumerate(allocations(carrier)):
-        name = f"carrier_{number}_{place}"
-        elements = [f"{shard} : {allocation.address} . {allocation.ports(shard)}" for shard in range(SHARDS)]
-        map_ = table.map(name, "type mark : interval ipv4_addr . inet_service", elements, "flags interval")
-        table.chain(name).append(f"meta l4proto {ported} snat ip to ct mark map {map_}")
-        led.append(f"{allocation.subscriber} : goto {table.named(name)}")
-    map_ = table.map(f"carrier_{number}", "type ipv4_addr : verdict", led)
-    sources.append(f'iifname "{carrier.from_}" oifname "{carrier.to}" ip saddr vmap {map_}')
+    between = f'iifname "{carrier.from_}" oifname "{carrier.to}"'
+    if carrier.untranslated:
+        sources.append(f"{between} {of_subscribers(carrier)} {as_they_are(carrier)} accept")
+    # As large as the policy, and the same in most of those that follow: it stays.
+    elements = [f"{each.subscriber} : {each.address} . {each.ports}" for each in allocations(carrier)]
+    name = f"carrier_{number}_{zlib.crc32(','.join(elements).encode()):08x}"
+    of = "type ipv4_addr : interval ipv4_addr . inet_service"
+    map_ = table.lasting_map(name, of, elements, "flags interval")
+    sources.append(f"{between} meta l4proto {ported} snat ip to ip saddr map {map_}")
+
+
+def of_subscribers(carrier: NatCarrier) -> str:
+    """What a rule asks for their packets."""
+    return f"ip saddr {{ {', '.join(carrier.subscribers)} }}"
+
+
+def as_they_are(carrier: NatCarrier) -> str:
+    """What a rule asks for packets to where subscribers are seen by their own addresses."""
+    return f"ip daddr {{ {', '.join(carrier.untranslated)} }}"

@@ -12,11 +12,16 @@ from collections.abc import Sequence
 
 from trunkline.compiler.unit_slices import LegSlice
 from trunkline.resources.appliance_policy import Policy
-from trunkline.units.fabric import Blocks, Fabric
-from trunkline.units.ruleset import Endpoint, published, translated
+from trunkline.units.fabric import Blocks, Fabric, Subscribers
+from trunkline.units.ruleset import Endpoint, published
+from trunkline.units.translation import sources
 
 #: How long flows of a policy that is not in force any more are spread as they were, seconds.
 KEPT = 600.0
+
+
+#: By addresses, and by prefixes of subscribers.
+_Sources = dict[str, Blocks | Subscribers]
 
 
 class Ends:
@@ -29,37 +34,37 @@ class Ends:
         self._prepared = Policy()
         self._policy: Policy | None = None
         self._published: set[Endpoint] = set()
-        self._blocks: dict[str, Blocks] = {}
-        self._next: tuple[set[Endpoint], dict[str, Blocks]] = (set(), {})
+        self._sources: _Sources = {}
+        self._next: tuple[set[Endpoint], _Sources] = (set(), {})
         #: Of former policies, and until when.
         self._old: dict[Endpoint, float] = {}
-        self._old_blocks: dict[str, tuple[Blocks, float]] = {}
+        self._old_sources: dict[str, tuple[Blocks | Subscribers, float]] = {}
         self._told: set[Endpoint] = set()
-        self._told_blocks: dict[str, Blocks] = {}
+        self._told_sources: _Sources = {}
 
     def fit(self, legs: Sequence[LegSlice]) -> None:
         """These are the legs, for which policies are."""
         self._legs = legs
-        self._next = (self._next[0], translated(self._prepared, legs))
+        self._next = (self._next[0], sources(self._prepared, legs))
         if self._policy is not None:
-            self._blocks = translated(self._policy, legs)
+            self._sources = sources(self._policy, legs)
         self._tell()
 
     def prepare(self, policy: Policy) -> None:
         """This policy may be in force soon."""
         self._prepared = policy
-        self._next = (published(policy), translated(policy, self._legs))
+        self._next = (published(policy), sources(policy, self._legs))
         self._tell()
 
     def commit(self, now: float) -> None:
         """It is."""
         self._policy = self._prepared
-        published_, blocks = self._next
+        published_, sources_ = self._next
         self._old |= dict.fromkeys(self._published - published_, now + KEPT)
-        self._old_blocks |= {
-            address: (block, now + KEPT) for address, block in self._blocks.items() if address not in blocks
+        self._old_sources |= {
+            name: (told, now + KEPT) for name, told in self._sources.items() if name not in sources_
         }
-        self._published, self._blocks = published_, blocks
+        self._published, self._sources = published_, sources_
         self.expire(now)
 
     def expire(self, now: float) -> None:
@@ -67,32 +72,33 @@ class Ends:
         self._old = {
             end: until for end, until in self._old.items() if until > now and end not in self._published
         }
-        self._old_blocks = {
-            address: (block, until)
-            for address, (block, until) in self._old_blocks.items()
-            if until > now and address not in self._blocks
+        self._old_sources = {
+            name: (told, until)
+            for name, (told, until) in self._old_sources.items()
+            if until > now and name not in self._sources
         }
         self._tell()
 
     def _tell(self) -> None:
         ends = self._published | {
-            end for end in (*self._next[0], *self._old) if not _translates(self._blocks, end)
+            end for end in (*self._next[0], *self._old) if not _translates(self._sources, end)
         }
-        blocks = self._next[1] | {address: block for address, (block, _) in self._old_blocks.items()}
-        blocks |= self._blocks
-        for address, block in blocks.items():
-            if self._told_blocks.get(address) != block:
-                self._fabric.tell_blocks({address: block})
+        all_sources = self._next[1] | {name: told for name, (told, _) in self._old_sources.items()}
+        all_sources |= self._sources
+        for name, told in all_sources.items():
+            if self._told_sources.get(name) != told:
+                self._fabric.tell_sources({name: told})
         for end in ends - self._told:
             self._fabric.tell_published(*end)
         for end in self._told - ends:
             self._fabric.untell_published(*end)
-        for address in self._told_blocks.keys() - blocks.keys():
-            self._fabric.untell_blocks(address)
-        self._told, self._told_blocks = ends, blocks
+        for name in self._told_sources.keys() - all_sources.keys():
+            self._fabric.untell_source(name)
+        self._told, self._told_sources = ends, all_sources
 
 
-def _translates(blocks: dict[str, Blocks], end: Endpoint) -> bool:
+def _translates(sources: _Sources, end: Endpoint) -> bool:
     """Whether sources are translated to it."""
     address, port, _ = end
-    return address in blocks and (not port or port >= blocks[address].first)
+    blocks = sources.get(address)
+    return isinstance(blocks, Blocks) and (not port or port >= blocks.first)

@@ -32,9 +32,11 @@
 #define LEGS 8
 #define NOBODY 0xffff
 #define KEEP 0x04
+#define TURNS 0x08
 /* Bits of a packet's mark, above leg and shard. Rules set SAME: the next packet of this flow is to fare as this one. */
 #define SAME 0x1000000
 #define LEARN 0x2000000
+#define TURNING 0x4000000
 /* So long at the most without asking the kernel, ns. */
 #define TRUSTED 100000000ULL
 #define GONE 0x04
@@ -71,7 +73,8 @@ enum counted {
 
 /* A frame's source address on the bus; its destination address is the unit's. */
 struct label {
-	__u8 local; /* 02: of nobody else's making; 04: who gets what is handed is to keep it */
+	/* 02: of nobody else's making; 04: who gets what is handed is to keep it; 08: it goes out, and comes in again */
+	__u8 local;
 	__u8 kind;
 	__u8 leg;
 	__u8 from; /* which unit */
@@ -137,6 +140,15 @@ struct endpoint {
 struct blocks {
 	__u16 first;
 	__u16 size;
+	/* Or, where these are subscribers' blocks: the first one's is that with this number, and shards go by it. */
+	__u16 number;
+	__u16 subscribers;
+};
+
+/* Addresses of IPv4, as a trie of longest prefixes has them. */
+struct prefix {
+	__u32 length;
+	__be32 address;
 };
 
 struct fragment {
@@ -235,6 +247,15 @@ struct {
 	__type(key, struct endpoint);
 	__type(value, struct blocks);
 } translated SEC(".maps");
+
+/* Who has a block of ports: what the number of an address of the prefix is more than the address. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 1024);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct prefix);
+	__type(value, __u32);
+} subscribers SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -562,30 +583,61 @@ static __always_inline int parse(struct __sk_buff *skb, struct flow *flow)
 	return 1;
 }
 
-/* The shard of a flow to an address that sources are translated to: whose block its port is in; -1 for others. */
-static __always_inline int by_block(struct flow *flow)
+/*
+ * The shard of a flow to an address that sources are translated to: whose block its port is in; -1 for others.
+ * `subscriber`: whether it is one's.
+ */
+static __always_inline int by_block(struct flow *flow, int *subscriber)
 {
 	struct endpoint whole = {};
-	__u32 port = bpf_ntohs(flow->dport), shard;
+	__u32 port = bpf_ntohs(flow->dport), block;
 	struct blocks *blocks;
 
+	*subscriber = 0;
 	__builtin_memcpy(whole.address, flow->target, 16);
 	blocks = bpf_map_lookup_elem(&translated, &whole);
 	if (!blocks || !blocks->size || port < blocks->first)
 		return -1;
-	shard = (port - blocks->first) / (__u32)blocks->size;
-	return shard < SHARDS ? (int)shard : -1;
+	block = (port - blocks->first) / (__u32)blocks->size;
+	*subscriber = blocks->subscribers;
+	if (blocks->subscribers)
+		return (blocks->number + block) % SHARDS;
+	return block < SHARDS ? (int)block : -1;
+}
+
+/* The shard of all flows of a subscriber, so that each of its ports is seen as one whoever it speaks to; or -1. */
+static __always_inline int by_subscriber(const __u8 *address)
+{
+	const __u32 *words = (const __u32 *)address;
+	struct prefix prefix = { .length = 32, .address = words[3] };
+	__u32 *more;
+
+	if (words[0] | words[1] || words[2] != bpf_htonl(0xffff))
+		return -1;
+	more = bpf_map_lookup_elem(&subscribers, &prefix);
+	return more ? (int)((bpf_ntohl(words[3]) + *more) % SHARDS) : -1;
 }
 
 /*
  * Both directions of a flow have the same shard, whatever is translated on the way. Of those whose both ends are
  * translated (a balancer that members take for their client), what comes back comes to a block, by whichever leg.
+ * `turns`: a subscriber speaks to another one's outer address.
  */
-static __always_inline __u32 shard_of(struct flow *flow, int outside)
+static __always_inline __u32 shard_of(struct flow *flow, int outside, int *turns)
 {
 	struct endpoint near = {}, whole;
-	int shard = outside ? -1 : by_block(flow);
+	int shard = -1, subscriber, other;
 
+	*turns = 0;
+	if (!outside) {
+		shard = by_block(flow, &subscriber);
+		if (subscriber) {
+			other = by_subscriber(flow->source);
+			*turns = other >= 0;
+			if (*turns)
+				return other;
+		}
+	}
 	if (shard >= 0)
 		return shard;
 	__builtin_memcpy(near.address, outside ? flow->target : flow->source, 16);
@@ -600,10 +652,14 @@ static __always_inline __u32 shard_of(struct flow *flow, int outside)
 		return mixed(flow->target, flow->dport) % SHARDS;
 	}
 	if (outside) {
-		shard = by_block(flow);
+		shard = by_block(flow, &subscriber);
 		if (shard >= 0)
 			return shard;
 	}
+	shard = by_subscriber(flow->source);
+	other = by_subscriber(flow->target);
+	if (shard >= 0 || other >= 0)
+		return ((shard < 0 ? 0 : shard) + (other < 0 ? 0 : other)) % SHARDS;
 	return (mixed(flow->source, flow->sport) + mixed(flow->target, flow->dport)) % SHARDS;
 }
 
@@ -766,7 +822,7 @@ SEC("tc") int spread(struct __sk_buff *skb)
 	struct shard *shard;
 	struct flow flow;
 	struct leg *leg;
-	int trouble, done;
+	int trouble, done, turns = 0;
 
 	if (!self || !which)
 		return TC_ACT_OK;
@@ -791,7 +847,7 @@ SEC("tc") int spread(struct __sk_buff *skb)
 			return drop(DROPPED_LATE_FRAGMENT);
 		number = *first;
 	} else {
-		number = shard_of(&flow, leg->outside);
+		number = shard_of(&flow, leg->outside, &turns);
 	}
 	if (flow.first)
 		bpf_map_update_elem(&fragments, &fragment, &number, BPF_ANY);
@@ -800,9 +856,35 @@ SEC("tc") int spread(struct __sk_buff *skb)
 		return drop(DROPPED_NO_OWNER);
 	passed(skb, RECEIVED, RECEIVED_BYTES);
 	done = hand(skb, self, shard->owner,
-		    (struct label){ .kind = DATA, .leg = *which, .shard = bpf_htons(number) });
+		    (struct label){ .local = turns ? TURNS : 0,
+				    .kind = DATA,
+				    .leg = *which,
+				    .shard = bpf_htons(number) });
 	pay(began, AT_ONCE);
 	return done;
+}
+
+/* What a subscriber sends to another one's outer address comes to that one, as from outside (RFC 4787, 6). */
+static __always_inline int turn_round(struct __sk_buff *skb, struct self *self, __u32 which)
+{
+	struct shard *shard;
+	struct flow flow;
+	__u32 number;
+	int subscriber, found;
+
+	if (parse(skb, &flow))
+		return drop(DROPPED_MALFORMED);
+	if (flow.late)
+		return drop(DROPPED_LATE_FRAGMENT);
+	found = by_block(&flow, &subscriber);
+	if (found < 0)
+		return drop(DROPPED_NO_OWNER);
+	number = found;
+	shard = bpf_map_lookup_elem(&shards, &number);
+	if (!shard || shard->owner == NOBODY)
+		return drop(DROPPED_NO_OWNER);
+	return hand(skb, self, shard->owner,
+		    (struct label){ .local = TURNS, .kind = DATA, .leg = which, .shard = bpf_htons(number) });
 }
 
 /* What data planes send goes out by its leg, to the next hop that this unit's routes name. */
@@ -836,6 +918,11 @@ SEC("tc") int dispatcher(struct __sk_buff *skb)
 	leg = bpf_map_lookup_elem(&legs, &which);
 	if (!leg)
 		return drop(DROPPED_MALFORMED);
+	if (leg->outside && frame.from.local & TURNS) {
+		done = turn_round(skb, self, which);
+		pay(began, AT_ONCE);
+		return done;
+	}
 	route.ifindex = leg->device;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
@@ -1033,7 +1120,8 @@ static __always_inline int carry_v6(struct __sk_buff *skb, struct way *way)
  * Sends a packet on as the kernel did with one of the same flow a moment ago; -1: the kernel is to see this one, as it
  * sees one of each flow in TRUSTED: its own clocks and counters go on. `learns`: what it does then is worth knowing.
  */
-static __always_inline int carry(struct __sk_buff *skb, struct self *self, __u32 which, __u32 shard, __u32 *learns)
+static __always_inline int carry(struct __sk_buff *skb, struct self *self, __u32 which, __u32 shard, __u8 turns,
+				 __u32 *learns)
 {
 	__u32 size = 0, left;
 	struct flow flow;
@@ -1067,7 +1155,7 @@ static __always_inline int carry(struct __sk_buff *skb, struct self *self, __u32
 	passed(skb, RECEIVED, RECEIVED_BYTES);
 	passed(skb, SENT, SENT_BYTES);
 	return send(skb, self, leg->dispatcher,
-		    (struct label){ .kind = OUT, .leg = left, .shard = bpf_htons(shard) });
+		    (struct label){ .local = turns, .kind = OUT, .leg = left, .shard = bpf_htons(shard) });
 }
 
 /* What became of the packet that this processor is at, for the next ones. */
@@ -1092,7 +1180,7 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 	struct shard *shard;
 	struct frame frame;
 	struct leg *leg;
-	__u8 kind, keep;
+	__u8 kind, keep, turns;
 	int done;
 
 	/* A bus that floods brings what is for others. */
@@ -1111,8 +1199,9 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 		return drop(DROPPED_MALFORMED);
 	if (is_over_quota())
 		return drop(DROPPED_OVER_QUOTA);
+	turns = frame.from.local & TURNS;
 	if (kind == DATA && shard->former == NOBODY) {
-		done = carry(skb, self, which, number, &learns);
+		done = carry(skb, self, which, number, turns, &learns);
 		if (done >= 0) {
 			pay(began, AT_ONCE);
 			return done;
@@ -1121,12 +1210,12 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 	keep = kind == DATA ? shard->begins : frame.from.local & KEEP;
 	if (((kind == DATA && shard->former != NOBODY) || (kind == HANDED && !keep)) && is_elsewhere(skb, keep)) {
 		frame.from.kind = kind == DATA ? HANDED : RETURNED;
-		frame.from.local = keep ? KEEP : 0;
+		frame.from.local = turns | (keep ? KEEP : 0);
 		count(kind == DATA ? HANDED_OVER : HANDED_BACK);
 		done = hand(skb, self, kind == DATA ? shard->former : frame.from.from, frame.from);
 	} else {
 		passed(skb, RECEIVED, RECEIVED_BYTES);
-		skb->mark = learns | which << 16 | number;
+		skb->mark = (turns ? TURNING : 0) | learns | which << 16 | number;
 		done = bpf_redirect(leg->device, BPF_F_INGRESS);
 	}
 	pay(began, QUEUED);
@@ -1169,7 +1258,10 @@ SEC("tc") int leave(struct __sk_buff *skb)
 		learn(skb, current, *which);
 	passed(skb, SENT, SENT_BYTES);
 	done = send_by(skb, self, self->bus, leg->dispatcher,
-		       (struct label){ .kind = OUT, .leg = *which, .shard = bpf_htons(skb->mark & 0xffff) });
+		       (struct label){ .local = skb->mark & TURNING ? TURNS : 0,
+				       .kind = OUT,
+				       .leg = *which,
+				       .shard = bpf_htons(skb->mark & 0xffff) });
 	pay_for(current && current->began ? current->began : now, QUEUED, 0);
 	if (current)
 		current->began = current->learns = 0;

@@ -41,6 +41,8 @@ COUNTED = (
 )
 #: A bit of a packet's mark that rules set: those of its flow that follow soon are to fare as it does.
 SAME = 0x100_0000
+#: The same, of a packet that goes out to an address of the appliance's own, and comes in again.
+TURNING = 0x400_0000
 #: enum life.
 _ANSWERS, _TAKES = 0, 1
 _NUMBER = struct.Struct("=I")
@@ -72,10 +74,19 @@ class Blocks:
 
     first: int
     size: int
+    #: Where these are subscribers' blocks, the number of whose the first one is: shards go by it.
+    number: int | None = None
 
     def of(self, shard: int) -> range:
         start = self.first + shard * self.size
         return range(start, start + self.size)
+
+
+@dataclass(frozen=True)
+class Subscribers:
+    """Addresses of IPv4 that have blocks: they are numbered, and this is the first one's number."""
+
+    number: int
 
 
 class Fabric:
@@ -152,16 +163,24 @@ class Fabric:
         units = (_NOBODY if unit is None else unit for unit in (owner, former))
         self._object.put("shards", _NUMBER.pack(shard), _SHARD.pack(*units, begins))
 
-    def tell_blocks(self, blocks: Mapping[str, Blocks]) -> None:
-        """The addresses that sources are translated to."""
-        for address, block in blocks.items():
-            self._object.put(
-                "translated", _endpoint(address, 0, 0), struct.pack("=HH", block.first, block.size)
-            )
+    def tell_sources(self, sources: Mapping[str, Blocks | Subscribers]) -> None:
+        """The addresses that sources are translated to; and, by their prefixes, subscribers."""
+        for name, told in sources.items():
+            if isinstance(told, Subscribers):
+                network = ipaddress.IPv4Network(name)
+                more = (told.number - int(network.network_address)) % (1 << 32)
+                self._object.put("subscribers", _prefix(network), _NUMBER.pack(more))
+            else:
+                number = (told.number or 0) % SHARDS
+                value = struct.pack("=HHHH", told.first, told.size, number, told.number is not None)
+                self._object.put("translated", _endpoint(name, 0, 0), value)
 
-    def untell_blocks(self, address: str) -> None:
-        """Sources are not translated to that address any more."""
-        self._object.drop("translated", _endpoint(address, 0, 0))
+    def untell_source(self, name: str) -> None:
+        """Of an address, or a prefix, that is so no more."""
+        if "/" in name:
+            self._object.drop("subscribers", _prefix(ipaddress.IPv4Network(name)))
+        else:
+            self._object.drop("translated", _endpoint(name, 0, 0))
 
     def tell_published(self, address: str, port: int, protocol: int) -> None:
         """A published address, or who answers behind it: flows of it are told apart by their other end.
@@ -185,6 +204,11 @@ class Fabric:
 
 def _mac(address: str) -> bytes:
     return bytes.fromhex(address.replace(":", ""))
+
+
+def _prefix(network: ipaddress.IPv4Network) -> bytes:
+    """struct prefix."""
+    return _NUMBER.pack(network.prefixlen) + network.network_address.packed
 
 
 def _endpoint(address: str, port: int, protocol: int) -> bytes:

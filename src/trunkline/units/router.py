@@ -16,9 +16,14 @@ from collections.abc import Mapping, Sequence
 from trunkline.compiler.unit_slices import LegSlice
 from trunkline.devices import namespace
 from trunkline.errors import Refusal, Unavailable
+from trunkline.units.fabric import TURNING
 
 #: How long a connection of TCP may do nothing, seconds: two hours and four minutes.
 _IDLE = 7440
+#: Of ip-rule(8): the kernel's table of its own addresses; and that of where they are, for what is sent to
+#: them from inside and has this mark.
+_LOCAL, _THERE = "local", 7
+_TURNING = f"fwmark {TURNING:#x}/{TURNING:#x}"
 #: How counters of what is dropped are named: by the reason.
 DROPPED = "dropped_"
 #: A table for policies; until there is one, nothing is forwarded.
@@ -29,13 +34,15 @@ table inet appliance {
 """
 #: The unit's own: what it says to other units is not tracked, for marks would be taken for those of shards,
 #: and who comes by a leg reaches neither the out-of-band bus nor an address there. Nor is anything forwarded
-#: whose source is not where answers would go (RFC 3704, 2.2: strict reverse path forwarding).
+#: whose source is not where answers would go (RFC 3704, 2.2: strict reverse path forwarding); but for what
+#: comes in again, from an address that is the appliance's own.
 _OWN = """\
 table inet unit {{
   counter dropped_forged_source {{ }}
   chain arriving {{ type filter hook prerouting priority -300;
     iifname {{ "{control}", "lo" }} notrack
     iifname != {{ "{control}", "lo" }} ip6 daddr {address} drop
+    iifname != {{ "{control}", "lo" }} meta mark and {turning:#x} == 0 fib saddr type local drop
   }}
   chain leaving {{ type filter hook output priority -300;
     oifname {{ "{control}", "lo" }} notrack
@@ -43,7 +50,7 @@ table inet unit {{
   chain through {{ type filter hook forward priority -300;
     iifname "{control}" drop
     oifname "{control}" drop
-    fib saddr . iif oif missing counter name dropped_forged_source drop
+    meta mark and {turning:#x} == 0 fib saddr . iif oif missing counter name dropped_forged_source drop
   }}
 }}
 """
@@ -73,7 +80,9 @@ class Router:
                 *((f"ipv4/conf/{which}/send_redirects", 0) for which in ("all", "default")),
             ],
         )
-        apply(CLOSED + _OWN.format(control=control, address=address))
+        apply(CLOSED + _OWN.format(control=control, address=address, turning=TURNING))
+        # What goes out to one of these addresses to come in again is not for this kernel.
+        namespace.ip(None, f"rule add pref 1 lookup {_LOCAL}", f"rule delete pref 0 lookup {_LOCAL}")
         # These are there when rules have asked for connections to be tracked.
         namespace.sysctl(
             None,
@@ -100,6 +109,8 @@ class Router:
         """
         after = {leg.zone: leg for leg in legs}
         namespace.ip(None, *changes(self._legs, after, self._mac))
+        given = [(f"ipv4/conf/{leg.zone}/accept_local", 1) for leg in legs if leg.outside]
+        namespace.sysctl(None, given)
         self._legs = after
 
 
@@ -117,15 +128,23 @@ def changes(before: Mapping[str, LegSlice], after: Mapping[str, LegSlice], mac: 
                 # No addresses of its own making, nor questions to others.
                 f"link set dev {zone} addrgenmode none up",
             ]
+            if not leg.outside:
+                lines.append(f"rule add pref 0 {_TURNING} iif {zone} lookup {_THERE}")
         elif old.mtu != leg.mtu:
             lines.append(f"link set dev {zone} mtu {leg.mtu}")
         gone = [route for route in old.routes if route not in leg.routes] if old else []
         lines += [f"route delete {prefix} dev {zone}" for prefix, _ in gone]
         addresses = old.addresses if old else ()
-        lines += [f"address delete {a} dev {zone}" for a in addresses if a not in leg.addresses]
+        for address in addresses:
+            if address not in leg.addresses:
+                lines.append(f"address delete {address} dev {zone}")
+                if leg.outside and ":" not in address:
+                    lines.append(f"route delete {address.partition('/')[0]} dev {zone} table {_THERE}")
         for address in leg.addresses:
             if address not in addresses:
                 lines.append(f"address add {address} dev {zone}{' nodad' if ':' in address else ''}")
+                if leg.outside and ":" not in address:
+                    lines.append(f"route add {address.partition('/')[0]} dev {zone} table {_THERE}")
         # Whoever is the next hop is the dispatcher's to find. Where an address went, its routes may have too.
         lines += [f"route replace {prefix} dev {zone}" for prefix, _ in leg.routes]
     return lines

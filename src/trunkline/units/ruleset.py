@@ -19,6 +19,7 @@ from trunkline.resources.appliance_policy import Policy, SynProtection, Zone, ch
 from trunkline.resources.appliance_policy.zones import INSIDE
 from trunkline.units import filtering
 from trunkline.units.balancing import NOTHING, Seen
+from trunkline.units.carrier import of_subscribers
 from trunkline.units.fabric import SAME
 from trunkline.units.local import LOCAL
 from trunkline.units.proxied import delivered, protected
@@ -101,9 +102,10 @@ def _untranslatable(table: Table, forward: list[str], policy: Policy) -> None:
     """What has no ports cannot be told apart behind an address that many share, and would show its own."""
     drop = f"{table.counter('dropped_untranslatable')} drop" if policy.nat else ""
     for carrier in policy.nat.carrier_grade if policy.nat else ():
-        whose = f"ip saddr {{ {', '.join(carrier.subscribers)} }}"
         between = f'iifname "{carrier.from_}" oifname "{carrier.to}"'
-        forward.append(f"{between} {whose} meta l4proto != {PORTED[4]} {drop}")
+        but = f"ip daddr != {{ {', '.join(carrier.untranslated)} }} " if carrier.untranslated else ""
+        whose = of_subscribers(carrier)
+        forward.append(f"{between} {whose} {but}meta l4proto != {PORTED[4]} {drop}")
     static = [words.address(pair.inside) for pair in (policy.nat.static if policy.nat else ())]
     for source in policy.nat.source if policy.nat else ():
         for version in sorted({words.address(text).version for text in source.addresses}):

@@ -1,7 +1,8 @@
 """The policy's translations, in the words of nftables, and what dispatchers have to know of them.
 
 Sources are translated to ports of the flow's shard, which its mark says (docs/designs/0003): so whoever has
-the shard has the ports, and the way back is a division. An echo's identifier is a port in this.
+the shard has the ports, and the way back is a division. An echo's identifier is a port in this. Of a
+subscriber all flows are of one shard, and all of its ports are that shard's.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from trunkline.compiler.unit_slices import LegSlice
 from trunkline.plan.shards import SHARDS
 from trunkline.resources.appliance_policy import NatSource, Policy, words
+from trunkline.resources.appliance_policy.carrier import blocks_of
 from trunkline.resources.appliance_policy.document import MASQUERADE_PORTS
 from trunkline.resources.appliance_policy.words import Address
 from trunkline.units.balancing import NOTHING, NUMBERED, Seen, balance, protocol
 from trunkline.units.carrier import carry
-from trunkline.units.fabric import Blocks
+from trunkline.units.fabric import Blocks, Subscribers
 from trunkline.units.local import LOCAL
 from trunkline.units.tables import Table
 
@@ -39,6 +41,17 @@ def translated(policy: Policy, legs: Sequence[LegSlice] = ()) -> dict[str, Block
     return {str(address): blocks for address, blocks in own.values()} | found
 
 
+def sources(policy: Policy, legs: Sequence[LegSlice]) -> dict[str, Blocks | Subscribers]:
+    """As `translated`, with `legs`; and the prefixes of those subscribers who have blocks."""
+    found: dict[str, Blocks | Subscribers] = {**translated(policy, legs)}
+    for carrier in policy.nat.carrier_grade if policy.nat else ():
+        number = 0
+        for network in map(words.network, carrier.subscribers):
+            found[str(network)] = Subscribers(number)
+            number += network.num_addresses
+    return found
+
+
 def _shared(policy: Policy) -> dict[str, Blocks]:
     found = {}
     for source in policy.nat.source if policy.nat else ():
@@ -46,9 +59,9 @@ def _shared(policy: Policy) -> dict[str, Blocks]:
         for text in source.addresses:
             found[str(words.address(text))] = Blocks(span.first, (span.last - span.first + 1) // SHARDS)
     for carrier in policy.nat.carrier_grade if policy.nat else ():
-        span = words.ports(carrier.ports)
-        for text in carrier.addresses:
-            found[str(words.address(text))] = Blocks(span.first, (span.last - span.first + 1) // SHARDS)
+        first, blocks = words.ports(carrier.ports).first, blocks_of(carrier)
+        for place, text in enumerate(carrier.addresses):
+            found[str(words.address(text))] = Blocks(first, carrier.block, place * blocks)
     for listener in policy.balancer.listeners if policy.balancer else ():
         found |= {str(words.address(text)): _MASQUERADE for text in listener.masquerade}
     return found

@@ -117,8 +117,9 @@ class NatStatic(_Part, frozen=True, kw_only=True):
 class NatCarrier(_Part, frozen=True, kw_only=True):
     """Carrier-grade translation (RFC 6888): each subscriber has a block of ports for itself (`carrier`).
 
-    As with sources, TCP, UDP and echoes pass, and nothing else. A mapping is of one connection, and nobody
-    else reaches the subscriber by it: requirement 1 is not met.
+    As with sources, TCP, UDP and echoes pass, and nothing else. What comes from one port of a subscriber is
+    seen to come from one port, whoever it speaks to; who is not spoken to does not reach it. Subscribers
+    reach each other by their outer addresses, too.
     """
 
     from_: str = field(name="from")
@@ -128,8 +129,10 @@ class NatCarrier(_Part, frozen=True, kw_only=True):
     #: Addresses of the appliance that nothing else uses.
     addresses: tuple[str, ...]
     ports: str = "1024-65535"
-    #: How many ports a subscriber has: a multiple of 256, for it has some of each shard.
-    block: Annotated[int, Meta(ge=256, le=64512)] = 1024
+    #: How many ports a subscriber has.
+    block: Annotated[int, Meta(ge=64, le=64512)] = 1024
+    #: Prefixes: who is there sees subscribers' own addresses (requirement 6).
+    untranslated: tuple[str, ...] = ()
 
 
 class Nat(_Part, frozen=True, kw_only=True):
