@@ -631,7 +631,8 @@ static __always_inline __u32 shard_of(struct flow *flow, int outside, int *turns
 	*turns = 0;
 	if (!outside) {
 		shard = by_block(flow, &subscriber);
-		if (subscriber) {
+		/* An echo is answered by whoever has the block. */
+		if (subscriber && flow->protocol != IPPROTO_ICMP) {
 			other = by_subscriber(flow->source);
 			*turns = other >= 0;
 			if (*turns)

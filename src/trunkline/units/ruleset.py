@@ -19,7 +19,7 @@ from trunkline.resources.appliance_policy import Policy, SynProtection, Zone, ch
 from trunkline.resources.appliance_policy.zones import INSIDE
 from trunkline.units import filtering
 from trunkline.units.balancing import NOTHING, Seen
-from trunkline.units.carrier import of_subscribers
+from trunkline.units.carrier import as_they_are, of_subscribers
 from trunkline.units.fabric import SAME
 from trunkline.units.local import LOCAL
 from trunkline.units.proxied import delivered, protected
@@ -101,11 +101,16 @@ def ruleset(
 def _untranslatable(table: Table, forward: list[str], policy: Policy) -> None:
     """What has no ports cannot be told apart behind an address that many share, and would show its own."""
     drop = f"{table.counter('dropped_untranslatable')} drop" if policy.nat else ""
-    for carrier in policy.nat.carrier_grade if policy.nat else ():
-        between = f'iifname "{carrier.from_}" oifname "{carrier.to}"'
-        but = f"ip daddr != {{ {', '.join(carrier.untranslated)} }} " if carrier.untranslated else ""
-        whose = of_subscribers(carrier)
-        forward.append(f"{between} {whose} {but}meta l4proto != {PORTED[4]} {drop}")
+    carriers = policy.nat.carrier_grade if policy.nat else ()
+    if any(carrier.untranslated for carrier in carriers):
+        # Whoever is not translated leaves these rules, and meets those that follow.
+        forward.append(f"jump {table.named('untranslatable')}")
+        forward = table.chain("untranslatable")
+    for carrier in carriers:
+        whose = f'iifname "{carrier.from_}" oifname "{carrier.to}" {of_subscribers(carrier)}'
+        if carrier.untranslated:
+            forward.append(f"{whose} {as_they_are(carrier)} return")
+        forward.append(f"{whose} meta l4proto != {PORTED[4]} {drop}")
     static = [words.address(pair.inside) for pair in (policy.nat.static if policy.nat else ())]
     for source in policy.nat.source if policy.nat else ():
         for version in sorted({words.address(text).version for text in source.addresses}):
