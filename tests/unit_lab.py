@@ -263,7 +263,9 @@ class UnitLab:
 
     @staticmethod
     def _ends(number: int) -> list[str]:
-        return [f"{switch}{number}" for switch in ("bus", "control", "inside", "outside")]
+        # They go one after the other, some milliseconds each. Who was heard beside the bus when that had gone
+        # would be waited for, though a host that is cut off falls silent on both at once.
+        return [f"{switch}{number}" for switch in ("control", "bus", "inside", "outside")]
 
     def begin(self, *members: BusMember) -> None:
         """Starts units of these, side by side, and tells everybody who there is."""
