@@ -37,7 +37,7 @@ from trunkline.devices.ctnetlink import (
 
 K = TypeVar("K", bound=Hashable)
 
-__all__ = ["ESTABLISHED", "Conntrack", "Entry", "Event", "Lost", "Watch", "timeouts"]
+__all__ = ["Conntrack", "Entry", "Event", "Lost", "Watch", "timeouts"]
 
 _NETFILTER = 12  # NETLINK_NETFILTER
 _SOL_NETLINK, _ADD_MEMBERSHIP, _CAP_ACK = 270, 1, 10  # of netlink(7)
@@ -57,7 +57,7 @@ _TCP_STATES = (
     "syn_sent",
 )  # fmt: skip
 _TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
-_SYN_RECV = 2  # of enum tcp_conntrack
+_SYN_SENT = 1  # of enum tcp_conntrack
 
 
 class Event:
@@ -287,7 +287,7 @@ def timeouts(folder: Path = Path("/proc/sys/net/netfilter")) -> Callable[[Entry]
         if protocol == _TCP:
             state = entry.tcp_state
             # A copy may say that it is established before it is (`Entry.opened`).
-            return tcp.get(state if state != ESTABLISHED or entry.assured else _SYN_RECV, generic)
+            return tcp.get(state if state != ESTABLISHED or entry.assured else _SYN_SENT, generic)
         if protocol == _UDP:
             return stream if entry.assured else udp
         return others.get(protocol, generic)

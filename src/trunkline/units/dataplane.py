@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from trunkline.compiler.unit_slices import BusMember, LegSlice, UnitSlice
-from trunkline.devices.conntrack import ESTABLISHED, Conntrack, Entry, timeouts
+from trunkline.devices.conntrack import Conntrack, Entry, timeouts
 from trunkline.errors import Refusal
 from trunkline.plan.shards import SHARDS
 from trunkline.resources.reports import Condition, ListenerCount, UnitStatus
@@ -388,10 +388,11 @@ class DataPlane:
         self._replicas.gather()
         left = [Entry(mark, told) for mark, told in word.there if ours(mark)]
         known = {entry.name: entry for entry in self._connections.find([entry.name for entry in left])}
+        # Of what is known it may be news that it went both ways: it is kept for longer.
         missing = [
             entry
             for entry in left
-            if entry.name not in known or known[entry.name].tcp_state < ESTABLISHED <= entry.tcp_state
+            if entry.name not in known or (entry.assured and not known[entry.name].assured)
         ]
         refused = self._connections.put(
             entry if self._owns(entry.mark) else entry.lasting(_COPY) for entry in missing
