@@ -4,7 +4,8 @@
 | --- | --- |
 | units reach each other on both buses, on one host and across two | another appliance's are not reached |
 | who moves to another host is found there | |
-| the in-band bus floods nothing and learns nothing | |
+| the in-band bus floods nothing and learns nothing; the way between units of one host is past it | |
+| what an agent that died had not ended is made anew | what it had ended is not touched |
 | the host has no interface and no address on them, and does not answer there | |
 | what is not wanted any more is gone | what is not ours stays |
 """
@@ -23,6 +24,7 @@ import msgspec
 import pytest
 from probes import Space, wait_for
 
+from trunkline.agent import across
 from trunkline.agent.buses import Buses
 from trunkline.agent.config import AgentConfig, Underlay
 from trunkline.compiler.slices import HostSlice
@@ -194,6 +196,39 @@ def test_units_reach_each_other_and_nobody_else(lab: Lab) -> None:
     # Its namespace answers until the kernel comes to it.
     lab.buses["h2"].unplug(EDGE, 3)
     assert not one.pings(three)
+
+
+def test_what_was_not_ended_is_made_anew(lab: Lab) -> None:
+    first, second = member(1, "h1"), member(2, "h1")
+    lab.want(bus(EDGE, 70, first, second))
+    one, two = (lab.unit(EDGE, each) for each in (first, second))
+    netns = lab.buses["h1"].netns(EDGE)
+
+    def ends() -> dict[str, int]:
+        found = namespace.inside(netns, socket.if_nameindex)
+        return {name: number for number, name in found if name[1:].isdigit()}
+
+    def filters(device: str) -> str:
+        return Space(netns).run("tc", "filter", "show", "dev", device, "ingress").stdout
+
+    before = ends()
+    for number in (1, 2):
+        assert before[f"b{number}"] == across.number(number)
+        assert "across" in filters(f"b{number}")
+    # Of the one unit an agent did not come to the end of the first, of the other not to the second.
+    one.ip(f"link delete dev {one.control}", f"link set dev {one.bus} down")
+    assert Space(netns).run("tc", "qdisc", "delete", "dev", "b1", "clsact").returncode == 0
+    two.ip(f"link set dev {two.control} down")
+    for unit in (one, two):
+        lab.buses["h1"].plug(EDGE, unit.member, unit.process.pid, unit.bus, unit.control)
+        unit.ip(f"address replace {unit.member.control_address}/64 dev {unit.control} nodad")
+    must_reach(one, two)
+    must_reach(two, one)
+    wait_for(partial(one.pings, two), 10, "the out-of-band bus")
+    assert "across" in filters("b1")
+    after = ends()
+    assert {name for name in before if before[name] == after[name]} == {"b1", "b2"}
+    assert len(namespace.inside(two.netns, lambda: links.up(two.bus, two.control))) == 2
 
 
 def test_who_moves_is_found_where_it_is(lab: Lab) -> None:

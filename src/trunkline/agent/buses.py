@@ -132,13 +132,14 @@ class Buses:
             raise Unavailable("the buses of its appliance are not there yet")
         netns, inside = self.netns(appliance), namespace.of_process(pid)
         with self._lock:
-            has = namespace.interfaces(inside)
+            # Each is up when all is done: what an agent that died did not end is made anew.
+            has = namespace.inside(inside, lambda: links.up(bus, control))
             for kind, inner in ((_BUS, bus), (_CONTROL, control)):
                 outer = f"{kind.letter}{member.number}"
                 if inner in has:
                     continue
                 if outer in namespace.interfaces(netns):
-                    # Of one that had the number before, and is on its way out.
+                    # That, or of one that had the number before, and is on its way out.
                     _remove(netns, outer)
                 index = "" if kind.floods else f"index {across.number(member.number)} "
                 namespace.ip(

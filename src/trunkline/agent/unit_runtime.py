@@ -191,7 +191,7 @@ class InNamespaces:
             raise NotYet("it is not among the members of its appliance")
         netns = namespace.of_process(running.pid)
         before = set(namespace.interfaces(netns))
-        if bus not in before or control not in before:
+        if len(namespace.inside(netns, lambda: links.up(bus, control))) < 2:
             namespace.ip(netns, "link set dev lo up")
             try:
                 self._buses.plug(unit.appliance, member, running.pid, bus, control)

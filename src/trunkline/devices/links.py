@@ -66,6 +66,11 @@ def link(name: str) -> Link | None:
     return Link(name, bool(flags & _IFF_UP), mtu, mac, (*addresses, *_ipv6(name)))
 
 
+def up(*names: str) -> set[str]:
+    """Those of these that are there, and up."""
+    return {name for name in names if (found := link(name)) is not None and found.up}
+
+
 def down(*names: str) -> None:
     """Interfaces carry nothing from now on; those that are not there do not anyway."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
