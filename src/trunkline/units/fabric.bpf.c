@@ -251,7 +251,7 @@ struct {
 /* Who has a block of ports: what the number of an address of the prefix is more than the address. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, 1024);
+	__uint(max_entries, 65536); /* each may be a prefix by itself, of several policies too */
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct prefix);
 	__type(value, __u32);
