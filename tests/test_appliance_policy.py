@@ -182,6 +182,24 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("nat.carrier_grade", [CARRIER | {"block": 63}], "nat.carrier_grade[0].block", ">= 64"),
     (
         "nat.carrier_grade",
+        [CARRIER | {"untranslated": ["192.0.2.0/24"]}],
+        "nat.carrier_grade[0].untranslated[0]",
+        "what is elsewhere",
+    ),
+    (
+        "nat.carrier_grade",
+        [CARRIER | {"subscribers": ["100.64.0.0/27", "100.65.0.0/31", "100.64.0.16/28"]}],
+        "nat.carrier_grade[0].subscribers[2]",
+        "100.64.0.0/27",
+    ),
+    (
+        "nat.carrier_grade",
+        [CARRIER | {"subscribers": ["10.0.0.5/32"]}],
+        "nat.destination[0].to",
+        "subscriber",
+    ),
+    (
+        "nat.carrier_grade",
         [CARRIER | {"untranslated": ["10.0.0.0/8", "fd00::/64"]}],
         "nat.carrier_grade[0].untranslated[1]",
         "IPv6",
@@ -460,8 +478,8 @@ def test_each_port_has_one_subscriber() -> None:
     found = sources(policy, ())
     assert found["100.64.0.0/28"] == Subscribers(0)
     assert found["100.65.0.16/28"] == Subscribers(16)
-    assert found["192.0.2.1"] == Blocks(2000, 640, 0)
-    assert found["192.0.2.2"] == Blocks(2000, 640, 16)
+    assert found["192.0.2.1"] == Blocks(2000, 640, 16, 0)
+    assert found["192.0.2.2"] == Blocks(2000, 640, 16, 16)
     # Who is added moves nobody.
     carrier["subscribers"] = [*carrier["subscribers"], "100.66.0.0/31"]
     carrier["addresses"] = [*carrier["addresses"], "192.0.2.3"]

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import frames
 import msgspec
 import pytest
 import unit_lab
@@ -171,7 +172,36 @@ def test_subscribers_are_seen_as_one_end_and_reach_each_other_there(lab: UnitLab
                 assert near[other].recvfrom(100) == (b"and %d" % turn, outer[one])
                 near[other].sendto(b"so %d" % turn, outer[one])
                 assert near[one].recvfrom(100) == (b"so %d" % turn, outer[other])
+        # In pieces, too.
+        long = bytes(4000)
+        near[3].sendto(long, outer[6])
+        near[6].sendto(long, outer[3])
+        assert near[3].recvfrom(5000) == (long, outer[6])
         must_pass(*(Ping(client, "192.0.2.3", source=name) for name in names))
+        # Nobody outside is taken for one of them, though what they say needs no kernel by now.
+        (port0, port1) = (outer[0][1], outer[1][1])
+        for end, to in ((near[0], outer[1]), (near[1], outer[0])):
+            end.sendto(b"again", to)
+        assert {near[0].recv(100), near[1].recv(100)} <= {b"again", b"so 19", b"and 19"}
+        for end in near[:2]:
+            end.settimeout(0.5)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    end.recv(100)
+        mac = "02:0d:00:00:01:02"
+        spoofed = frames.udp((port0, port1), b"forged", "192.0.2.3", "192.0.2.3")
+        packet = frames.ipv4("192.0.2.3", "192.0.2.3", 17, spoofed)
+        for _ in range(3):
+            for end, to in ((near[0], outer[1]), (near[1], outer[0])):
+                end.sendto(b"again", to)
+            with server.frames() as raw:
+                raw.send(frames.ethernet(mac, "02:00:00:00:00:99", 0x0800, packet))
+        near[1].settimeout(1.0)
+        heard = set()
+        with contextlib.suppress(TimeoutError):
+            while True:
+                heard.add(near[1].recv(100))
+        assert heard == {b"again"}
         # Who was not spoken to reaches nobody, and nothing goes round for ever.
         # Units say once a second what they have counted.
         time.sleep(1.5)

@@ -170,19 +170,19 @@ class RunningUnit:
     def kill(self) -> None:
         """As ``kill -9``, with what its agent does then."""
         self.end()
-        for part in (0.3, 0.7):
+        for part, patience in ((0.3, 0.08), (0.7, 0.5)):
             time.sleep(part * LINGER)
-            self.bequeath()
+            self.bequeath(patience)
         self.unplug()
 
-    def bequeath(self) -> int:
+    def bequeath(self, patience: float = 1.0) -> int:
         """What it had begun lately is the others', where it is a data plane."""
         if self.own.kind != "data-plane":
             return 0
         members = self._lab.members.values()
         heirs = [each for each in members if each.kind == self.own.kind and each.number != self.own.number]
         kernel, addresses = namespace.of_descriptor(self.namespace), [each.control_address for each in heirs]
-        return asyncio.run(bequeath(kernel, self.own.number, addresses))
+        return asyncio.run(bequeath(kernel, self.own.number, addresses, patience))
 
     def cut(self) -> None:
         """As when its host is cut off, and does not come back: nobody hears that it ended."""

@@ -41,6 +41,9 @@ _SOON, _LATER = 0.1, 5.0
 _SILENT, _DEAF = 5.0, 40.0
 #: Counters alone are no news but this often.
 _NEWS = 1.0
+#: When others are told what a data plane that has ended had begun, in parts of the time that its kernel goes
+#: on; and for how long each is waited for, seconds.
+_BEQUESTS = ((0.3, 0.08), (1.0, 0.5))
 #: Bytes of a status, in a line.
 _LONGEST = 16 << 20
 State = Literal["starting", "running", "failed"]
@@ -235,9 +238,9 @@ class Unit:
                 self._watch(found)
         elif self._watcher is not None and self._watcher.done():
             status = self._watcher.result()
-            for part in (0.3, 1.0):
+            for part, patience in _BEQUESTS:
                 await asyncio.sleep(max(0.0, self._ended + part * self._runtime.linger - time.monotonic()))
-                await self._bequeath()
+                await self._bequeath(patience)
             await asyncio.to_thread(self._runtime.cut)
             self._lose()
             words = await asyncio.to_thread(self._runtime.last_words, killed=status == -signal.SIGKILL)
@@ -251,7 +254,7 @@ class Unit:
             self._changed()
         return self._process
 
-    async def _bequeath(self) -> None:
+    async def _bequeath(self, patience: float) -> None:
         """What a data plane that has ended had begun lately is the others': once they have passed it by, and
         once before that, for those that cannot wait.
         """
@@ -260,8 +263,11 @@ class Unit:
             return
         others = (each for each in unit.members if each.kind == "data-plane" and each.number != unit.number)
         try:
-            left = await bequeath(kernel, unit.number, [each.control_address for each in others])
-        except (Refusal, OSError) as error:
+            left = await bequeath(kernel, unit.number, [each.control_address for each in others], patience)
+        except Exception as error:
+            # Whatever it is, the unit is to be cut.
+            if not isinstance(error, (Refusal, OSError)):
+                log.exception("unit %s", unit.id)
             log.warning("unit %s: what it had begun is not known: %s", unit.id, error)
             return
         log.info("unit %s: the others are told of %d connections that it had begun", unit.id, left)

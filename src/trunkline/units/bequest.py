@@ -26,17 +26,16 @@ log = logging.getLogger(__name__)
 _LATELY = 2.0
 #: How many connections one message tells of.
 _SOME = 512
-#: How long another one may take to answer, seconds: there is one more chance, and then the namespace goes.
-_PATIENCE = 1.0
 
 
-async def bequeath(netns: str, unit: int, heirs: Iterable[str]) -> int:
+async def bequeath(netns: str, unit: int, heirs: Iterable[str], patience: float) -> int:
     """Tells others what a data plane began lately; returns how many connections that are.
 
     Args:
         netns: the network namespace that it had.
         unit: its number.
-        heirs: the other data planes' addresses on the out-of-band bus. Who does not answer is passed over.
+        heirs: the other data planes' addresses on the out-of-band bus.
+        patience: who does not answer for so long is passed over, seconds.
 
     Raises:
         Unavailable, OSError: the namespace cannot be entered, or read.
@@ -44,7 +43,7 @@ async def bequeath(netns: str, unit: int, heirs: Iterable[str]) -> int:
     left = await asyncio.to_thread(_begun, netns)
     if left:
         told = await asyncio.gather(
-            *(_tell(netns, unit, heir, left) for heir in heirs), return_exceptions=True
+            *(_tell(netns, unit, heir, left, patience) for heir in heirs), return_exceptions=True
         )
         for problem in told:
             if isinstance(problem, BaseException):
@@ -60,16 +59,18 @@ def _begun(netns: str) -> list[Entry]:
         kernel.close()
 
 
-async def _tell(netns: str, unit: int, address: str, left: Sequence[Entry]) -> None:
-    wire = await Wire.connect(address, PORT, _PATIENCE, netns)
+async def _tell(netns: str, unit: int, address: str, left: Sequence[Entry], patience: float) -> None:
+    wire = await Wire.connect(address, PORT, patience, netns)
     hears = asyncio.create_task(_hear(wire))
     try:
         for start in range(0, len(left), _SOME):
-            await wire.ask(Bequest, unit, tuple(left[start : start + _SOME]), patience=_PATIENCE)
+            await wire.ask(Bequest, unit, tuple(left[start : start + _SOME]), patience=patience)
     except Refusal as error:
         raise type(error)(f"[{address}]: {error.message}") from None
     finally:
         hears.cancel()
+        # What is not read holds the namespace.
+        wire.abort()
         await asyncio.gather(hears, return_exceptions=True)
 
 

@@ -16,15 +16,18 @@ from trunkline.units.tables import Table
 
 def carry(table: Table, sources: list[str], number: int, carrier: NatCarrier, ported: str) -> None:
     """Adds what becomes of subscribers' connections. `ported`: the protocols that have ports, as a set."""
-    between = f'iifname "{carrier.from_}" oifname "{carrier.to}"'
+    sources.append(
+        f'iifname "{carrier.from_}" oifname "{carrier.to}" jump {table.named(f"carrier_{number}")}'
+    )
+    rules = table.chain(f"carrier_{number}")
     if carrier.untranslated:
-        sources.append(f"{between} {of_subscribers(carrier)} {as_they_are(carrier)} accept")
+        rules.append(f"{of_subscribers(carrier)} {as_they_are(carrier)} accept")
     # As large as the policy, and the same in most of those that follow: it stays.
     elements = [f"{each.subscriber} : {each.address} . {each.ports}" for each in allocations(carrier)]
     name = f"carrier_{number}_{zlib.crc32(','.join(elements).encode()):08x}"
     of = "type ipv4_addr : interval ipv4_addr . inet_service"
     map_ = table.lasting_map(name, of, elements, "flags interval")
-    sources.append(f"{between} meta l4proto {ported} snat ip to ip saddr map {map_}")
+    rules.append(f"meta l4proto {ported} snat ip to ip saddr map {map_}")
 
 
 def of_subscribers(carrier: NatCarrier) -> str:

@@ -386,7 +386,8 @@ class DataPlane:
             return came or (has.owner == word.unit and has.second == self._number)
 
         self._replicas.gather()
-        left = [Entry(mark, told) for mark, told in word.there if ours(mark)]
+        # As what is copied: the dead one's kernel may bring it further.
+        left = [Entry(mark, told).opened for mark, told in word.there if ours(mark)]
         known = {entry.name: entry for entry in self._connections.find([entry.name for entry in left])}
         # Of what is known it may be news that it went both ways: it is kept for longer.
         missing = [

@@ -83,7 +83,14 @@ class Ends:
         ends = self._published | {
             end for end in (*self._next[0], *self._old) if not _translates(self._sources, end)
         }
-        all_sources = self._next[1] | {name: told for name, (told, _) in self._old_sources.items()}
+        all_sources: _Sources = {
+            name: told
+            for name, told in (
+                self._next[1] | {n: told for n, (told, _) in self._old_sources.items()}
+            ).items()
+            # The longest prefix tells the subscriber: none may be there but those in force.
+            if isinstance(told, Blocks)
+        }
         all_sources |= self._sources
         for name, told in all_sources.items():
             if self._told_sources.get(name) != told:

@@ -37,6 +37,8 @@
 #define SAME 0x1000000
 #define LEARN 0x2000000
 #define TURNING 0x4000000
+/* Of a leg, in what a flow is known by: what comes in again is not what comes from outside. */
+#define TURNED 0x80
 /* So long at the most without asking the kernel, ns. */
 #define TRUSTED 100000000ULL
 #define GONE 0x04
@@ -140,7 +142,7 @@ struct endpoint {
 struct blocks {
 	__u16 first;
 	__u16 size;
-	/* Or, where these are subscribers' blocks: the first one's is that with this number, and shards go by it. */
+	/* Or, where these are so many subscribers' blocks: the first one's has this number, and shards go by it. */
 	__u16 number;
 	__u16 subscribers;
 };
@@ -180,7 +182,7 @@ struct ends {
 	__be16 sport;
 	__be16 dport;
 	__u8 protocol;
-	__u8 leg; /* by which it comes, or leaves */
+	__u8 leg; /* by which it comes, or leaves; 80 more: it turned */
 	__be16 family; /* as in a frame's header: an IPv4 address may be written as one of IPv6 */
 };
 
@@ -599,9 +601,9 @@ static __always_inline int by_block(struct flow *flow, int *subscriber)
 	if (!blocks || !blocks->size || port < blocks->first)
 		return -1;
 	block = (port - blocks->first) / (__u32)blocks->size;
-	*subscriber = blocks->subscribers;
+	*subscriber = block < blocks->subscribers;
 	if (blocks->subscribers)
-		return (blocks->number + block) % SHARDS;
+		return *subscriber ? (int)((blocks->number + block) % SHARDS) : -1;
 	return block < SHARDS ? (int)block : -1;
 }
 
@@ -868,19 +870,28 @@ SEC("tc") int spread(struct __sk_buff *skb)
 /* What a subscriber sends to another one's outer address comes to that one, as from outside (RFC 4787, 6). */
 static __always_inline int turn_round(struct __sk_buff *skb, struct self *self, __u32 which)
 {
+	struct fragment fragment;
 	struct shard *shard;
 	struct flow flow;
-	__u32 number;
+	__u32 number, *first;
 	int subscriber, found;
 
 	if (parse(skb, &flow))
 		return drop(DROPPED_MALFORMED);
-	if (flow.late)
-		return drop(DROPPED_LATE_FRAGMENT);
-	found = by_block(&flow, &subscriber);
-	if (found < 0)
-		return drop(DROPPED_NO_OWNER);
-	number = found;
+	fragment = fragment_of(&flow);
+	if (flow.late) {
+		first = bpf_map_lookup_elem(&fragments, &fragment);
+		if (!first)
+			return drop(DROPPED_LATE_FRAGMENT);
+		number = *first;
+	} else {
+		found = by_block(&flow, &subscriber);
+		if (found < 0)
+			return drop(DROPPED_NO_OWNER);
+		number = found;
+	}
+	if (flow.first)
+		bpf_map_update_elem(&fragments, &fragment, &number, BPF_ANY);
 	shard = bpf_map_lookup_elem(&shards, &number);
 	if (!shard || shard->owner == NOBODY)
 		return drop(DROPPED_NO_OWNER);
@@ -1132,7 +1143,7 @@ static __always_inline int carry(struct __sk_buff *skb, struct self *self, __u32
 
 	if (parse(skb, &flow))
 		return -1;
-	ends = ends_of(skb, &flow, which);
+	ends = ends_of(skb, &flow, turns ? which | TURNED : which);
 	if (!is_carried(&flow)) {
 		if (flow.protocol == IPPROTO_TCP)
 			bpf_map_delete_elem(&ways, &ends);
@@ -1235,7 +1246,7 @@ SEC("tc") int enter(struct __sk_buff *skb)
 	current->began = bpf_ktime_get_ns();
 	current->learns = (skb->mark & LEARN) && !parse(skb, &flow);
 	if (current->learns)
-		current->before = ends_of(skb, &flow, skb->mark >> 16 & 0xff);
+		current->before = ends_of(skb, &flow, (skb->mark >> 16 & 0xff) | (skb->mark & TURNING ? TURNED : 0));
 	return TC_ACT_OK;
 }
 

@@ -74,8 +74,9 @@ class Blocks:
 
     first: int
     size: int
-    #: Where these are subscribers' blocks, the number of whose the first one is: shards go by it.
-    number: int | None = None
+    #: Where these are subscribers' blocks: how many, and the first one's number, by which shards go.
+    subscribers: int = 0
+    number: int = 0
 
     def of(self, shard: int) -> range:
         start = self.first + shard * self.size
@@ -171,8 +172,7 @@ class Fabric:
                 more = (told.number - int(network.network_address)) % (1 << 32)
                 self._object.put("subscribers", _prefix(network), _NUMBER.pack(more))
             else:
-                number = (told.number or 0) % SHARDS
-                value = struct.pack("=HHHH", told.first, told.size, number, told.number is not None)
+                value = struct.pack("=HHHH", told.first, told.size, told.number % SHARDS, told.subscribers)
                 self._object.put("translated", _endpoint(name, 0, 0), value)
 
     def untell_source(self, name: str) -> None:

@@ -50,7 +50,7 @@ table inet unit {{
   chain through {{ type filter hook forward priority -300;
     iifname "{control}" drop
     oifname "{control}" drop
-    meta mark and {turning:#x} == 0 fib saddr . iif oif missing counter name dropped_forged_source drop
+    fib saddr type != local fib saddr . iif oif missing counter name dropped_forged_source drop
   }}
 }}
 """
@@ -137,9 +137,10 @@ def changes(before: Mapping[str, LegSlice], after: Mapping[str, LegSlice], mac: 
         addresses = old.addresses if old else ()
         for address in addresses:
             if address not in leg.addresses:
-                lines.append(f"address delete {address} dev {zone}")
+                # With the last address, all routes would go.
                 if leg.outside and ":" not in address:
                     lines.append(f"route delete {address.partition('/')[0]} dev {zone} table {_THERE}")
+                lines.append(f"address delete {address} dev {zone}")
         for address in leg.addresses:
             if address not in addresses:
                 lines.append(f"address add {address} dev {zone}{' nodad' if ':' in address else ''}")

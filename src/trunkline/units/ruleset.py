@@ -102,7 +102,7 @@ def _untranslatable(table: Table, forward: list[str], policy: Policy) -> None:
     """What has no ports cannot be told apart behind an address that many share, and would show its own."""
     drop = f"{table.counter('dropped_untranslatable')} drop" if policy.nat else ""
     carriers = policy.nat.carrier_grade if policy.nat else ()
-    if any(carrier.untranslated for carrier in carriers):
+    if carriers:
         # Whoever is not translated leaves these rules, and meets those that follow.
         forward.append(f"jump {table.named('untranslatable')}")
         forward = table.chain("untranslatable")

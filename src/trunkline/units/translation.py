@@ -61,7 +61,7 @@ def _shared(policy: Policy) -> dict[str, Blocks]:
     for carrier in policy.nat.carrier_grade if policy.nat else ():
         first, blocks = words.ports(carrier.ports).first, blocks_of(carrier)
         for place, text in enumerate(carrier.addresses):
-            found[str(words.address(text))] = Blocks(first, carrier.block, place * blocks)
+            found[str(words.address(text))] = Blocks(first, carrier.block, blocks, place * blocks)
     for listener in policy.balancer.listeners if policy.balancer else ():
         found |= {str(words.address(text)): _MASQUERADE for text in listener.masquerade}
     return found

@@ -101,6 +101,10 @@ class Wire:
                     waiting.set_exception(Unavailable("The connection is lost."))
             self._writer.close()
 
+    def abort(self) -> None:
+        """Ends it, whatever is still to be said."""
+        self._writer.transport.abort()
+
     async def answer(self, n: int, work: Awaitable[object]) -> None:
         """Does what was asked, and says how it ended."""
         problem = ""

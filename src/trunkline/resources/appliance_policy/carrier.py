@@ -8,7 +8,8 @@ other: who is added behind all others moves nobody.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from trunkline.errors import BadField
@@ -16,7 +17,7 @@ from trunkline.resources.appliance_policy import words
 from trunkline.resources.appliance_policy.document import NatCarrier, Policy
 from trunkline.resources.appliance_policy.words import Ports
 
-#: Subscribers of one part of a policy. Each takes every data plane an element of a map.
+#: Subscribers of one policy. Each takes every data plane an element of a map.
 MOST = 16384
 
 
@@ -56,16 +57,34 @@ def blocks(policy: Policy, address: str = "", port: int | None = None) -> Iterat
                 yield each
 
 
-def check_carrier(path: str, carrier: NatCarrier) -> None:
+def check_carriers(path: str, carriers: Sequence[NatCarrier]) -> None:
     """Raises BadField: there is not a block for everybody, or what is said is none of it."""
-    networks: list[words.Network] = []
-    for number, text in enumerate(carrier.subscribers):
-        where = f"{path}.subscribers[{number}]"
-        network = _network(where, text)
-        for other in networks:
-            if network.overlaps(other):
-                raise BadField(where, f"{text} has addresses of {other} too. Leave one of them out.")
-        networks.append(network)
+    count = 0
+    for number, carrier in enumerate(carriers):
+        where = f"{path}[{number}]"
+        count += sum(
+            _network(f"{where}.subscribers[{n}]", text).num_addresses
+            for n, text in enumerate(carrier.subscribers)
+        )
+        if count > MOST:
+            raise BadField(f"{where}.subscribers", f"with them there are {count}; {MOST} are the most.")
+        _check(where, carrier)
+
+
+def _check(path: str, carrier: NatCarrier) -> None:
+    networks = [
+        _network(f"{path}.subscribers[{number}]", text) for number, text in enumerate(carrier.subscribers)
+    ]
+    # One that has addresses of another one is behind it in this order.
+    order = sorted(
+        range(len(networks)), key=lambda n: (networks[n].network_address, networks[n].prefixlen, n)
+    )
+    for before, number in itertools.pairwise(order):
+        if networks[number].overlaps(networks[before]):
+            where = f"{path}.subscribers[{number}]"
+            raise BadField(
+                where, f"{networks[number]} has addresses of {networks[before]} too. Leave one out."
+            )
     for number, text in enumerate(carrier.addresses):
         try:
             address = words.address(text)
@@ -78,12 +97,16 @@ def check_carrier(path: str, carrier: NatCarrier) -> None:
     except ValueError as error:
         raise BadField(f"{path}.ports", str(error)) from None
     for number, text in enumerate(carrier.untranslated):
-        _network(f"{path}.untranslated[{number}]", text)
+        there = _network(f"{path}.untranslated[{number}]", text)
+        for own in map(words.address, carrier.addresses):
+            if own in there:
+                raise BadField(
+                    f"{path}.untranslated[{number}]",
+                    f"{own}, of addresses, is there. Give what is elsewhere.",
+                )
     wanted = sum(network.num_addresses for network in networks)
     if not wanted:
         raise BadField(f"{path}.subscribers", "it is empty. Give prefixes, as 100.64.0.0/26.")
-    if wanted > MOST:
-        raise BadField(f"{path}.subscribers", f"they are {wanted}; {MOST} are the most. Give fewer.")
     blocks = blocks_of(carrier)
     if blocks * len(carrier.addresses) < wanted:
         raise BadField(

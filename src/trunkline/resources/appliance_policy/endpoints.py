@@ -146,6 +146,16 @@ def _given(policy: Policy) -> dict[Address, tuple[str, Ports]]:
     return given
 
 
+def _answering(policy: Policy) -> Iterator[tuple[str, Address]]:
+    """Path and address of each who answers behind what is published, and sees who asks."""
+    for number, target in enumerate(policy.nat.destination if policy.nat else ()):
+        yield f"nat.destination[{number}].to", words.address(target.to)
+    for number, listener in enumerate(policy.balancer.listeners if policy.balancer else ()):
+        if not (listener.masquerade or listener.through_proxy):
+            for place, member in enumerate(listener.members):
+                yield f"balancer.listeners[{number}].members[{place}].address", words.address(member.address)
+
+
 def _apart(policy: Policy) -> None:
     """What sources are translated to is nobody else's."""
     given = _given(policy)
@@ -172,6 +182,12 @@ def _apart(policy: Policy) -> None:
             where = subscribers[words.address(pair.inside)]
             raise BadField(
                 f"nat.static[{number}].inside", f"it is a subscriber of {where}. Leave one of them out."
+            )
+    for path, address in _answering(policy):
+        if address in subscribers:
+            # What it sends from that port would come back to another data plane than what comes to it.
+            raise BadField(
+                path, f"{address} is a subscriber of {subscribers[address]}. Leave one of them out."
             )
     ends = 0
     for path, address, protocol, port in published_here(policy):

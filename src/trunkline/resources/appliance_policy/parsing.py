@@ -16,7 +16,7 @@ import msgspec
 
 from trunkline.errors import BadField
 from trunkline.resources.appliance_policy import words
-from trunkline.resources.appliance_policy.carrier import check_carrier
+from trunkline.resources.appliance_policy.carrier import check_carriers
 from trunkline.resources.appliance_policy.checking import check_listeners
 from trunkline.resources.appliance_policy.document import (
     ANY,
@@ -360,9 +360,8 @@ def _check_translation(nat: Nat) -> None:
                 f"'{source.ports}' are fewer than 256, one for each shard. Give more, as 1024-65535.",
             )
     for number, carrier in enumerate(nat.carrier_grade):
-        path = f"nat.carrier_grade[{number}]"
-        _between(path, carrier.from_, carrier.to)
-        check_carrier(path, carrier)
+        _between(f"nat.carrier_grade[{number}]", carrier.from_, carrier.to)
+    check_carriers("nat.carrier_grade", nat.carrier_grade)
     unique("nat.source[{}]", (f"{source.from_} to {source.to}" for source in nat.source))
     for number, target in enumerate(nat.destination):
         path = f"nat.destination[{number}]"
