@@ -28,6 +28,7 @@ import msgspec
 from probes import Space, wait_for
 
 from trunkline.agent import across
+from trunkline.agent.unit import BEQUESTS
 from trunkline.agent.unit_runtime import LINGER
 from trunkline.compiler.unit_slices import BusMember, LegSlice, PolicySlice, UnitSlice
 from trunkline.devices import links, namespace
@@ -170,8 +171,9 @@ class RunningUnit:
     def kill(self) -> None:
         """As ``kill -9``, with what its agent does then."""
         self.end()
-        for part, patience in ((0.3, 0.08), (0.7, 0.5)):
-            time.sleep(part * LINGER)
+        ended = time.monotonic()
+        for part, patience in BEQUESTS:
+            time.sleep(max(0.0, ended + part * LINGER - time.monotonic()))
             self.bequeath(patience)
         self.unplug()
 

@@ -43,7 +43,7 @@ _SILENT, _DEAF = 5.0, 40.0
 _NEWS = 1.0
 #: When others are told what a data plane that has ended had begun, in parts of the time that its kernel goes
 #: on; and for how long each is waited for, seconds.
-_BEQUESTS = ((0.3, 0.08), (1.0, 0.5))
+BEQUESTS = ((0.3, 0.08), (1.0, 0.5))
 #: Bytes of a status, in a line.
 _LONGEST = 16 << 20
 State = Literal["starting", "running", "failed"]
@@ -238,7 +238,7 @@ class Unit:
                 self._watch(found)
         elif self._watcher is not None and self._watcher.done():
             status = self._watcher.result()
-            for part, patience in _BEQUESTS:
+            for part, patience in BEQUESTS:
                 await asyncio.sleep(max(0.0, self._ended + part * self._runtime.linger - time.monotonic()))
                 await self._bequeath(patience)
             await asyncio.to_thread(self._runtime.cut)
