@@ -30,6 +30,7 @@
 #define SHARDS 256
 #define UNITS 256
 #define LEGS 8
+#define HOPS 256
 #define NOBODY 0xffff
 #define KEEP 0x04
 #define TURNS 0x08
@@ -39,7 +40,7 @@
 #define TURNING 0x4000000
 /* Of a leg, in what a flow is known by: what comes in again is not what comes from outside. */
 #define TURNED 0x80
-/* So long at the most without asking the kernel, ns. */
+/* So long at the most without asking the kernel, ns: what it makes of a flow's packets, and its routes. */
 #define TRUSTED 100000000ULL
 #define GONE 0x04
 #define ETH_P_PROBE 0x88b5 /* for experiments and private use (IEEE 802) */
@@ -306,6 +307,21 @@ struct {
 	__type(value, struct way);
 } ways SEC(".maps");
 
+/* In a dispatcher: which hop was the next one for an address, and until when it is taken to be that, ns. */
+struct hop {
+	__u8 target[16];
+	struct bpf_redir_neigh next;
+	__u32 leg;
+	__u64 until;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, HOPS);
+	__type(key, __u32);
+	__type(value, struct hop);
+} hops SEC(".maps");
+
 /* In a data plane: the packet that this processor is at. */
 struct current {
 	struct ends before;
@@ -384,9 +400,8 @@ static __always_inline __u64 come(void)
 	return bpf_get_prandom_u32() % MEASURED ? 0 : bpf_ktime_get_ns();
 }
 
-static __always_inline int is_over_quota(void)
+static __always_inline int is_over_quota(__u64 now)
 {
-	__u64 now = bpf_ktime_get_coarse_ns();
 	__u32 zero = 0;
 	struct quota *quota = bpf_map_lookup_elem(&quotas, &zero);
 
@@ -421,6 +436,20 @@ static __always_inline void pay(__u64 began, __u64 unseen)
 
 /* ---- Which flow a packet belongs to, and which shard the flow ---- */
 
+/* As bpf_skb_load_bytes, which is called only where the bytes do not lie in one piece. */
+static __always_inline int load(struct __sk_buff *skb, __u32 at, void *to, const __u32 size)
+{
+	const __u8 *data, *end;
+
+	/* The verifier knows these by where they are read from, which compilers would work out once and keep. */
+	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(data) : "r"(skb), "i"(__builtin_offsetof(struct __sk_buff, data)));
+	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(end) : "r"(skb), "i"(__builtin_offsetof(struct __sk_buff, data_end)));
+	if (data + at + size > end)
+		return bpf_skb_load_bytes(skb, at, to, size);
+	__builtin_memcpy(to, data + at, size);
+	return 0;
+}
+
 /* MurmurHash3's finalizer, after each word. */
 static __always_inline __u32 mix(__u32 hash, __u32 word)
 {
@@ -436,6 +465,13 @@ static __always_inline __u32 mixed(const __u8 *address, __be16 port)
 	const __u32 *words = (const __u32 *)address;
 
 	return mix(mix(mix(mix(mix(0x9747b28c, words[0]), words[1]), words[2]), words[3]), port);
+}
+
+static __always_inline int differ(const void *one, const void *other)
+{
+	const __u32 *a = one, *b = other;
+
+	return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3])) != 0;
 }
 
 static __always_inline void mapped(__u8 *to, __be32 address)
@@ -454,18 +490,18 @@ static __always_inline int ports(struct __sk_buff *skb, __u32 at, struct flow *f
 	__u8 flags;
 
 	if (flow->protocol == IPPROTO_TCP || flow->protocol == IPPROTO_UDP) {
-		if (bpf_skb_load_bytes(skb, at, two, sizeof(two)))
+		if (load(skb, at, two, sizeof(two)))
 			return -1;
 		flow->sport = two[0];
 		flow->dport = two[1];
 		if (flow->protocol == IPPROTO_UDP || quoted)
 			return 0;
-		if (bpf_skb_load_bytes(skb, at + 13, &flags, 1))
+		if (load(skb, at + 13, &flags, 1))
 			return -1;
 		flow->begins = (flags & 0x12) == 0x02; /* SYN, no ACK */
 		flow->flags = flags;
 	} else if (flow->protocol == IPPROTO_ICMP || flow->protocol == IPPROTO_ICMPV6) {
-		if (bpf_skb_load_bytes(skb, at + 4, two, sizeof(two)))
+		if (load(skb, at + 4, two, sizeof(two)))
 			return -1;
 		flow->sport = flow->dport = two[0]; /* an echo's identifier */
 	}
@@ -489,7 +525,7 @@ static __always_inline int parse_v4(struct __sk_buff *skb, __u32 at, struct flow
 	struct iphdr ip;
 	__u8 type;
 
-	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)))
+	if (load(skb, at, &ip, sizeof(ip)))
 		return -1;
 	mapped(flow->source, ip.saddr);
 	mapped(flow->target, ip.daddr);
@@ -503,13 +539,13 @@ static __always_inline int parse_v4(struct __sk_buff *skb, __u32 at, struct flow
 		return 0;
 	if (ip.protocol != IPPROTO_ICMP)
 		return ports(skb, at, flow, 0);
-	if (bpf_skb_load_bytes(skb, at, &type, 1))
+	if (load(skb, at, &type, 1))
 		return -1;
 	if (type != ICMP_UNREACHABLE && type != ICMP_TIME_EXCEEDED && type != ICMP_PARAMETER)
 		return ports(skb, at, flow, 0);
 	/* An error goes the other way than what it quotes (RFC 792). */
 	at += 8;
-	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)))
+	if (load(skb, at, &ip, sizeof(ip)))
 		return -1;
 	mapped(flow->source, ip.saddr);
 	mapped(flow->target, ip.daddr);
@@ -532,7 +568,7 @@ static __always_inline int parse_v6(struct __sk_buff *skb, __u32 at, struct flow
 	struct ipv6hdr ip;
 	__u8 type;
 
-	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)))
+	if (load(skb, at, &ip, sizeof(ip)))
 		return -1;
 	__builtin_memcpy(flow->source, &ip.saddr, 16);
 	__builtin_memcpy(flow->target, &ip.daddr, 16);
@@ -542,7 +578,7 @@ static __always_inline int parse_v6(struct __sk_buff *skb, __u32 at, struct flow
 	flow->plain = ip.nexthdr != IPPROTO_FRAGMENT;
 	at += sizeof(ip);
 	if (ip.nexthdr == IPPROTO_FRAGMENT) {
-		if (bpf_skb_load_bytes(skb, at, &fragment, sizeof(fragment)))
+		if (load(skb, at, &fragment, sizeof(fragment)))
 			return -1;
 		at += sizeof(fragment);
 		flow->protocol = fragment.next;
@@ -554,7 +590,7 @@ static __always_inline int parse_v6(struct __sk_buff *skb, __u32 at, struct flow
 	}
 	if (flow->protocol != IPPROTO_ICMPV6)
 		return ports(skb, at, flow, 0);
-	if (bpf_skb_load_bytes(skb, at, &type, 1))
+	if (load(skb, at, &type, 1))
 		return -1;
 	if (type >= 133 && type <= 137)
 		return 1;
@@ -562,7 +598,7 @@ static __always_inline int parse_v6(struct __sk_buff *skb, __u32 at, struct flow
 		return ports(skb, at, flow, 0);
 	/* An error (RFC 4443, 2.1). */
 	at += 8;
-	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)))
+	if (load(skb, at, &ip, sizeof(ip)))
 		return -1;
 	__builtin_memcpy(flow->source, &ip.saddr, 16);
 	__builtin_memcpy(flow->target, &ip.daddr, 16);
@@ -724,7 +760,7 @@ static __always_inline int answer(struct __sk_buff *skb, struct self *self, int 
 	__u64 age, *when;
 	__u32 about;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &probe, sizeof(probe)))
+	if (load(skb, ETH_HLEN, &probe, sizeof(probe)))
 		return drop(DROPPED_MALFORMED);
 	for (__u32 n = 0; n < LEGS; n++) {
 		__u32 take = bpf_ntohl(probe.takes[n]), which = n;
@@ -770,7 +806,7 @@ static __always_inline int answer_gone(struct __sk_buff *skb, struct self *self)
 {
 	struct probe probe;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &probe, sizeof(probe)))
+	if (load(skb, ETH_HLEN, &probe, sizeof(probe)))
 		return drop(DROPPED_MALFORMED);
 	probe.flags = GONE;
 	if (bpf_skb_store_bytes(skb, ETH_HLEN, &probe, sizeof(probe), 0))
@@ -792,7 +828,7 @@ SEC("tc") int beside(struct __sk_buff *skb)
 	struct frame frame;
 
 	if (!self || skb->protocol != bpf_htons(ETH_P_PROBE) || skb->pkt_type != PACKET_HOST ||
-	    bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame)) || frame.from.kind != PROBE)
+	    load(skb, 0, &frame, sizeof(frame)) || frame.from.kind != PROBE)
 		return TC_ACT_OK;
 	return ask(skb, self);
 }
@@ -839,7 +875,7 @@ SEC("tc") int spread(struct __sk_buff *skb)
 		return own(skb);
 	if (trouble)
 		return drop(DROPPED_MALFORMED);
-	if (is_over_quota())
+	if (is_over_quota(bpf_ktime_get_coarse_ns()))
 		return drop(DROPPED_OVER_QUOTA);
 	if (flow.first || flow.late)
 		fragment = fragment_of(&flow);
@@ -899,32 +935,72 @@ static __always_inline int turn_round(struct __sk_buff *skb, struct self *self, 
 		    (struct label){ .local = TURNS, .kind = DATA, .leg = which, .shard = bpf_htons(number) });
 }
 
+/* Where a packet goes by a leg, by this unit's routes; 0: nowhere. */
+static __always_inline struct hop *next_hop(struct __sk_buff *skb, struct leg *leg, __u32 which, __u64 now)
+{
+	struct bpf_fib_lookup route = { .ifindex = leg->device };
+	__u8 target[16];
+	struct ipv6hdr ip6;
+	struct iphdr ip;
+	struct hop *hop;
+	__u32 slot;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (load(skb, ETH_HLEN, &ip, sizeof(ip)))
+			return 0;
+		mapped(target, ip.daddr);
+		route.family = AF_INET;
+		route.ipv4_src = ip.saddr;
+		route.ipv4_dst = ip.daddr;
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		if (load(skb, ETH_HLEN, &ip6, sizeof(ip6)))
+			return 0;
+		__builtin_memcpy(target, &ip6.daddr, 16);
+		route.family = AF_INET6;
+		__builtin_memcpy(route.ipv6_src, &ip6.saddr, 16);
+		__builtin_memcpy(route.ipv6_dst, &ip6.daddr, 16);
+	} else {
+		return 0;
+	}
+	slot = mixed(target, which) % HOPS;
+	hop = bpf_map_lookup_elem(&hops, &slot);
+	if (!hop || (hop->until > now && hop->leg == which && !differ(hop->target, target)))
+		return hop;
+	hop->until = 0;
+	if (bpf_fib_lookup(skb, &route, sizeof(route), BPF_FIB_LOOKUP_OUTPUT | BPF_FIB_LOOKUP_SKIP_NEIGH))
+		return 0;
+	__builtin_memcpy(hop->target, target, 16);
+	hop->next.nh_family = route.family;
+	__builtin_memcpy(hop->next.ipv6_nh, route.ipv6_dst, 16);
+	hop->leg = which;
+	hop->until = now + TRUSTED;
+	return hop;
+}
+
 /* What data planes send goes out by its leg, to the next hop that this unit's routes name. */
 SEC("tc") int dispatcher(struct __sk_buff *skb)
 {
-	__u64 began = come(), *when;
+	__u64 began = come(), now, *when;
 	__u32 zero = 0, which, from;
 	struct self *self = bpf_map_lookup_elem(&here, &zero);
-	struct bpf_fib_lookup route = {};
-	struct bpf_redir_neigh next = {};
 	struct frame frame;
-	struct ipv6hdr ip6;
-	struct iphdr ip;
 	struct leg *leg;
+	struct hop *hop;
 	int done;
 
 	/* A bus that floods brings what is for others. */
-	if (!self || skb->pkt_type != PACKET_HOST || bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame)))
+	if (!self || skb->pkt_type != PACKET_HOST || load(skb, 0, &frame, sizeof(frame)))
 		return TC_ACT_OK;
 	if (frame.from.kind == PROBE)
 		return ask(skb, self);
 	from = frame.from.from;
 	when = bpf_map_lookup_elem(&heard, &from);
+	now = bpf_ktime_get_coarse_ns();
 	if (when)
-		*when = bpf_ktime_get_coarse_ns();
+		*when = now;
 	if (frame.from.kind != OUT)
 		return TC_ACT_OK;
-	if (is_over_quota())
+	if (is_over_quota(now))
 		return drop(DROPPED_OVER_QUOTA);
 	which = frame.from.leg;
 	leg = bpf_map_lookup_elem(&legs, &which);
@@ -935,31 +1011,11 @@ SEC("tc") int dispatcher(struct __sk_buff *skb)
 		pay(began, AT_ONCE);
 		return done;
 	}
-	route.ifindex = leg->device;
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
-			return drop(DROPPED_MALFORMED);
-		route.family = AF_INET;
-		route.ipv4_src = ip.saddr;
-		route.ipv4_dst = ip.daddr;
-	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip6, sizeof(ip6)))
-			return drop(DROPPED_MALFORMED);
-		route.family = AF_INET6;
-		__builtin_memcpy(route.ipv6_src, &ip6.saddr, 16);
-		__builtin_memcpy(route.ipv6_dst, &ip6.daddr, 16);
-	} else {
-		return drop(DROPPED_MALFORMED);
-	}
-	if (bpf_fib_lookup(skb, &route, sizeof(route), BPF_FIB_LOOKUP_OUTPUT | BPF_FIB_LOOKUP_SKIP_NEIGH))
+	hop = next_hop(skb, leg, which, now);
+	if (!hop)
 		return drop(DROPPED_NO_ROUTE);
-	next.nh_family = route.family;
-	if (route.family == AF_INET)
-		next.ipv4_nh = route.ipv4_dst;
-	else
-		__builtin_memcpy(next.ipv6_nh, route.ipv6_dst, 16);
 	passed(skb, SENT, SENT_BYTES);
-	done = bpf_redirect_neigh(leg->device, &next, sizeof(next), 0);
+	done = bpf_redirect_neigh(leg->device, &hop->next, sizeof(hop->next), 0);
 	pay(began, BY_LEG);
 	return done;
 }
@@ -1077,7 +1133,7 @@ static __always_inline int carry_v4(struct __sk_buff *skb, struct way *way)
 	__be16 two[2];
 	__u8 hops;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || bpf_skb_load_bytes(skb, at, two, sizeof(two)) || ip.ttl < 2)
+	if (load(skb, ETH_HLEN, &ip, sizeof(ip)) || load(skb, at, two, sizeof(two)) || ip.ttl < 2)
 		return -1;
 	hops = ip.ttl - 1;
 	bpf_l3_csum_replace(skb, ip_sum, bpf_htons(ip.ttl << 8), bpf_htons(hops << 8), 2);
@@ -1096,13 +1152,6 @@ static __always_inline int carry_v4(struct __sk_buff *skb, struct way *way)
 	return 0;
 }
 
-static __always_inline int differ(const void *one, const void *other)
-{
-	const __u32 *a = one, *b = other;
-
-	return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3])) != 0;
-}
-
 /* As carry_v4. */
 static __always_inline int carry_v6(struct __sk_buff *skb, struct way *way)
 {
@@ -1113,7 +1162,7 @@ static __always_inline int carry_v6(struct __sk_buff *skb, struct way *way)
 	__s64 other;
 	__u8 hops;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || bpf_skb_load_bytes(skb, at, two, sizeof(two)) ||
+	if (load(skb, ETH_HLEN, &ip, sizeof(ip)) || load(skb, at, two, sizeof(two)) ||
 	    ip.hop_limit < 2)
 		return -1;
 	hops = ip.hop_limit - 1;
@@ -1133,7 +1182,7 @@ static __always_inline int carry_v6(struct __sk_buff *skb, struct way *way)
  * sees one of each flow in TRUSTED: its own clocks and counters go on. `learns`: what it does then is worth knowing.
  */
 static __always_inline int carry(struct __sk_buff *skb, struct self *self, __u32 which, __u32 shard, __u8 turns,
-				 __u32 *learns)
+				 __u64 now, __u32 *learns)
 {
 	__u32 size = 0, left;
 	struct flow flow;
@@ -1155,7 +1204,7 @@ static __always_inline int carry(struct __sk_buff *skb, struct self *self, __u32
 		return -1;
 	way = *found;
 	/* It may have become another flow's while it was read. */
-	if (bpf_map_lookup_elem(&ways, &ends) != found || found->until != way.until || way.until < bpf_ktime_get_coarse_ns())
+	if (bpf_map_lookup_elem(&ways, &ends) != found || found->until != way.until || way.until < now)
 		return -1;
 	left = way.after.leg;
 	leg = bpf_map_lookup_elem(&legs, &left);
@@ -1186,7 +1235,7 @@ static __always_inline void learn(struct __sk_buff *skb, struct current *current
 /* What comes by the bus arrives at the device of its leg, with leg and shard as its mark, if it is ours. */
 SEC("tc") int dataplane(struct __sk_buff *skb)
 {
-	__u64 began = come();
+	__u64 began = come(), now = bpf_ktime_get_coarse_ns();
 	__u32 zero = 0, which, number, learns = 0;
 	struct self *self = bpf_map_lookup_elem(&here, &zero);
 	struct shard *shard;
@@ -1196,7 +1245,7 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 	int done;
 
 	/* A bus that floods brings what is for others. */
-	if (!self || skb->pkt_type != PACKET_HOST || bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame)))
+	if (!self || skb->pkt_type != PACKET_HOST || load(skb, 0, &frame, sizeof(frame)))
 		return TC_ACT_OK;
 	kind = frame.from.kind;
 	if (kind == PROBE)
@@ -1209,11 +1258,11 @@ SEC("tc") int dataplane(struct __sk_buff *skb)
 	shard = bpf_map_lookup_elem(&shards, &number);
 	if (!leg || !shard)
 		return drop(DROPPED_MALFORMED);
-	if (is_over_quota())
+	if (is_over_quota(now))
 		return drop(DROPPED_OVER_QUOTA);
 	turns = frame.from.local & TURNS;
 	if (kind == DATA && shard->former == NOBODY) {
-		done = carry(skb, self, which, number, turns, &learns);
+		done = carry(skb, self, which, number, turns, now, &learns);
 		if (done >= 0) {
 			pay(began, AT_ONCE);
 			return done;
