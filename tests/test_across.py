@@ -3,6 +3,8 @@
 | claim | and in reverse |
 | --- | --- |
 | a frame for a unit of this host arrives, though no bridge knows of it | what is for others is the bridge's |
+| so it is on a kernel that knows no tcx | |
+| what stands there already stays, and a second one is refused | |
 | the object is of its source | |
 """
 
@@ -12,11 +14,13 @@ import hashlib
 import os
 from collections.abc import Iterator
 
+import hooks
 import pytest
 from probes import Space, wait_for
 
 from trunkline.agent import across
-from trunkline.devices import namespace
+from trunkline.devices import bpf, namespace
+from trunkline.errors import Unavailable
 
 TAG = f"ac{os.getpid()}"
 #: For experiments and private use (IEEE Std 802).
@@ -28,11 +32,13 @@ def mac(unit: int) -> str:
     return f"02:0b:00:00:00:{unit:02x}"
 
 
-@pytest.fixture
-def units() -> Iterator[dict[int, Space]]:
+@pytest.fixture(params=["tcx", "clsact"])
+def units(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Space]]:
     """Three units at a bridge that floods nothing; the third one has no number of a unit of this host."""
     switch = Space(f"{TAG}-b")
     made = {n: Space(f"{TAG}-{n}", "bus") for n in (HERE, OTHER, ELSEWHERE)}
+    if request.param == "clsact":
+        monkeypatch.setattr(bpf, "tcx", lambda index, side: None)
     try:
         namespace.create(switch.netns, *(each.netns for each in made.values()))
         switch.ip("link add name bus type bridge", "link set dev bus up")
@@ -82,6 +88,14 @@ def test_units_of_a_host_reach_each_other_past_the_bridge(units: dict[int, Space
     finally:
         for end in ears.values():
             end.close()
+
+
+@pytest.mark.machine
+def test_a_second_one_is_refused(units: dict[int, Space]) -> None:
+    switch = f"{TAG}-b"
+    with pytest.raises(Unavailable, match=f"across on b{HERE}: File exists"):
+        across.lead(switch, f"b{HERE}")
+    assert hooks.programs(switch, f"b{HERE}") == ["across"]
 
 
 def test_the_object_is_of_this_source() -> None:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import hooks
 import msgspec
 import pytest
 from probes import Space, wait_for
@@ -208,16 +209,14 @@ def test_what_was_not_ended_is_made_anew(lab: Lab) -> None:
         found = namespace.inside(netns, socket.if_nameindex)
         return {name: number for number, name in found if name[1:].isdigit()}
 
-    def filters(device: str) -> str:
-        return Space(netns).run("tc", "filter", "show", "dev", device, "ingress").stdout
-
     before = ends()
     for number in (1, 2):
         assert before[f"b{number}"] == across.number(number)
-        assert "across" in filters(f"b{number}")
+        assert hooks.programs(netns, f"b{number}") == ["across"]
     # Of the one unit an agent did not come to the end of the first, of the other not to the second.
     one.ip(f"link delete dev {one.control}", f"link set dev {one.bus} down")
-    assert Space(netns).run("tc", "qdisc", "delete", "dev", "b1", "clsact").returncode == 0
+    hooks.take_off(netns, "b1")
+    assert not hooks.programs(netns, "b1")
     two.ip(f"link set dev {two.control} down")
     for unit in (one, two):
         lab.buses["h1"].plug(EDGE, unit.member, unit.process.pid, unit.bus, unit.control)
@@ -225,7 +224,7 @@ def test_what_was_not_ended_is_made_anew(lab: Lab) -> None:
     must_reach(one, two)
     must_reach(two, one)
     wait_for(partial(one.pings, two), 10, "the out-of-band bus")
-    assert "across" in filters("b1")
+    assert hooks.programs(netns, "b1") == ["across"]
     after = ends()
     assert {name for name in before if before[name] == after[name]} == {"b1", "b2"}
     assert len(namespace.inside(two.netns, lambda: links.up(two.bus, two.control))) == 2

@@ -27,6 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator
 
+import hooks
 import msgspec
 import pytest
 from flows import Connection, Ping, Tcp, Udp, must_pass
@@ -158,7 +159,7 @@ class Scene:
         """Whether frames for that unit come to it, on the in-band bus."""
         # First all goes by the bridge, as between hosts: or nobody would be missed at the same time.
         for each in self.lab.units:
-            self.lab.switch.run("tc", "qdisc", "del", "dev", f"bus{each}", "clsact")
+            hooks.take_off(self.lab.switch.netns, f"bus{each}")
         entry = (self.lab.members[number].bus_mac, "dev", f"bus{number}", "master", "static")
         verb = "replace" if others else "del"
         assert self.lab.switch.run("bridge", "fdb", verb, *entry).returncode == 0

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 /*
  * On a host's ends of units' interfaces on an in-band bus: what is for another unit of the host arrives there at once,
- * in no queue and past the bridge. All else is the bridge's. For the hook of tc(8), clsact; across.py attaches it.
+ * in no queue and past the bridge. All else is the bridge's. across.py attaches it, where it arrives.
  */
 #include <linux/bpf.h>
 #include <linux/if_packet.h>
@@ -13,10 +13,10 @@
 
 SEC("tc") int across(struct __sk_buff *skb)
 {
+	const __u8 *to = (const __u8 *)(long)skb->data;
 	__u32 device, size = 0;
-	__u8 to[6];
 
-	if (bpf_skb_load_bytes(skb, 0, to, sizeof(to)) || to[0] & 1)
+	if (to + 6 > (const __u8 *)(long)skb->data_end || to[0] & 1)
 		return TC_ACT_OK;
 	/* A unit's number is the last byte of its address. */
 	device = FIRST + to[5];

@@ -8,7 +8,7 @@
  * spread and dispatcher run in dispatchers, on what arrives by their legs and by the bus; dataplane, enter and leave
  * in data planes, on what arrives by the bus, and what arrives and leaves by the legs; beside in both, on what arrives
  * by the other bus.
- * All are for the hook of tc(8), clsact. The layouts of the maps are those of fabric.py.
+ * All are for the hooks of tc(8) and tcx. The layouts of the maps are those of fabric.py.
  * docs/designs/0003-appliances.md tells why it is so.
  */
 #include <linux/bpf.h>
