@@ -61,7 +61,7 @@ class Path:
         namespace.ip(self.server, f"route add default via {OUTSIDE}", "route add default via fd00:b::1")
         for space in (self.client, self.server):
             make_room(space)
-        plain = self.space("p")
+        plain = self.plain = self.space("p")
         self.plug(plain, "inside", f"{_PLAIN_INSIDE}/24")
         self.plug(plain, "outside", f"{_PLAIN_OUTSIDE}/24")
         forwards(plain)

@@ -17,7 +17,7 @@ from trunkline.traffic import promptness
 _UDP_SEGMENT = 103
 #: Datagrams of a burst.
 BURST = 8
-#: Between two looks at what is due, and after so much nothing is made up for, seconds.
+#: Between two looks at what is due, seconds, and after so much more than a burst's nothing is made up for.
 _BEAT, _FORGOTTEN = 0.0005, 0.004
 
 
@@ -27,10 +27,11 @@ def main() -> None:
     target, port, flows, rate = sys.argv[1], *map(int, sys.argv[2:5])
     ends = [_flow(target, port) for _ in range(flows)]
     data = bytes(SMALL * BURST)
+    forgotten = _FORGOTTEN + BURST / rate
     began, turn = time.monotonic(), 0
     while True:
         late = time.monotonic() - began - turn * BURST / rate
-        if late > _FORGOTTEN:
+        if late > forgotten:
             began += late
         for _ in range(int(late * rate / BURST)):
             try:
