@@ -226,9 +226,23 @@ def test_who_yielded_to_one_that_ends_takes_the_leg_back_at_once() -> None:
     serving.decide([], 0.0, ready=True, leaves=False)
     serving.heard(9, Heard((0x209,), ready=True, leaves=False, beat=1), 0.1)
     assert [change.take for change in serving.decide([9], 0.1, ready=True, leaves=False)] == [0]
-    assert serving.decide([], 0.11, ready=True, leaves=False) == []
+    assert serving.decide([9], 0.11, ready=True, leaves=False) == []
     back = serving.decide([], 0.12, ready=True, leaves=False, gone=[9])
     assert [change.take for change in back] == [0x308]
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_who_yielded_to_one_that_is_missed_since_takes_the_leg_back_at_once(heard: bool) -> None:
+    # Data planes told of its take before its own answer did. Of one that was not heard then, it may go on.
+    serving = Serving(8, [0])
+    serving.decide([], 0.0, ready=True, leaves=False)
+    answering = [9] if heard else []
+    serving.heard(9, Heard((0,), ready=True, leaves=False, beat=1), 0.1)
+    serving.noticed([0x209])
+    assert [change.take for change in serving.decide(answering, 0.1, ready=True, leaves=False)] == [0]
+    assert serving.decide(answering, 0.13, ready=True, leaves=False) == []
+    back = serving.decide([], 0.17, ready=True, leaves=False)
+    assert [change.take for change in back] == ([0x308] if heard else [])
 
 
 def test_a_unit_is_silent_after_some_misses_and_not_where_the_prober_was_late() -> None:

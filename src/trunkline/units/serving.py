@@ -59,6 +59,18 @@ class _Other:
     beat_at: float
 
 
+@dataclass(frozen=True)
+class _Pause:
+    """Of a leg that was yielded: until when, and to whom, where that one was heard then."""
+
+    until: float
+    to: int | None
+
+    def over(self, now: float, others: Collection[int]) -> bool:
+        """Who is missed since will not answer: nobody waits for it."""
+        return now >= self.until or (self.to is not None and self.to not in others)
+
+
 class Serving:
     """The legs that a dispatcher serves. `takes` are its numbers, by leg; 0 where it does not."""
 
@@ -69,7 +81,7 @@ class Serving:
         self._others: dict[int, _Other] = {}
         #: Since when a leg is to be taken from somebody, and why.
         self._since: dict[int, tuple[str, float]] = {}
-        self._not_before = [0.0] * len(self.takes)
+        self._pauses = [_Pause(0.0, None)] * len(self.takes)
 
     def noticed(self, takes: Sequence[int]) -> None:
         """The numbers that a data plane goes by."""
@@ -137,7 +149,7 @@ class Serving:
                 since = self._since[leg] = (why, now)
             if self._unit in order:
                 patience += _RANK * order.index(self._unit)
-                waited = now >= self._not_before[leg] or self._newest[leg] % _UNITS in gone
+                waited = self._pauses[leg].over(now, others) or self._newest[leg] % _UNITS in gone
                 if now >= since[1] + patience and waited:
                     del self._since[leg]
                     changes.append(self._take(leg, why))
@@ -180,6 +192,7 @@ class Serving:
                 changes.append(self._take(leg, f"unit {by} had taken it, and ended"))
                 continue
             self.takes[leg] = 0
-            self._not_before[leg] = now + (_PAUSE if by in others else _LONG_PAUSE)
+            heard = by in others
+            self._pauses[leg] = _Pause(now + (_PAUSE if heard else _LONG_PAUSE), by if heard else None)
             changes.append(Change(leg, 0, f"unit {by} has taken it"))
         return changes
