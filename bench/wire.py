@@ -29,7 +29,6 @@ from contextlib import contextmanager
 from bench.cloud import Cloud, alone
 from bench.figures import Figure
 from trunkline.devices import namespace
-from trunkline.errors import Unavailable
 
 RUNS = 10
 PROBE = "trunkline:probe"
@@ -186,19 +185,12 @@ class _Hand:
 def configure(space: str, address: str) -> None:
     """Waits for the namespace and its interface, and gives it its address."""
     deadline = time.monotonic() + 20.0
-    while not _is_made(space):
+    while not namespace.has(space, "eth0"):
         assert time.monotonic() < deadline, f"{space} was not made within 20 s"
         time.sleep(0.002)
     often = (("ipv4/neigh/eth0/retrans_time_ms", 20), ("ipv4/neigh/eth0/mcast_solicit", 1000))
     namespace.sysctl(space, often)
     namespace.ip(space, f"address add {address} dev eth0", "link set dev eth0 up")
-
-
-def _is_made(space: str) -> bool:
-    try:
-        return namespace.exists(space) and "eth0" in namespace.interfaces(space)
-    except Unavailable:
-        return False  # Its name is there before it is.
 
 
 def first_answer(space: str, target: str) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import random
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,13 +103,7 @@ class ByCloud:
         self._made.append(("network", f"/v2.0/ports/{port['id']}"))
         at = next(each for each in self._lab.cloud.hosts if each.name == host)
         netns = f"{self._lab.host(at)}-p-{port['id'][:8]}"
-
-        def there() -> bool:
-            if not namespace.exists(netns):
-                return False
-            return "eth0" in (name for _, name in namespace.inside(netns, socket.if_nameindex))
-
-        wait_for(there, _PATIENCE, lambda: f"{netns} was not made")
+        wait_for(lambda: namespace.has(netns, "eth0"), _PATIENCE, lambda: f"{netns} was not made")
         lengths = (24, 64)
         namespace.ip(
             netns,

@@ -228,6 +228,14 @@ def interfaces(netns: str | None) -> list[str]:
     return inside(netns, lambda: [name for _, name in socket.if_nameindex()])
 
 
+def has(netns: str, device: str) -> bool:
+    """Whether the interface is in the namespace, and that can be entered: a moment after it has its name."""
+    try:
+        return device in interfaces(netns)
+    except Unavailable:
+        return False
+
+
 def checksums_in_software(netns: str | None, *devices: str) -> None:
     """Turns off transmit checksum offload (and with it segmentation offload), like `ethtool -K DEV tx off`.
 

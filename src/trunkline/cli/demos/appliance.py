@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -160,7 +159,7 @@ class _Scene:
         operator = Api.open(self._state, "trunkline-admin")
         port = operator.post("network", "/v2.0/ports", {"port": {"network_id": network, **fields}})["port"]
         netns = f"{self._lab.host(host)}-p-{port['id'][:8]}"
-        wait_until(lambda: _has(netns, "eth0") or None, 20.0, "The client's namespace was not made")
+        wait_until(lambda: namespace.has(netns, "eth0") or None, 20.0, "The client's namespace was not made")
         address = f"{port['fixed_ips'][0]['ip_address']}/{CIDR.partition('/')[2]}"
         namespace.ip(
             netns,
@@ -238,13 +237,6 @@ class _Scene:
                 found.signal(signal.SIGKILL)
                 return victim
         raise Unavailable(f"The process of unit {victim['number']} was not found.")
-
-
-def _has(netns: str, device: str) -> bool:
-    """Whether a namespace is there, with this interface."""
-    if not namespace.exists(netns):
-        return False
-    return device in (name for _, name in namespace.inside(netns, socket.if_nameindex))
 
 
 def _settled(seen: Json, planes: int) -> bool:
