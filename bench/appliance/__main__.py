@@ -11,8 +11,8 @@ connection is compared; what is told at the end is how many broke, and how long 
 what was to be reached.
 `python -m bench.appliance.peers` is for others on the same path.
 
---growth measures something else alone: data planes by hand, each with a small part of a processor that the
-kernel holds it to, and how what goes through grows with their number.
+--growth measures something else alone: data planes by hand, each with a small part of a processor, and how
+what goes through grows with their number.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main() -> int:
     parser.add_argument("--cloud", action="store_true", help="on a cloud of four hosts, not by hand")
     parser.add_argument("--cu-size", type=float, default=0.2, help="with --cloud: processors of a unit")
     parser.add_argument("--growth", action="store_true", help="with 1, 2, 4, 8 data planes, and nothing else")
-    parser.add_argument("--part", type=float, default=0.02, help="with --growth: processors of a data plane")
+    parser.add_argument("--part", type=float, default=0.1, help="with --growth: processors of a data plane")
     parser.add_argument(
         "--rules", type=int, default=10_000, help="with --cloud: of a policy for 8 data planes"
     )
